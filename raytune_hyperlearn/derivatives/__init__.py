@@ -1,0 +1,1 @@
+"""What the algorithms differentiate with: functional modules, Hessian products, variances along a direction."""

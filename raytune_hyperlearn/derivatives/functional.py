@@ -1,0 +1,188 @@
+"""A module as a pure function of one flat parameter vector and one flat vector of running statistics.
+
+Forward-mode differentiation through training needs the state of training as plain tensors: the parameters
+w ∈ R^D and, where the network has BatchNorm, its running means and variances b ∈ R^B. The latter are part of
+what training produces — they decide the validation loss — so they carry tangents too:
+
+    (w, b) ↦ (mean training loss, b')      b' = (1 − m) b + m · (batch statistics at w)
+
+PyTorch updates running statistics in place, outside of differentiation. Here the layers are told not to, and
+b' is computed from their inputs as a differentiable output instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class FunctionalModel:
+    """A module's training loss and evaluation outputs as functions of flat vectors.
+
+    Args:
+        model: Any module. Parameters with ``requires_grad=False`` stay constant; tied parameters count once.
+        loss: Maps outputs [N, …] and targets [N, …] to one loss per example [N].
+
+    Attributes:
+        parameters: Initial flat parameters w [D] (a copy).
+        buffers: Initial flat running statistics b [B] (a copy; B = 0 without BatchNorm).
+
+    Raises:
+        ValueError: If a trainable parameter is not floating-point, or BatchNorm uses a cumulative average.
+    """
+
+    def __init__(self, model: nn.Module, loss: LossFunction) -> None:
+        self.model = model
+        self.loss = loss
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise ValueError("model has no trainable parameter; at least one parameter must require gradients")
+        self._parameter_shapes = {name: p.shape for name, p in trainable.items()}
+        self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
+        self._norms = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, _BatchNorm) and module.running_mean is not None
+        }
+        for name, module in self._norms.items():
+            if module.momentum is None:
+                raise ValueError(f"momentum of {name} is None; running statistics need a fixed momentum in (0, 1]")
+        statistics = [s for module in self._norms.values() for s in _statistics(module)]
+        self._buffer_sizes = [len(s) for s in statistics]
+        empty = self.parameters.new_zeros(0)
+        self.buffers = torch.cat([s.detach().clone() for s in statistics]) if statistics else empty
+
+    def unflatten(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Views of a flat vector [D] under the module's parameter names and shapes."""
+        sizes = [shape.numel() for shape in self._parameter_shapes.values()]
+        parts = parameters.split(sizes)
+        return {
+            name: part.view(shape) for (name, shape), part in zip(self._parameter_shapes.items(), parts, strict=True)
+        }
+
+    def training_loss(
+        self, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch in training mode and the running statistics after it.
+
+        Args:
+            parameters: w [D].
+            buffers: b [B].
+            inputs: Batch inputs [N, …].
+            targets: Batch targets [N, …].
+
+        Returns:
+            (loss [], b' [B]).
+        """
+        collected: dict[str, tuple[Tensor, Tensor]] = {}
+        with self._in_training(collected):
+            outputs = functional_call(self.model, self.unflatten(parameters), (inputs,))
+        return self.loss(outputs, targets).mean(), self._updated(buffers, collected)
+
+    def evaluation_loss(self, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Per-example losses [N] in evaluation mode: running statistics b, no dropout."""
+        return self.loss(self.evaluation_outputs(parameters, buffers, inputs), targets)
+
+    def evaluation_outputs(self, parameters: Tensor, buffers: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs [N, …] in evaluation mode at flat parameters w [D] and running statistics b [B]."""
+        statistics = self._named_buffers(buffers)
+        state = {**self.unflatten(parameters), **{name: value.detach() for name, value in statistics.items()}}
+        modes = {module: module.training for module in self.model.modules()}
+        handles = []
+        if buffers.requires_grad:
+            handles = [m.register_forward_hook(_normaliser(name, statistics)) for name, m in self._norms.items()]
+        self.model.eval()
+        try:
+            return functional_call(self.model, state, (inputs,))  # type: ignore[no-any-return]
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module, mode in modes.items():
+                module.training = mode
+
+    def load(self, parameters: Tensor, buffers: Tensor) -> None:
+        """Copy flat parameters [D] and running statistics [B] into the module itself."""
+        with torch.no_grad():
+            named = dict(self.model.named_parameters())
+            for name, value in self.unflatten(parameters).items():
+                named[name].copy_(value)
+            owned = dict(self.model.named_buffers())
+            for name, value in self._named_buffers(buffers).items():
+                owned[name].copy_(value)
+
+    def _named_buffers(self, buffers: Tensor) -> dict[str, Tensor]:
+        names = [f"{name}.{kind}" for name in self._norms for kind in ("running_mean", "running_var")]
+        return dict(zip(names, buffers.split(self._buffer_sizes), strict=True)) if names else {}
+
+    def _updated(self, buffers: Tensor, collected: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """b' from the batch statistics that the layers saw; a layer that was not called keeps its own."""
+        if not self._norms:
+            return buffers
+        parts = list(buffers.split(self._buffer_sizes))
+        for index, (name, module) in enumerate(self._norms.items()):
+            if name in collected:
+                rate = module.momentum
+                for offset, statistic in enumerate(collected[name]):
+                    position = 2 * index + offset
+                    parts[position] = (1 - rate) * parts[position] + rate * statistic
+        return torch.cat(parts)
+
+    @contextmanager
+    def _in_training(self, collected: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+        """Training mode in which BatchNorm reports its batch statistics instead of storing them.
+
+        Layers that the caller has put in evaluation mode (frozen statistics) are left so.
+        """
+        handles = []
+        tracking = [module for module in self._norms.values() if module.training]
+        for name, module in self._norms.items():
+            if module.training:
+                handles.append(module.register_forward_pre_hook(_collector(name, collected)))
+                module.track_running_stats = False
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module in tracking:
+                module.track_running_stats = True
+
+
+def _statistics(module: _BatchNorm) -> tuple[Tensor, Tensor]:
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    return module.running_mean, module.running_var
+
+
+def _collector(
+    name: str, collected: dict[str, tuple[Tensor, Tensor]]
+) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def collect(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        (inputs,) = arguments
+        axes = [0, *range(2, inputs.dim())]
+        variance, mean = torch.var_mean(inputs, dim=axes, correction=1)
+        collected[name] = (mean, variance)
+
+    return collect
+
+
+def _normaliser(name: str, statistics: dict[str, Tensor]) -> Callable[[_BatchNorm, tuple[Tensor, ...], Tensor], Tensor]:
+    """Hook that normalises by statistics that gradients flow to; PyTorch's own kernel refuses those."""
+
+    def normalise(module: _BatchNorm, arguments: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        (inputs,) = arguments
+        shape = (1, -1) + (1,) * (inputs.dim() - 2)
+        mean, variance = statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"]
+        outputs = (inputs - mean.view(shape)) * (variance + module.eps).rsqrt().view(shape)
+        if module.affine:
+            outputs = outputs * module.weight.view(shape) + module.bias.view(shape)
+        return outputs
+
+    return normalise

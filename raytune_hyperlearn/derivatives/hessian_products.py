@@ -1,0 +1,239 @@
+"""Gradient of a batch loss and its Hessian's products with many vectors at once.
+
+Forward-mode differentiation of training needs, at every inner step, the gradient g(w) [D] and H Z for the K
+active tangent columns, H the Hessian of the same batch loss. With running statistics b (BatchNorm) the step
+also maps b to b'; its tangents B' = ∂b'/∂w Z + ∂b'/∂b B come with it. Three exact ways are interchangeable:
+
+- ``forward_over_reverse``: ``vmap`` over columns of ``jvp(grad)``: the gradient once, all columns batched;
+- ``reverse_over_reverse``: the gradient's graph is kept and differentiated again, all columns batched;
+- ``sequential``: ``jvp(grad)`` column after column: the least memory.
+
+:class:`HessianProducts` adds what makes them fast: the operations of a way are recorded once per shape and
+replayed without the transformations' own overhead, columns are processed in chunks when memory is short, and
+the products may be taken on a part of the batch (no longer exact: an unbiased estimate of H Z).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
+
+Linearised = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""(loss [], gradient [D], b' [B], H Z [K, D], B' [K, B])."""
+
+Way = Callable[[FunctionalModel, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Linearised]
+"""(model, w [D], b [B], Z [K, D], B [K, B], inputs [N, …], targets [N, …]) ↦ :data:`Linearised`."""
+
+
+def gradient(
+    model: FunctionalModel, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss [], its gradient [D] and b' [B]: one plain backward pass, no tangents."""
+    leaf = parameters.detach().requires_grad_()
+    with torch.enable_grad():
+        loss, updated = model.training_loss(leaf, buffers, inputs, targets)
+        (slope,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), slope, updated.detach()
+
+
+def forward_over_reverse(
+    model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
+) -> Linearised:
+    """Every column by forward mode over one reverse pass, batched by ``vmap``; shapes as in :data:`Way`."""
+
+    def step(w: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        slope, (loss, updated) = grad_and_value(lambda p: model.training_loss(p, b, inputs, targets), has_aux=True)(w)
+        return loss, slope, updated
+
+    def column(z: Tensor, c: Tensor) -> Linearised:
+        (loss, slope, updated), (_, product, tangent) = jvp(step, (w, b), (z, c))
+        return loss, slope, updated, product, tangent
+
+    return vmap(column, out_dims=(None, None, None, 0, 0), randomness="same")(Z, B)  # type: ignore[no-any-return]
+
+
+def reverse_over_reverse(
+    model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
+) -> Linearised:
+    """Every column by a second reverse pass through the gradient's graph, batched; shapes as in :data:`Way`.
+
+    The running statistics' tangents take the same road: v ↦ (∂b'/∂w)ᵀ v is linear in v, and its derivative
+    with respect to v in direction z is ∂b'/∂w z.
+    """
+    with torch.enable_grad():
+        leaf = w.detach().requires_grad_()
+        statistics = b.detach().requires_grad_()
+        loss, updated = model.training_loss(leaf, statistics, inputs, targets)
+        (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        (products,) = torch.autograd.grad(slope, leaf, Z, is_grads_batched=True, retain_graph=updated.requires_grad)
+        if b.numel() == 0:
+            return loss.detach(), slope.detach(), b, products, B
+        probe = torch.zeros_like(updated).requires_grad_()
+        pulled_w, pulled_b = torch.autograd.grad(updated, (leaf, statistics), probe, create_graph=True)
+        (tangents,) = torch.autograd.grad((pulled_w, pulled_b), probe, (Z, B), is_grads_batched=True)
+    return loss.detach(), slope.detach(), updated.detach(), products, tangents
+
+
+def sequential(
+    model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
+) -> Linearised:
+    """One column at a time, each from its own forward-mode pass; shapes as in :data:`Way`.
+
+    Random layers draw the same masks for every column: the generator is put back between columns.
+    """
+    products, tangents = [], []
+    devices = [w.device] if w.is_cuda else []
+    for index in range(len(Z)):
+        with torch.random.fork_rng(devices, enabled=index + 1 < len(Z)):
+            loss, slope, updated, product, tangent = forward_over_reverse(
+                model, w, b, Z[index : index + 1], B[index : index + 1], inputs, targets
+            )
+        products.append(product)
+        tangents.append(tangent)
+    return loss, slope, updated, torch.cat(products), torch.cat(tangents)
+
+
+WAYS: Mapping[str, Way] = {
+    "forward_over_reverse": forward_over_reverse,
+    "reverse_over_reverse": reverse_over_reverse,
+    "sequential": sequential,
+}
+
+
+@dataclass(frozen=True)
+class HessianProductOptions:
+    """How Hessian products are computed.
+
+    Attributes:
+        way: A key of :data:`WAYS`, or ``"auto"``: the fastest on the first batch, measured.
+        fraction: Share of each batch on which H Z is computed, in (0, 1]; 1 is exact. The gradient always
+            uses the whole batch.
+        chunk: Columns per pass, or None for all at once.
+        recorded: Replay recorded operations instead of the transformations (falls back where a model
+            cannot be recorded). Results are the same operations in the same order.
+    """
+
+    way: str = "forward_over_reverse"
+    fraction: float = 1.0
+    chunk: int | None = None
+    recorded: bool = True
+
+    def __post_init__(self) -> None:
+        if self.way != "auto" and self.way not in WAYS:
+            raise ValueError(f"way is {self.way!r}; it must be 'auto' or one of {', '.join(WAYS)}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must lie in (0, 1]")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk is {self.chunk}; it must be at least 1 or None")
+
+
+class HessianProducts:
+    """Computes gradients and Hessian products of one model's batch loss, as fast as it can.
+
+    Args:
+        model: The functional model.
+        options: Which way, on which part of the batch, in which chunks.
+
+    Attributes:
+        way: The way in use; with ``"auto"`` known after the first call with columns.
+        seconds: With ``"auto"``: what one call of each way took on the first batch.
+    """
+
+    def __init__(self, model: FunctionalModel, options: HessianProductOptions | None = None) -> None:
+        self.model = model
+        self.options = options or HessianProductOptions()
+        self.way: str | None = None if self.options.way == "auto" else self.options.way
+        self.seconds: dict[str, float] = {}
+        self._recorded: dict[tuple[object, ...], Callable[..., Linearised] | None] = {}
+
+    def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+        """Loss, gradient and products at (w, b); shapes as in :data:`Way`. K = 0 costs one plain gradient."""
+        if len(Z) == 0:
+            loss, slope, updated = gradient(self.model, w, b, inputs, targets)
+            return loss, slope, updated, Z, B
+        if self.way is None:
+            self.way = self._fastest(w, b, Z, B, inputs, targets)
+        rows = max(1, round(self.options.fraction * len(inputs)))
+        if rows == len(inputs):
+            return self._chunked(w, b, Z, B, inputs, targets)
+        loss, slope, updated = gradient(self.model, w, b, inputs, targets)
+        *_, products, tangents = self._chunked(w, b, Z, B, inputs[:rows], targets[:rows])
+        return loss, slope, updated, products, tangents
+
+    def _chunked(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+        """All columns, ``chunk`` at a time; random layers draw the same masks for every chunk."""
+        chunk = self.options.chunk or len(Z)
+        starts = range(0, len(Z), chunk)
+        products, tangents = [], []
+        devices = [w.device] if w.is_cuda else []
+        for start in starts:
+            with torch.random.fork_rng(devices, enabled=start != starts[-1]):
+                loss, slope, updated, product, tangent = self._linearise(
+                    w, b, Z[start : start + chunk], B[start : start + chunk], inputs, targets
+                )
+            products.append(product)
+            tangents.append(tangent)
+        if len(products) == 1:
+            return loss, slope, updated, products[0], tangents[0]
+        return loss, slope, updated, torch.cat(products), torch.cat(tangents)
+
+    def _linearise(self, *arguments: Tensor) -> Linearised:
+        assert self.way is not None
+        way = WAYS[self.way]
+        if not self.options.recorded or self.way != "forward_over_reverse":
+            return way(self.model, *arguments)
+        key = tuple((a.shape, a.dtype, a.device) for a in arguments)
+        if key not in self._recorded:
+            self._recorded[key] = self._record(way, arguments)
+        replay = self._recorded[key]
+        if replay is None:
+            return way(self.model, *arguments)
+        with torch.no_grad():
+            return replay(*arguments)
+
+    def _record(self, way: Way, arguments: tuple[Tensor, ...]) -> Callable[..., Linearised] | None:
+        """The way's tensor operations for these shapes as a flat program, or None if it cannot be recorded."""
+        devices = [arguments[0].device] if arguments[0].is_cuda else []
+        try:
+            with torch.random.fork_rng(devices), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = make_fx(lambda *tensors: way(self.model, *tensors))(*arguments)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError, KeyError, AttributeError):
+            return None  # control flow that depends on values: the transformations themselves still work
+        program.graph.eliminate_dead_code()
+        program.recompile()
+        return program  # type: ignore[no-any-return]
+
+    def _fastest(self, *arguments: Tensor) -> str:
+        """Time every way twice on these arguments and keep the second time; ways that fail are left out."""
+        devices = [arguments[0].device] if arguments[0].is_cuda else []
+        for name in WAYS:
+            self.way = name
+            try:
+                for _ in range(2):
+                    with torch.random.fork_rng(devices):
+                        _synchronise(arguments[0])
+                        start = time.perf_counter()
+                        self._chunked(*arguments)
+                        _synchronise(arguments[0])
+                        self.seconds[name] = time.perf_counter() - start
+            except (RuntimeError, NotImplementedError):
+                self.seconds.pop(name, None)
+        if not self.seconds:
+            self.way = None
+            raise ValueError("way is 'auto'; none of the ways can differentiate this model twice")
+        return min(self.seconds, key=lambda name: self.seconds[name])
+
+
+def _synchronise(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)

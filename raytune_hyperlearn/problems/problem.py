@@ -1,0 +1,190 @@
+"""What is trained: a data set, a model and a loss in one frozen record.
+
+A user's own model is a :class:`Problem` of five lines::
+
+    Problem(name="mine", model=MyModule, train=Examples(x, y), test=Examples(x_test, y_test))
+
+Data are tensors that live on the training device and are batched by index; there are no loader workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""Maps training inputs [N, …] to augmented inputs of the same shape; randomness comes from the generator."""
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits [N, classes] against class indices [N]: one value per example, in nats."""
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 where the largest logit of [N, classes] is the target's, else 0: a float tensor [N]."""
+    return (outputs.argmax(dim=1) == targets).to(outputs.dtype)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs [N, …] and targets [N, …] of the same length."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(
+                f"targets has {len(self.targets)} rows; it must have as many as inputs, {len(self.inputs)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: Tensor | slice) -> Examples:
+        return Examples(self.inputs[rows], self.targets[rows])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Examples:
+        """The same examples on ``device``; floating-point inputs (and targets) are cast to ``dtype`` if given."""
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(device, dtype if dtype is not None and values.is_floating_point() else None)
+
+        return Examples(moved(self.inputs), moved(self.targets))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint training and validation examples."""
+
+    train: Examples
+    validation: Examples
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A training problem.
+
+    Attributes:
+        name: What records and reports call it.
+        model: Builds a freshly initialised module from torch's global generator.
+        train: Training examples; the validation set is carved out of them by :meth:`split`.
+        test: Test examples: scored, never used to choose anything.
+        loss: Per-example loss.
+        score: Per-example score in [0, 1] whose mean is the accuracy.
+        batch_size: Default number of examples in a batch.
+        epochs: Default full budget, in passes over the training part of the split.
+        validation_fraction: Share of ``train`` that :meth:`split` sets aside, in (0, 1).
+        augmentation: Applied to training inputs only, or None.
+        source: Where the data come from, their licence and counts, for reports.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    train: Examples
+    test: Examples
+    loss: LossFunction = cross_entropy
+    score: LossFunction = correct
+    batch_size: int = 128
+    epochs: int = 10
+    validation_fraction: float = 0.2
+    augmentation: Augmentation | None = None
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; it must lie in (0, 1)")
+        training = len(self.train) - self.validation_size
+        if not 1 <= self.batch_size <= training:
+            raise ValueError(f"batch_size is {self.batch_size}; {self.name} allows 1 to {training}")
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; it must be at least 1")
+
+    @property
+    def validation_size(self) -> int:
+        """Number of examples that :meth:`split` sets aside."""
+        return max(1, round(self.validation_fraction * len(self.train)))
+
+    def split(self, seed: int) -> Split:
+        """Training and validation examples: a uniformly random partition that depends on ``seed`` alone."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.train), generator=generator).to(self.train.inputs.device)
+        held_out = self.validation_size
+        return Split(train=self.train[order[held_out:]], validation=self.train[order[:held_out]])
+
+    def horizon(self, epochs: float, batch_size: int | None = None) -> int:
+        """Number T of inner steps in ``epochs`` passes over the training part; incomplete batches are dropped."""
+        per_epoch = (len(self.train) - self.validation_size) // (batch_size or self.batch_size)
+        return max(1, round(epochs * per_epoch))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Problem:
+        """The same problem with its data on ``device``."""
+        return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype))
+
+
+def batches(
+    examples: Examples,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    augmentation: Augmentation | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``steps`` batches; every pass over the data is a new random order without replacement.
+
+    The order depends on ``seed`` alone, so the same call replays the same batches on any device. Batches all
+    have ``batch_size`` rows: what is left at the end of a pass is dropped.
+
+    Args:
+        examples: N examples.
+        batch_size: Rows per batch, in [1, N].
+        steps: Number of batches.
+        seed: Seed of the order and of the augmentation.
+        augmentation: Applied to each batch's inputs, or None.
+
+    Raises:
+        ValueError: If ``batch_size`` lies outside [1, N].
+    """
+    if not 1 <= batch_size <= len(examples):
+        raise ValueError(f"batch_size is {batch_size}; it must lie in [1, {len(examples)}]")
+    device = examples.inputs.device
+    generator = torch.Generator().manual_seed(seed)
+    per_epoch = len(examples) // batch_size
+    for epoch in range(math.ceil(steps / per_epoch)):
+        order = torch.randperm(len(examples), generator=generator).to(device, non_blocking=True)
+        for index in range(min(per_epoch, steps - epoch * per_epoch)):
+            rows = order[index * batch_size : (index + 1) * batch_size]
+            inputs, targets = examples.inputs[rows], examples.targets[rows]
+            yield (inputs if augmentation is None else augmentation(inputs, generator)), targets
+
+
+@torch.no_grad()
+def evaluate(
+    model: Callable[[Tensor], Tensor], problem: Problem, examples: Examples, batch_size: int = 2000
+) -> tuple[float, float]:
+    """Mean loss and mean score of ``model`` over ``examples``.
+
+    Args:
+        model: Maps inputs to outputs; it must already be in evaluation mode.
+        problem: Gives the loss and the score.
+        examples: What to evaluate on.
+        batch_size: Rows per forward pass.
+
+    Returns:
+        (mean loss, accuracy in [0, 1]).
+    """
+    losses, scores = [], []
+    for start in range(0, len(examples), batch_size):
+        part = examples[slice(start, start + batch_size)]
+        outputs = model(part.inputs)
+        losses.append(problem.loss(outputs, part.targets).double().sum())
+        scores.append(problem.score(outputs, part.targets).double().sum())
+    return float(sum(losses)) / len(examples), float(sum(scores)) / len(examples)
