@@ -107,6 +107,11 @@ class FunctionalModel:
             for module, mode in modes.items():
                 module.training = mode
 
+    def load_initial(self, model: nn.Module) -> None:
+        """Take another module of the same architecture's parameters and running statistics as initial values."""
+        fresh = FunctionalModel(model, self.loss)
+        self.parameters, self.buffers = fresh.parameters, fresh.buffers
+
     def load(self, parameters: Tensor, buffers: Tensor) -> None:
         """Copy flat parameters [D] and running statistics [B] into the module itself."""
         with torch.no_grad():

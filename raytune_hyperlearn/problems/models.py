@@ -14,15 +14,20 @@ from torch.nn import functional as F
 
 
 class SmallCNN(nn.Module):
-    """Two 3×3 convolutions with max-pooling and one linear layer, for 8×8 grey images (5,978 parameters)."""
+    """Two 3×3 convolutions with BatchNorm and max-pooling and one linear layer, for 8×8 grey images.
+
+    6,138 parameters. BatchNorm, as in [FDS]'s WideResNets, keeps training sane over wide ranges of learning rates.
+    """
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1),
+            nn.Conv2d(1, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
+            nn.Conv2d(16, 32, 3, padding=1, bias=False),
+            nn.BatchNorm2d(32),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),

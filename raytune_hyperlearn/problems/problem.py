@@ -9,10 +9,10 @@ Data are tensors that live on the training device and are batched by index; ther
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -131,24 +131,31 @@ class Problem:
         return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype))
 
 
+def derived_seed(*parts: int) -> int:
+    """A seed in [0, 2³²) that depends on all ``parts`` (whole numbers ≥ 0), for streams that must not coincide."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
 def batches(
     examples: Examples,
     batch_size: int,
     steps: int,
     seed: int,
     augmentation: Augmentation | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``steps`` batches; every pass over the data is a new random order without replacement.
+    """Yield batches ``first`` … ``steps`` − 1; every pass over the data is a new random order without replacement.
 
-    The order depends on ``seed`` alone, so the same call replays the same batches on any device. Batches all
-    have ``batch_size`` rows: what is left at the end of a pass is dropped.
+    Batch t depends on ``seed`` and t alone, so the same call replays the same batches on any device and training
+    can go on from any step. Batches all have ``batch_size`` rows: what is left at the end of a pass is dropped.
 
     Args:
         examples: N examples.
         batch_size: Rows per batch, in [1, N].
-        steps: Number of batches.
+        steps: Number of batches T.
         seed: Seed of the order and of the augmentation.
         augmentation: Applied to each batch's inputs, or None.
+        first: Index of the first batch to yield, in [0, T].
 
     Raises:
         ValueError: If ``batch_size`` lies outside [1, N].
@@ -156,14 +163,19 @@ def batches(
     if not 1 <= batch_size <= len(examples):
         raise ValueError(f"batch_size is {batch_size}; it must lie in [1, {len(examples)}]")
     device = examples.inputs.device
-    generator = torch.Generator().manual_seed(seed)
     per_epoch = len(examples) // batch_size
-    for epoch in range(math.ceil(steps / per_epoch)):
-        order = torch.randperm(len(examples), generator=generator).to(device, non_blocking=True)
-        for index in range(min(per_epoch, steps - epoch * per_epoch)):
-            rows = order[index * batch_size : (index + 1) * batch_size]
-            inputs, targets = examples.inputs[rows], examples.targets[rows]
-            yield (inputs if augmentation is None else augmentation(inputs, generator)), targets
+    epoch = -1
+    for step in range(first, steps):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            shuffle = torch.Generator().manual_seed(derived_seed(seed, 0, epoch))
+            order = torch.randperm(len(examples), generator=shuffle).to(device, non_blocking=True)
+        begin = step % per_epoch * batch_size
+        rows = order[begin : begin + batch_size]
+        inputs, targets = examples.inputs[rows], examples.targets[rows]
+        if augmentation is not None:
+            inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, 1, step)))
+        yield inputs, targets
 
 
 @torch.no_grad()

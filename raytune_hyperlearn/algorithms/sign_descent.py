@@ -1,0 +1,126 @@
+"""The outer step of FDS: sign updates with halved step sizes ([FDS] appendix G), as a pure function of plain numbers.
+
+Every learned value λ has its own step size γ. With h its hypergradient:
+
+    γ ← γ / 2 if sign(h) differs from its last non-zero sign        λ ← λ − γ sign(h), kept in its range
+
+A zero or non-finite entry counts as sign 0: the value stays, and so do its step size and its last sign. The
+search has converged when γ < 0.05 |λ| for every value; a value that has come to rest at a bound of its range,
+0 among them, has converged when the hypergradient holds it there.
+
+Beyond the paper: ``growth`` > 1 multiplies γ by that factor while the sign stays the same (as in RPROP), so that
+values far from their start are reached in fewer outer steps. ``growth`` = 1 is the paper's rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Numbers = dict[str, list[float]]
+CONVERGED = 0.05
+"""γ/|λ| under which a value has converged ([FDS] appendix G)."""
+
+
+@dataclass(frozen=True)
+class OuterState:
+    """State of the outer loop before outer step ``index``.
+
+    Attributes:
+        index: Outer steps done.
+        values: λ: name → schedule of values; hyperparameters that are not learned are among them.
+        step_sizes: γ of every learned value.
+        signs: Last non-zero sign (−1, 0 before the first, or 1) of every learned value's hypergradient.
+    """
+
+    index: int
+    values: Numbers
+    step_sizes: Numbers
+    signs: Numbers
+
+    @classmethod
+    def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
+        """Before the first outer step."""
+        return cls(
+            index=0,
+            values={name: [float(v) for v in schedule] for name, schedule in values.items()},
+            step_sizes={name: [float(g) for g in schedule] for name, schedule in step_sizes.items()},
+            signs={name: [0.0] * len(schedule) for name, schedule in step_sizes.items()},
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain nested values; :meth:`from_mapping` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> OuterState:
+        """The state that :meth:`to_mapping` wrote."""
+        return cls(**mapping)
+
+
+def sign(entry: float) -> float:
+    """−1, 0 or 1; 0 for an entry that is zero or not finite."""
+    return math.copysign(1.0, entry) if math.isfinite(entry) and entry != 0 else 0.0
+
+
+def sign_update(
+    state: OuterState,
+    hypergradient: Mapping[str, Sequence[float]],
+    ranges: Mapping[str, tuple[float, float]],
+    growth: float = 1.0,
+) -> OuterState:
+    """The state after one outer step.
+
+    Args:
+        state: Before the step.
+        hypergradient: One entry per learned value.
+        ranges: (lowest, highest) allowed value of every learned hyperparameter.
+        growth: Factor ≥ 1 on γ while the sign stays the same.
+
+    Raises:
+        ValueError: If ``growth`` < 1 or the hypergradient does not have the learned values' shape.
+    """
+    if growth < 1:
+        raise ValueError(f"growth is {growth}; it must be at least 1")
+    values, step_sizes, signs = dict(state.values), dict(state.step_sizes), dict(state.signs)
+    for name, sizes in state.step_sizes.items():
+        entries = hypergradient.get(name, ())
+        if len(entries) != len(sizes):
+            raise ValueError(f"hypergradient of {name} has {len(entries)} entries; it must have {len(sizes)}")
+        low, high = ranges[name]
+        moved = [
+            _move(value, size, last, sign(entry), low, high, growth)
+            for value, size, last, entry in zip(
+                state.values[name], sizes, state.signs[name], entries, strict=True
+            )
+        ]
+        values[name] = [m[0] for m in moved]
+        step_sizes[name] = [m[1] for m in moved]
+        signs[name] = [m[2] for m in moved]
+    return OuterState(state.index + 1, values, step_sizes, signs)
+
+
+def _move(
+    value: float, size: float, last: float, now: float, low: float, high: float, growth: float
+) -> tuple[float, float, float]:
+    """Value, step size and last sign after one step."""
+    if now == 0:
+        return value, size, last
+    if now * last < 0:
+        size /= 2
+    elif now * last > 0:
+        size *= growth
+    return min(max(value - size * now, low), high), size, now
+
+
+def converged(state: OuterState, ranges: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether γ < 0.05 |λ| for every value, or the value rests at a bound that its hypergradient pushes against."""
+    for name, sizes in state.step_sizes.items():
+        low, high = ranges[name]
+        for value, size, last in zip(state.values[name], sizes, state.signs[name], strict=True):
+            held = (value <= low and last > 0) or (value >= high and last < 0)
+            if not held and not size < CONVERGED * abs(value):
+                return False
+    return True

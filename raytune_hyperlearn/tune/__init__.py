@@ -1,0 +1,17 @@
+"""Ray Tune's face of the algorithms: a trainable and, where a driver can help, a scheduler each."""
+
+from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
+from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
+from raytune_hyperlearn.tune.sgd import SGDTrainable
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+
+__all__ = [
+    "FDSScheduler",
+    "FDSTrainable",
+    "HyperLearningScheduler",
+    "HyperLearningTrainable",
+    "HypergradientDescentTrainable",
+    "SGDTrainable",
+    "TrialSettings",
+]

@@ -1,0 +1,240 @@
+"""FDS on Ray Tune: a trainable whose step is one outer step, and a scheduler that makes the outer updates.
+
+    tune.run(FDSTrainable, config={"problem": "digits"}, scheduler=FDSScheduler(), stop={"training_iteration": 10})
+
+With Tune's default scheduler the trainable makes the outer update itself, by the same function.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from torch import Tensor
+
+from raytune_hyperlearn.algorithms.fds import Clamps, Hypergradient, hypergradient
+from raytune_hyperlearn.algorithms.sgd import train
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, sign_update
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
+from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
+from raytune_hyperlearn.tune.trainable import DIVERGED, HyperLearningTrainable, TrialSettings, validation_batches
+
+OUTER_STATE = "outer_state"
+UPDATED_BY = "updated_by"
+
+
+@dataclass(frozen=True)
+class FDSOptions:
+    """What FDS can be told beyond the shared settings; keys of the trial's config.
+
+    Attributes:
+        horizons: Epochs of the inner loop in each outer step; the last entry serves all later ones. None: the full
+            budget always.
+        replay: After a hypergradient over fewer epochs than the full budget, train once at the full budget with the
+            same values (no tangents), so that every outer step is scored at the full budget.
+        growth: Factor on a value's step size while its hypergradient keeps its sign; 1 is the paper's rule.
+        clamp_product: Bound on H Z, element by element, or None.
+        hessian: Fields of :class:`HessianProductOptions`.
+        outer_steps: Stop after so many outer steps, or None.
+        stop_when_converged: Stop when every step size is below 5 % of its value.
+    """
+
+    horizons: tuple[float, ...] | None = None
+    replay: bool = True
+    growth: float = 1.0
+    clamp_product: float | None = None
+    hessian: HessianProductOptions = HessianProductOptions()
+    outer_steps: int | None = None
+    stop_when_converged: bool = True
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FDSOptions:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        given = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        if "hessian" in given and not isinstance(given["hessian"], HessianProductOptions):
+            given["hessian"] = HessianProductOptions(**given["hessian"])
+        if "horizons" in given:
+            given["horizons"] = tuple(float(epochs) for epochs in given["horizons"])
+        options = cls(**given)
+        if options.horizons is not None and (
+            not options.horizons or not all(e > 0 and math.isfinite(e) for e in options.horizons)
+        ):
+            raise ValueError(f"horizons is {list(options.horizons)}; it must hold positive numbers of epochs")
+        if not options.growth >= 1:
+            raise ValueError(f"growth is {options.growth}; it must be at least 1")
+        if options.outer_steps is not None and options.outer_steps < 1:
+            raise ValueError(f"outer_steps is {options.outer_steps}; it must be at least 1 or None")
+        Clamps(product=options.clamp_product)
+        return options
+
+    def inner_epochs(self, outer_step: int, full: float) -> float:
+        """Epochs of the inner loop in an outer step, at most the full budget."""
+        if self.horizons is None:
+            return full
+        return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
+
+
+class FDSTrainable(HyperLearningTrainable):
+    """One outer step of FDS per ``step``: train through the horizon with tangents, report the hypergradient, update.
+
+    Config keys: the shared ones (see :class:`TrialSettings`) and the fields of :class:`FDSOptions`. Every outer
+    step has its own initialisation and data order, derived from the run's seed; it can be repeated exactly.
+
+    Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
+    ``inner_epochs`` and ``inner_validation_loss`` (of the run that was differentiated).
+    """
+
+    allowed: ClassVar[frozenset[str]] = frozenset(FDSOptions.__dataclass_fields__) | {OUTER_STATE, UPDATED_BY}
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Take the outer state from the config, if a scheduler left one there, else the space's start values."""
+        self.options = FDSOptions.from_config(config)
+        space = self.settings.space
+        if OUTER_STATE in config:
+            self.outer = OuterState.from_mapping(config[OUTER_STATE])
+        else:
+            self.outer = OuterState.start(space.initial(), space.step_sizes())
+        self.makes_updates = config.get(UPDATED_BY, "trainable") == "trainable"
+        self.functional = FunctionalModel(self.new_model(self.settings.seed), self.problem.loss)
+        self.products = HessianProducts(self.functional, self.options.hessian)
+
+    def step(self) -> dict[str, Any]:
+        """One outer step."""
+        outer = self.outer
+        inner_epochs = self.options.inner_epochs(outer.index, self.epochs)
+        found = self.differentiate(inner_epochs)
+        instances = self.problem.horizon(inner_epochs) * self.problem.batch_size
+        epochs = inner_epochs
+        scores = self.score(lambda inputs: self._outputs(found, inputs)) if found.finite else {}
+        if self.options.replay and inner_epochs < self.epochs and any(outer.values["learning_rate"]):
+            epochs = self.epochs
+            scores = self.replay()
+            instances += self.problem.horizon(epochs) * self.problem.batch_size
+        outcome = self.result(
+            scores,
+            outer.values,
+            epochs,
+            instances,
+            hypergradient=found.values,
+            outer_state=outer.to_mapping(),
+            outer_step=outer.index,
+            inner_epochs=inner_epochs,
+            inner_validation_loss=found.validation_loss,
+        )
+        if not found.finite:
+            outcome["status"] = DIVERGED
+        limit = self.options.outer_steps
+        outcome["done"] = limit is not None and outer.index + 1 >= limit
+        if self.makes_updates:
+            update = outer_update(outcome, self.options, self.settings.space.ranges())
+            self.apply_update({OUTER_STATE: update.to_mapping()})
+            finished = self.options.stop_when_converged and converged(update, self.settings.space.ranges())
+            outcome["done"] = outcome["done"] or finished
+        return outcome
+
+    def differentiate(self, epochs: float) -> Hypergradient:
+        """Hypergradient of the current values over ``epochs`` from a fresh initialisation and data order."""
+        seed = derived_seed(self.settings.seed, self.outer.index)
+        horizon = self.problem.horizon(epochs)
+        self.functional.load_initial(self.new_model(seed))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return hypergradient(
+                self.functional,
+                self.products,
+                batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation),
+                validation_batches(self.split.validation),
+                self.outer.values,
+                horizon,
+                self.settings.space.learned,
+                Clamps(self.settings.gradient_clamp, self.options.clamp_product),
+            )
+
+    def replay(self) -> dict[str, float]:
+        """Scores of plain training at the full budget with the current values."""
+        seed = derived_seed(self.settings.seed, self.outer.index, 1)
+        horizon = self.problem.horizon(self.epochs)
+        model = self.new_model(seed)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
+            train(model, self.problem.loss, order, self.outer.values, horizon, self.settings.gradient_clamp)
+        model.eval()
+        return self.score(model)
+
+    def apply_update(self, update: Mapping[str, Any]) -> None:
+        """Take a new outer state; called between steps, by the scheduler or by the trainable itself."""
+        self.outer = OuterState.from_mapping(update[OUTER_STATE])
+        self.config = {**self.config, OUTER_STATE: update[OUTER_STATE]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The outer state: every outer step starts from a fresh network, so nothing else is needed."""
+        (Path(checkpoint_dir) / "fds.json").write_text(json.dumps(self.outer.to_mapping()))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+        """Go on from the later of the checkpoint and what a scheduler wrote into the config."""
+        saved = OuterState.from_mapping(json.loads((Path(checkpoint_dir) / "fds.json").read_text()))
+        if OUTER_STATE not in self.config or saved.index >= self.outer.index:
+            self.outer = saved
+
+    def _outputs(self, found: Hypergradient, inputs: Tensor) -> Tensor:
+        return self.functional.evaluation_outputs(found.parameters, found.statistics, inputs)
+
+
+def outer_update(
+    result: Mapping[str, Any], options: FDSOptions, ranges: Mapping[str, tuple[float, float]]
+) -> OuterState:
+    """The outer state after a trial's (nested) result: the same for scheduler and trainable."""
+    return sign_update(
+        OuterState.from_mapping(result["outer_state"]), result["hypergradient"], ranges, options.growth
+    )
+
+
+class FDSScheduler(HyperLearningScheduler):
+    """Makes FDS's outer updates on the driver: signs of the reported hypergradients move every trial's values.
+
+    The outer state travels in the trial's results and config, so a run that is restored goes on where it was.
+    """
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Tell the trial that its values are changed from here; adding it again changes nothing."""
+        if trial.config.get(UPDATED_BY) != "scheduler":
+            trial.set_config({**trial.config, UPDATED_BY: "scheduler"})
+
+    def update(self, trial: Trial, result: dict[str, Any]) -> dict[str, Any] | None:
+        """The next outer state, or None once the search has converged."""
+        nested = {
+            "outer_state": {
+                "index": result["outer_state/index"],
+                **{part: _nested(result, f"outer_state/{part}/") for part in ("values", "step_sizes", "signs")},
+            },
+            "hypergradient": _nested(result, "hypergradient/"),
+        }
+        options = FDSOptions.from_config(trial.config)
+        ranges = trial_ranges(trial.config)
+        state = outer_update(nested, options, ranges)
+        if options.stop_when_converged and converged(state, ranges):
+            return None
+        return {OUTER_STATE: state.to_mapping()}
+
+
+def trial_ranges(config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Ranges of the learned hyperparameters of a trial."""
+    return TrialSettings.from_config(config).space.ranges()
+
+
+def _nested(flat: Mapping[str, Any], prefix: str) -> dict[str, Sequence[float]]:
+    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}

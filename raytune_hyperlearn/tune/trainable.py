@@ -1,0 +1,208 @@
+"""What every trainable shares: its settings from the trial's config, its device, its scores, its result's names."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from ray import tune
+from torch import Tensor, nn
+
+from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
+from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
+from raytune_hyperlearn.problems.models import initialise
+
+COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """The part of a trial's config that all trainables read.
+
+    Attributes:
+        problem: A problem's name, a :class:`Problem`, or a function that builds one.
+        space: The search space.
+        seed: Seed of the run: of its split, and of everything that is drawn anew for each evaluation.
+        epochs: Full budget in passes over the training part; None takes the problem's own.
+        batch_size: None takes the problem's own.
+        gradient_clamp: Bound on batch gradients, element by element, or None.
+    """
+
+    problem: str | Problem | Callable[[], Problem]
+    space: SearchSpace
+    seed: int = 0
+    epochs: float | None = None
+    batch_size: int | None = None
+    gradient_clamp: float | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> TrialSettings:
+        """Read and check the shared keys of a config.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        if "problem" not in config:
+            raise ValueError("problem is missing from the config; name one or pass a Problem")
+        space = config.get("space", SearchSpace())
+        settings = cls(
+            problem=config["problem"],
+            space=space if isinstance(space, SearchSpace) else SearchSpace.from_mapping(space),
+            seed=config.get("seed", 0),
+            epochs=config.get("epochs"),
+            batch_size=config.get("batch_size"),
+            gradient_clamp=config.get("gradient_clamp"),
+        )
+        if not isinstance(settings.seed, int) or settings.seed < 0:
+            raise ValueError(f"seed is {settings.seed!r}; it must be a whole number of at least 0")
+        if settings.epochs is not None and not (settings.epochs > 0 and math.isfinite(settings.epochs)):
+            raise ValueError(f"epochs is {settings.epochs!r}; it must be positive")
+        if settings.gradient_clamp is not None and not settings.gradient_clamp > 0:
+            raise ValueError(f"gradient_clamp is {settings.gradient_clamp!r}; it must be positive or None")
+        return settings
+
+
+class HyperLearningTrainable(tune.Trainable):
+    """Base of the trainables: one problem, one split, one device.
+
+    Subclasses implement :meth:`start` and ``step``. A step's result is :meth:`result`'s, whose names are the same
+    for every method.
+    """
+
+    allowed: ClassVar[frozenset[str]] = frozenset()
+    """Config keys beyond the shared ones that a subclass reads."""
+
+    settings: TrialSettings
+    problem: Problem
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Read the config, load the data onto the assigned device and start.
+
+        Raises:
+            ValueError: If the config does not fit; the trial then ends in an error that says why.
+        """
+        self._name: object = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another trial in the same actor; data that are already loaded stay."""
+        self._begin(new_config)
+        return True
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Set up one trial; called with the settings, the problem and the split in place."""
+        raise NotImplementedError(f"{type(self).__name__} must implement start")
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.settings = TrialSettings.from_config(config)
+        self.device = assigned_device()
+        if self._name is None or self._name != self.settings.problem:
+            self.problem = load(self.settings.problem).to(self.device)
+            self._name = self.settings.problem
+        if self.settings.batch_size is not None:
+            self.problem = replace(self.problem, batch_size=self.settings.batch_size)
+        self.split = self.problem.split(self.settings.seed)
+        self.training_seconds = 0.0
+        self.test_seconds = 0.0
+        self.start(config)
+
+    @property
+    def epochs(self) -> float:
+        """The trial's full budget."""
+        return self.problem.epochs if self.settings.epochs is None else self.settings.epochs
+
+    def new_model(self, seed: int) -> nn.Module:
+        """A freshly initialised model on the trial's device."""
+        return initialise(self.problem.model, seed).to(self.device)
+
+    def score(self, outputs: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Validation and test loss and accuracy of ``outputs``, a function in evaluation mode.
+
+        The time that test scoring takes is kept apart, so that it can be left out of every method's clock.
+        """
+        validation_loss, validation_accuracy = evaluate(outputs, self.problem, self.split.validation)
+        begun = time.perf_counter()
+        test_loss, test_accuracy = evaluate(outputs, self.problem, self.problem.test)
+        self.test_seconds += time.perf_counter() - begun
+        return {
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+        }
+
+    def result(
+        self,
+        scores: Mapping[str, float],
+        hyperparameters: Hyperparameters,
+        epochs: float,
+        instances: int,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """A step's result under the names that every method uses; a loss that is not finite is a divergence.
+
+        Args:
+            scores: From :meth:`score`, or empty for a failure.
+            hyperparameters: What the scored network was trained with.
+            epochs: Budget that it was trained for.
+            instances: Training examples read by this step.
+            more: What the method adds.
+        """
+        diverged = not math.isfinite(scores.get("validation_loss", math.nan))
+        worst = {
+            "validation_loss": math.inf,
+            "validation_accuracy": 0.0,
+            "test_loss": math.inf,
+            "test_accuracy": 0.0,
+        }
+        return {
+            **(worst if diverged else scores),
+            "status": DIVERGED if diverged else COMPLETED,
+            "hyperparameters": hyperparameters,
+            "epochs": epochs,
+            "instances": instances,
+            "training_seconds": self.training_seconds,
+            "test_seconds": self.test_seconds,
+            **more,
+        }
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Wrap the subclass's ``step`` with the clock and with the handling of exhausted memory."""
+        super().__init_subclass__(**arguments)
+        if "step" in cls.__dict__:
+            cls.step = _timed(cls.__dict__["step"])  # type: ignore[attr-defined]
+
+
+def _timed(
+    step: Callable[[HyperLearningTrainable], dict[str, Any]],
+) -> Callable[[HyperLearningTrainable], dict[str, Any]]:
+    """``step`` with its own seconds in the result, and a row with status ``out_of_memory`` instead of a crash."""
+
+    def timed(self: HyperLearningTrainable) -> dict[str, Any]:
+        begun, self.test_seconds = time.perf_counter(), 0.0
+        try:
+            outcome = step(self)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            outcome = self.result({}, {}, self.epochs, 0) | {"status": OUT_OF_MEMORY, "done": True}
+        outcome["test_seconds"] = self.test_seconds
+        outcome["training_seconds"] = time.perf_counter() - begun - self.test_seconds
+        return outcome
+
+    timed.__doc__ = step.__doc__
+    return timed
+
+
+def assigned_device() -> torch.device:
+    """The first GPU that Ray assigned to this worker, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def validation_batches(examples: Examples, rows: int = 2000) -> list[tuple[Tensor, Tensor]]:
+    """The examples in order, at most ``rows`` at a time."""
+    parts = [examples[slice(start, start + rows)] for start in range(0, len(examples), rows)]
+    return [(part.inputs, part.targets) for part in parts]
