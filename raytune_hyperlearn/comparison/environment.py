@@ -1,0 +1,77 @@
+"""The machine and the versions a comparison ran on, for the report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("raytune-hyperlearn", "torch", "torchvision", "ray", "numpy", "scipy", "hpbandster", "ConfigSpace")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Date, processor, cores, GPUs, threads and package versions of this machine, as plain data."""
+    import torch  # here, because reading results back must not wait for it
+
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": _cores(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "torch_threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "versions": _versions(),
+    }
+
+
+def write_environment(environment: dict[str, Any], path: Path) -> None:
+    """Writes the description as JSON."""
+    path.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Reads what :func:`write_environment` wrote; empty where there is no such file.
+
+    Raises:
+        ValueError: if the file holds something else, naming it.
+    """
+    if not path.exists():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected names with values, not {type(data).__name__}")
+    return data
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,192 @@
+"""One JSON line per result and per run, appended as the driver observes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
+
+Status = Literal["completed", "diverged", "crashed", "out_of_memory", "timed_out"]
+Phase = Literal["search", "retraining"]
+Finish = Literal["time_limit", "ended", "interrupted", "error"]
+Row = TypeVar("Row", "Record", "Run")
+
+EXPERIMENT_FILE = "experiment.yaml"
+RECORDS_FILE = "records.jsonl"
+RUNS_FILE = "runs.jsonl"
+ENVIRONMENT_FILE = "environment.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One result as the driver observed it.
+
+    Attributes:
+        experiment: name of the experiment.
+        problem: name of the problem.
+        method: name of the method.
+        seed: seed of the run.
+        trial: Tune's name of the trial.
+        time: seconds from the run's start to the observation, on the driver's monotonic clock; finite, >= 0.
+        budget: epochs trained for this result (for one that failed: epochs asked for).
+        validation_loss: NaN where unknown, as are the three below; accuracies are fractions in [0, 1].
+        validation_accuracy: see above.
+        test_loss: scored, never used to choose.
+        test_accuracy: scored, never used to choose.
+        hyperparameters: a list of values (a schedule) per hyperparameter.
+        status: how the evaluation ended.
+        training_seconds: time the worker spent on this result.
+        worker_seconds: seconds of all the run's workers together, up to this observation; finite, >= 0.
+        phase: part of the search, or the final training of what the search found.
+        info: what else the method says, such as ``{"model_based_pick": True}``.
+    """
+
+    experiment: str
+    problem: str
+    method: str
+    seed: int
+    trial: str
+    time: float
+    budget: float
+    validation_loss: float
+    validation_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    hyperparameters: dict[str, list[float]]
+    status: Status
+    training_seconds: float
+    worker_seconds: float
+    phase: Phase = "search"
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        conform_fields(self)
+        _require_amount("time", self.time)
+        _require_amount("budget", self.budget)
+        _require_amount("worker_seconds", self.worker_seconds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The summary of one run: one method with one seed.
+
+    Attributes:
+        method: name of the method.
+        seed: seed of the run.
+        startup_seconds: from the run being asked for to its first worker being up, before the clock starts.
+        wall_seconds: from then to the end.
+        searcher_seconds: spent in the searcher's or scheduler's own computing.
+        evaluations: results observed.
+        failures: number of results by status other than completed.
+        finished: why the run ended.
+        options: what the method was given.
+    """
+
+    method: str
+    seed: int
+    startup_seconds: float
+    wall_seconds: float
+    searcher_seconds: float
+    evaluations: int
+    failures: dict[str, int]
+    finished: Finish
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        conform_fields(self)
+
+
+class RecordWriter:
+    """Appends rows to a file of JSON lines; each is with the operating system before ``append`` returns.
+
+    So a killed driver loses at most the row it was writing. Opening a file whose last line was torn that way removes
+    the torn part, which would otherwise spoil the next row.
+
+    Args:
+        path: the file, made where absent, continued where present.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _mend_last_line(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, row: Record | Run) -> None:
+        """Writes one row."""
+        self._file.write(json.dumps(row_to_mapping(row)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file; further rows are refused."""
+        self._file.close()
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_records(path: Path) -> tuple[Record, ...]:
+    """Reads a file of records in the order they were written; a torn last line is left out.
+
+    Raises:
+        ValueError: if another line is not a record, naming file and line.
+    """
+    return tuple(_read_rows(path, Record))
+
+
+def read_runs(path: Path) -> tuple[Run, ...]:
+    """Reads a file of run summaries like :func:`read_records`; a resumed run's later summary replaces its earlier one.
+
+    Raises:
+        ValueError: if a line is not a run summary, naming file and line.
+    """
+    return tuple({(run.method, run.seed): run for run in _read_rows(path, Run)}.values())
+
+
+def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
+    *lines, tail = path.read_bytes().split(b"\n")
+    if _parses(tail):
+        lines.append(tail)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path} line {number}"
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from None
+        yield row_from_mapping(row_type, data, where)
+
+
+def _mend_last_line(path: Path) -> None:
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    tail = content[content.rfind(b"\n") + 1 :]
+    if not tail:
+        return
+    with path.open("r+b") as file:
+        if _parses(tail):
+            file.seek(0, 2)
+            file.write(b"\n")
+        else:
+            file.truncate(len(content) - len(tail))
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _require_amount(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")

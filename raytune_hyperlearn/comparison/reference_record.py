@@ -1,0 +1,95 @@
+"""The frozen reference of a problem: regret's zero, with how it was obtained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Means over seeds of the best setting of a grid around the usual ones; never moved by adding a method.
+
+    Attributes:
+        problem: name of the problem.
+        epochs: training length of every grid point, in epochs.
+        batch_size: examples per step.
+        validation_loss: mean over ``seeds``; likewise the three below. Accuracies are fractions in [0, 1].
+        validation_accuracy: see above.
+        test_loss: see above.
+        test_accuracy: see above.
+        deviations: standard deviation over ``seeds`` of each of the four, by its name.
+        hyperparameters: the best setting, a list of values (a schedule) per hyperparameter.
+        seeds: the seeds averaged over.
+        grid: what was searched: values per hyperparameter, and any notes.
+        how: the command that makes it again.
+        date: when it was made, ISO 8601.
+        versions: version of each package that matters, by name.
+    """
+
+    problem: str
+    epochs: float
+    batch_size: int
+    validation_loss: float
+    validation_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    deviations: dict[str, float]
+    hyperparameters: dict[str, list[float]]
+    seeds: tuple[int, ...]
+    grid: dict[str, Any]
+    how: str
+    date: str
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        conform_fields(self)
+        if not self.seeds:
+            raise ValueError("seeds must hold at least one seed, not ()")
+
+    def require_match(self, problem: str, epochs: float) -> None:
+        """Refuses to serve as the zero of another problem or another training length.
+
+        Raises:
+            ValueError: if the problem or the epochs differ from the reference's.
+        """
+        if problem != self.problem:
+            raise ValueError(f"reference must be for the problem {problem!r}, not for {self.problem!r}")
+        if epochs != self.epochs:
+            raise ValueError(f"reference must be for {epochs:g} epochs of {problem!r}, not for {self.epochs:g}")
+
+
+def reference_from_mapping(data: object, where: str = "reference") -> Reference:
+    """Builds a reference from plain data.
+
+    Raises:
+        ValueError: for unknown, missing or ill-typed entries, in one line that begins with ``where``.
+    """
+    return row_from_mapping(Reference, data, where)
+
+
+def reference_to_mapping(reference: Reference) -> dict[str, Any]:
+    """The reference as plain data, the form in which an experiment carries it."""
+    return row_to_mapping(reference)
+
+
+def read_reference(path: Path) -> Reference:
+    """Reads a reference from a JSON file.
+
+    Raises:
+        ValueError: if the file is not a reference, naming the file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    return reference_from_mapping(data, str(path))
+
+
+def write_reference(reference: Reference, path: Path) -> None:
+    """Writes a reference as JSON."""
+    path.write_text(json.dumps(reference_to_mapping(reference), indent=2) + "\n", encoding="utf-8")
