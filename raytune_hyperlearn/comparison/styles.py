@@ -1,0 +1,77 @@
+"""How methods are called and drawn: the same name, colour, line and marker in every figure of every report.
+
+The colours are M. Okabe and K. Ito's, which people with any of the common colour blindnesses can tell apart; line and
+marker differ as well, so nothing rests on colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """One method's appearance.
+
+    Attributes:
+        label: full name, for tables and sentences.
+        short: the field's abbreviation, for figures.
+        colour: hexadecimal RGB.
+        line: matplotlib's line style.
+        marker: matplotlib's marker.
+    """
+
+    label: str
+    short: str
+    colour: str
+    line: Any
+    marker: str
+
+    @property
+    def heading(self) -> str:
+        """The full name with a capital, to begin a line with."""
+        return self.label[:1].upper() + self.label[1:]
+
+
+_FDS = MethodStyle("FDS", "FDS", "#D55E00", "-", "o")
+_DESCENT = MethodStyle("hypergradient descent", "HD", "#CC79A7", (0, (5, 1.5)), "X")
+_RANDOM = MethodStyle("random search", "RS", "#666666", (0, (1, 1.2)), "s")
+_BAYESIAN = MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D")
+_HYPERBAND = MethodStyle("Hyperband", "HB", "#009E73", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "^")
+_BOHB = MethodStyle("BOHB", "BOHB", "#56B4E9", (0, (8, 2)), "v")
+
+METHOD_STYLES = {
+    "fds": _FDS,
+    "hypergradient-descent": _DESCENT,
+    "random-search": _RANDOM,
+    "bayesian-optimization": _BAYESIAN,
+    "hyperband": _HYPERBAND,
+    "bohb": _BOHB,
+    "hd": _DESCENT,
+    "rs": _RANDOM,
+    "bo": _BAYESIAN,
+    "hb": _HYPERBAND,
+}
+GRADIENT_BASED = frozenset({"fds", "hypergradient-descent", "hd", "arbiter", "batch-adaptive"})
+
+_SPARE_COLOURS = ("#E69F00", "#8C6BB1", "#A6761D", "#4D4D4D")
+_SPARE_MARKERS = ("P", "*", "<", ">", "h")
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
+    """The style of each method; names not in the table get spare ones, in alphabetical order."""
+    methods = tuple(methods)
+    unknown = sorted(method for method in methods if method not in METHOD_STYLES)
+    spare = {
+        method: MethodStyle(
+            method,
+            method,
+            _SPARE_COLOURS[i % len(_SPARE_COLOURS)],
+            (0, (2 + 2 * (i % 3), 1)),
+            _SPARE_MARKERS[i % len(_SPARE_MARKERS)],
+        )
+        for i, method in enumerate(unknown)
+    }
+    return {method: METHOD_STYLES.get(method) or spare[method] for method in methods}
