@@ -1,0 +1,67 @@
+"""Random search, Bayesian optimisation, Hyperband and BOHB as Ray Tune searchers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+
+class Hyperband(HpBandSterSearcher):
+    """Successive halving in brackets, configurations from the prior (Li et al., Hyperband, JMLR 2018)."""
+
+    optimiser = "HyperBand"
+
+
+class BOHB(HpBandSterSearcher):
+    """Hyperband whose configurations come from a kernel density model (Falkner et al., BOHB, ICML 2018).
+
+    The model needs two groups, good and bad, of more than dim configurations each on one budget before its
+    first pick, and a third of all picks stays random. A trial's `model_based_pick` says which it was.
+    """
+
+    optimiser = "BOHB"
+
+
+class _FullBudgetSearcher(HpBandSterSearcher):
+    """One rung: every configuration is trained on the whole budget."""
+
+    def __init__(
+        self,
+        space: ConfigurationSpace,
+        *,
+        max_budget: float,
+        seed: int,
+        iterations: int | None = None,
+        metric: str = "validation_loss",
+        mode: str = "min",
+        budget_key: str = "epochs",
+        config_key: str | None = "hyperparameters",
+    ) -> None:
+        """As `HpBandSterSearcher`, with `min_budget` = `max_budget`; `iterations` counts evaluations."""
+        super().__init__(
+            space,
+            min_budget=max_budget,
+            max_budget=max_budget,
+            seed=seed,
+            iterations=iterations,
+            metric=metric,
+            mode=mode,
+            budget_key=budget_key,
+            config_key=config_key,
+        )
+
+
+class RandomSearch(_FullBudgetSearcher):
+    """Independent draws from the space's prior, each trained on the whole budget."""
+
+    optimiser = "RandomSearch"
+
+
+class BayesianOptimization(_FullBudgetSearcher):
+    """BOHB's density model on the whole budget, without brackets."""
+
+    optimiser = "BOHB"
