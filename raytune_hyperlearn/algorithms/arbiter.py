@@ -27,7 +27,9 @@ dropout is drawn), its parameters receive no gradient of F, the hook on its laye
 outer evaluation, and every random number comes from generators of Arbiter's own. With a constant batch size
 the inner training is therefore bit for bit the training without Arbiter.
 
-F reaches s only through the gate: nothing in it has been trained at another batch size. The options
+F reaches s only through the gate: nothing in it has been trained at another batch size. At s = 0 the gate
+does nothing, and a trained network is seldom better for a response it was not trained with; so F may pull s
+to 0, which is the middle of the range, whatever the dynamics. Compare starts on both sides of it. The options
 ``response="frozen"`` and ``agent_input="noise"`` and the agents of
 :mod:`raytune_hyperlearn.algorithms.batch_size_controls` are there to measure what the gradients contribute.
 
@@ -71,8 +73,8 @@ from raytune_hyperlearn.algorithms.feature_gate import (
     feature_count,
     feature_layer,
     outer_loss,
-    private_random_numbers,
 )
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 
 Response = Literal["learned", "frozen"]
 AgentInput = Literal["validation", "noise"]

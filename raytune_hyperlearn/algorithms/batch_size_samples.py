@@ -8,6 +8,7 @@ A logit l stands for a batch size; the two maps are inverse to each other on the
 import math
 from numbers import Integral
 
+import torch
 from torch import Tensor, nn
 
 ROUNDING = 1e-3
@@ -87,7 +88,9 @@ def image_agent(channels: int, samples: int) -> nn.Module:
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, samples))
+    agent = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, samples))
+    # Measured on a CPU: a fifth faster, and the only part of an outer step that is not already at its floor.
+    return agent.to(memory_format=torch.channels_last)
 
 
 def vector_agent(features: int, samples: int) -> nn.Module:

@@ -2,8 +2,8 @@
 
 The response of [Arbiter] (equation 4) multiplies the high-level features h of a network by 1 + Φ(s). Here
 this is done to any ``nn.Module`` from outside, for the length of one evaluation: a forward pre-hook on the
-layer that the features enter. Parameters, their gradients, the statistics of BatchNorm, the modes of the
-modules and the global random generators are afterwards what they were before.
+layer that the features enter. Parameters, their gradients, the statistics of BatchNorm and the modes of the
+modules are afterwards what they were before; in evaluation mode dropout draws no random numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,19 +75,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def private_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the global generators for the body (dropout, initialisation) and puts their states back."""
-    accelerators = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=accelerators, device_type=device.type if accelerators else "cuda"):
-        torch.default_generator.manual_seed(seed)
-        for accelerator in accelerators:
-            module = torch.get_device_module(accelerator)
-            with module.device(accelerator):
-                module.manual_seed(seed)
-        yield
 
 
 def outer_loss(

@@ -128,7 +128,7 @@ def test_gradients_of_the_outer_loss_match_finite_differences_of_an_explicit_for
 
 
 def inner_training(arbiter_for: object) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
-    """Twelve steps with dropout and momentum on shuffled data; the global random numbers come from one seed."""
+    """Twelve steps with dropout and momentum on shuffled data; one seed for all global random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(7)
         model = InnerNetwork()

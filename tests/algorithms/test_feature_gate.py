@@ -8,8 +8,8 @@ from raytune_hyperlearn.algorithms.feature_gate import (
     feature_count,
     feature_layer,
     outer_loss,
-    private_random_numbers,
 )
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 
 CLASSES = 3
 
@@ -111,17 +111,6 @@ def test_evaluation_mode_holds_inside_only() -> None:
     with evaluation_mode(model):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == [True, False, True]
-
-
-def test_private_random_numbers_are_seeded_and_leave_no_trace() -> None:
-    before = torch.get_rng_state()
-    drawn = []
-    for seed in (1, 1, 2):
-        with private_random_numbers(seed, torch.device("cpu")):
-            drawn.append(torch.rand(3))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_last_linear_layer_is_the_default(model: Network) -> None:
