@@ -15,9 +15,14 @@ def test_private_random_numbers_are_seeded_and_leave_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_generators_are_put_back_after_an_error() -> None:
-    before = torch.get_rng_state()
-    with pytest.raises(ArithmeticError), private_random_numbers(1, torch.device("cpu")):
+def fail_after_drawing() -> None:
+    with private_random_numbers(1, torch.device("cpu")):
         torch.rand(3)
         raise ArithmeticError
+
+
+def test_the_generators_are_put_back_after_an_error() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ArithmeticError):
+        fail_after_drawing()
     assert torch.equal(torch.get_rng_state(), before)
