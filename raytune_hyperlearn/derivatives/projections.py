@@ -259,7 +259,8 @@ def _trial(
         restore()
     expected = inner_product(linearisation.gradient, direction)
     error = (projections.double().sum() - expected).abs()
-    return projections if error <= _tolerance(projections.dtype) * projections.abs().sum() else None
+    wrong = error > _tolerance(projections.dtype) * projections.abs().sum()  # never of NaN: diverged, not wrong
+    return None if wrong else projections
 
 
 def kept_buffers(model: nn.Module) -> Callable[[], None]:
