@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,15 +167,16 @@ def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
 
 
 def _mend_last_line(path: Path) -> None:
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    tail = content[content.rfind(b"\n") + 1 :]
-    if not tail:
+    if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        tail = content[content.rfind(b"\n") + 1 :]
         if _parses(tail):
-            file.seek(0, 2)
             file.write(b"\n")
         else:
             file.truncate(len(content) - len(tail))

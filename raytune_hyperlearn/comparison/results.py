@@ -31,8 +31,9 @@ from raytune_hyperlearn.comparison.records import (
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
 
-# What two folders of one problem must share for their curves to stand in one figure.
-SHARED_SETTINGS = ("epochs", "min_epochs", "time_limit", "workers", "gpus_per_trial", "metric", "space", "targets")
+# What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
+POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options")
+SHARED_SETTINGS = tuple(f.name for f in dataclasses.fields(Experiment) if f.name not in POOLED_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def join(first: Study, second: Study) -> Study:
     Raises:
         ValueError: if both hold the same run, or their references or settings differ.
     """
-    for name in ("problem", "reference", *SHARED_SETTINGS):
+    for name in SHARED_SETTINGS:
         mine, other = getattr(first.experiment, name), getattr(second.experiment, name)
         if mine != other:
             shown = "another" if name in ("reference", "space") else f"{other!r}, not {mine!r},"
@@ -174,6 +175,7 @@ def join(first: Study, second: Study) -> Study:
             )
     experiment = dataclasses.replace(
         first.experiment,
+        name=" + ".join(_united((first.experiment.name,), (second.experiment.name,))),
         methods=_united(first.experiment.methods, second.experiment.methods),
         seeds=_united(first.experiment.seeds, second.experiment.seeds),
         method_options={**second.experiment.method_options, **first.experiment.method_options},

@@ -35,26 +35,15 @@ class MethodStyle:
         return self.label[:1].upper() + self.label[1:]
 
 
-_FDS = MethodStyle("FDS", "FDS", "#D55E00", "-", "o")
-_DESCENT = MethodStyle("hypergradient descent", "HD", "#CC79A7", (0, (5, 1.5)), "X")
-_RANDOM = MethodStyle("random search", "RS", "#666666", (0, (1, 1.2)), "s")
-_BAYESIAN = MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D")
-_HYPERBAND = MethodStyle("Hyperband", "HB", "#009E73", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "^")
-_BOHB = MethodStyle("BOHB", "BOHB", "#56B4E9", (0, (8, 2)), "v")
-
 METHOD_STYLES = {
-    "fds": _FDS,
-    "hypergradient-descent": _DESCENT,
-    "random-search": _RANDOM,
-    "bayesian-optimization": _BAYESIAN,
-    "hyperband": _HYPERBAND,
-    "bohb": _BOHB,
-    "hd": _DESCENT,
-    "rs": _RANDOM,
-    "bo": _BAYESIAN,
-    "hb": _HYPERBAND,
+    "fds": MethodStyle("FDS", "FDS", "#D55E00", "-", "o"),
+    "hd": MethodStyle("hypergradient descent", "HD", "#CC79A7", (0, (5, 1.5)), "X"),
+    "rs": MethodStyle("random search", "RS", "#666666", (0, (1, 1.2)), "s"),
+    "bo": MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D"),
+    "hb": MethodStyle("Hyperband", "HB", "#009E73", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "^"),
+    "bohb": MethodStyle("BOHB", "BOHB", "#56B4E9", (0, (8, 2)), "v"),
 }
-GRADIENT_BASED = frozenset({"fds", "hypergradient-descent", "hd", "arbiter", "batch-adaptive"})
+GRADIENT_BASED = frozenset({"fds", "hd"})
 
 _SPARE_COLOURS = ("#E69F00", "#8C6BB1", "#A6761D", "#4D4D4D")
 _SPARE_MARKERS = ("P", "*", "<", ">", "h")

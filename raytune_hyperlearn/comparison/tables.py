@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +204,7 @@ def given_table(study: Study, styles: Styles) -> Table:
 def shared_table(study: Study) -> Table:
     """What all methods were given alike."""
     experiment = study.experiment
+    clamp = experiment.gradient_clamp
     rows = [
         ("problem", experiment.problem),
         ("wall-clock per run", seconds(experiment.time_limit)),
@@ -211,6 +212,7 @@ def shared_table(study: Study) -> Table:
         ("smallest budget, where a method uses several", f"{experiment.min_epochs:g} epochs"),
         ("trials at a time, where a method can run several", str(experiment.workers)),
         ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
+        ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
         ("chosen by", experiment.metric.replace("_", " ")),
         ("seeds", ", ".join(map(str, experiment.seeds))),
         *((f"space: {name.replace('_', ' ')}", plain_text(values)) for name, values in experiment.space.items()),
@@ -276,8 +278,9 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
     return Table("Machine and versions", ("", "value"), rows)
 
 
-def statistics_table(study: Study, pairs: Iterable[PairedComparison], styles: Styles) -> Table:
-    """Every two methods compared over the seeds they share."""
+def statistics_table(study: Study, pairs: Sequence[PairedComparison], styles: Styles) -> Table:
+    """Every two methods compared over the seeds they share; ``pairs`` holds at least one."""
+    most = max(pair.seeds for pair in pairs)
     return Table(
         "Pairs of methods",
         ("first − second", "seeds", "median difference", "95 % interval", "p (Wilcoxon)", "p (Holm)"),
@@ -293,8 +296,8 @@ def statistics_table(study: Study, pairs: Iterable[PairedComparison], styles: St
             for pair in pairs
         ),
         "Final validation regret, paired by seed; negative: the first is better. Two-sided signed-rank test, "
-        "corrected over all pairs; percentile bootstrap of the median difference. With n "
-        "seeds no p-value can be below 2^(1 − n).",
+        "corrected over all pairs; percentile bootstrap of the median difference. "
+        f"With {most} seeds no uncorrected p-value can be below {number(2.0 ** (1 - most))}.",
     )
 
 

@@ -23,7 +23,7 @@ from raytune_hyperlearn.comparison.records import (
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_to_mapping
 
-METHODS = ("fds", "hypergradient-descent", "random-search", "bayesian-optimization", "hyperband", "bohb")
+METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
 FULL_BUDGET = 27.0
 SPACE = {
     "learning_rate": {"values": 7, "init": 0.0, "step": 0.1, "range": [0.0, 1.0]},
@@ -134,7 +134,7 @@ def write_folder(folder: Path, experiment: Experiment, skill: float = 0.0) -> Pa
                         seed=seed,
                         startup_seconds=2.9 + 0.2 * seed,
                         wall_seconds=experiment.time_limit + 0.3,
-                        searcher_seconds=4.1 if method in ("bohb", "bayesian-optimization") else 0.05,
+                        searcher_seconds=4.1 if method in ("bohb", "bo") else 0.05,
                         evaluations=len(rows),
                         failures={status: failed.count(status) for status in set(failed)},
                         options=_options(method),
@@ -150,13 +150,13 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 def _options(method: str) -> dict[str, Any]:
     if method == "fds":
         return {"outer_steps": 10, "budgets": [1, 3, 9], "hz_clip": 1.0}
-    return {"eta": 3, "min_budget": 3, "max_budget": 27} if method in ("hyperband", "bohb") else {}
+    return {"eta": 3, "min_budget": 3, "max_budget": 27} if method in ("hb", "bohb") else {}
 
 
 def _rows(experiment: Experiment, method: str, seed: int, skill: float) -> list[Record]:
     number = 1000 * seed + sum(map(ord, method + experiment.problem))
     generator = np.random.default_rng(number)
-    sequential = method in ("fds", "hypergradient-descent")
+    sequential = method in ("fds", "hd")
     workers = 1 if sequential else experiment.workers
     free = [0.0] * workers
     rows: list[Record] = []
@@ -198,9 +198,9 @@ def _budget(method: str, index: int, epochs: float) -> tuple[float, float]:
     if method == "fds":
         budget = min(epochs, (1.0, 3.0, 9.0, 9.0)[min(index, 3)] + 3 * max(index - 3, 0))
         return budget, 0.6 + 0.55 * budget
-    if method == "hypergradient-descent":
+    if method == "hd":
         return epochs, 0.6 + 0.16 * epochs
-    if method in ("hyperband", "bohb"):
+    if method in ("hb", "bohb"):
         budget = epochs / (9, 9, 9, 9, 9, 9, 9, 9, 9, 3, 3, 3, 1)[index % 13]
         return budget, 0.1 + 0.16 * budget
     return epochs, 0.1 + 0.16 * epochs
@@ -214,12 +214,12 @@ def _outcome(
         rates = progress * (0.55 - 0.07 * np.arange(7)) + generator.normal(0, 0.03, 7)
         momentum, decay = 0.85 * progress, 0.0006 * progress
         loss = 0.14 - skill + 2.0 * math.exp(-1.1 * (index + 1)) + abs(generator.normal(0, 0.02))
-    elif method == "hypergradient-descent":
+    elif method == "hd":
         rates, momentum, decay = np.linspace(0.02, 0.2, 7), 0.3, 0.0001
         loss = 0.45 + generator.normal(0, 0.05)
     else:
         rates, momentum, decay = generator.uniform(0, 1, 7), generator.uniform(0, 1), generator.uniform(0, 0.003)
-        learned = min(index / 60, 0.5) if method in ("bohb", "bayesian-optimization") else 0.0
+        learned = min(index / 60, 0.5) if method in ("bohb", "bo") else 0.0
         loss = 0.16 + (generator.lognormal(-1.2, 1.3) * (1 - learned)) + 0.5 * (1 - fraction) ** 2
     values = {
         "learning_rate": [float(value) for value in np.clip(rates, 0, 1)],

@@ -125,7 +125,7 @@ def test_experiments_are_pooled_without_losing_settings(tmp_path: Path) -> None:
     second = small_folder(tmp_path / "b", methods=("bohb",), method_options={"bohb": {"eta": 4}})
     (study,) = load_studies([first, second])
     expected = dataclasses.replace(
-        load_study(first).experiment,
+        load_study(first).experiment,  # both folders' experiments have the same name
         methods=("fds", "bohb"),
         method_options={**options, "bohb": {"eta": 4}},
     )

@@ -62,13 +62,13 @@ def sentences(study: Study) -> str:
 
 FDS_AHEAD = {
     "fds": [[(5, 0.5), (10, 0.05), (20, 0.01)], [(5, 0.5), (12, 0.04), (40, 0.0)], [(5, 0.4), (20, 0.015)]],
-    "random-search": [[(4, 0.3), (30, 0.05)], [(4, 0.2), (24, 0.03)], [(4, 0.2)]],
+    "rs": [[(4, 0.3), (30, 0.05)], [(4, 0.2), (24, 0.03)], [(4, 0.2)]],
 }
 
 
 def test_final_regret_times_and_areas_by_hand(tmp_path: Path) -> None:
     summaries = summarize(make_study(tmp_path, FDS_AHEAD))
-    fds, random = summaries["fds"], summaries["random-search"]
+    fds, random = summaries["fds"], summaries["rs"]
     assert fds.validation.median == pytest.approx(0.01)
     assert fds.test.median == pytest.approx(0.02)
     assert (random.validation.lower, random.validation.median) == pytest.approx((0.04, 0.05))
@@ -151,7 +151,7 @@ def test_headline_when_fds_is_ahead(tmp_path: Path) -> None:
 
 
 def test_headline_says_so_when_fds_is_not_ahead(tmp_path: Path) -> None:
-    points = {"fds": [[(50, 0.3)]], "bohb": [[(10, 0.1), (20, -0.02)]], "random-search": [[(15, 0.1)]]}
+    points = {"fds": [[(50, 0.3)]], "bohb": [[(10, 0.1), (20, -0.02)]], "rs": [[(15, 0.1)]]}
     text = sentences(make_study(tmp_path, points, targets=(0.0, 0.15)))
     assert "At the end BOHB has the lowest median validation regret, −0.02" in text
     assert "Below zero means better than the reference." in text
