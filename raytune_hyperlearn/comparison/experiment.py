@@ -33,6 +33,7 @@ class Experiment:
         gpus_per_trial: GPUs of one trial, fractions allowed.
         address: Ray cluster to join; None starts a local one.
         metric: the validation value that chooses; losses are minimised, accuracies maximised.
+        gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
         method_options: options by method.
@@ -52,6 +53,7 @@ class Experiment:
     gpus_per_trial: float = 0.0
     address: str | None = None
     metric: Metric = "validation_loss"
+    gradient_clamp: float | None = None
     space: dict[str, Any] = field(default_factory=dict)
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     targets: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05)
@@ -71,6 +73,12 @@ class Experiment:
         )
         _require(self.workers >= 1, "workers", "a whole number >= 1", self.workers)
         _require(0 <= self.gpus_per_trial < math.inf, "gpus_per_trial", "a number >= 0", self.gpus_per_trial)
+        _require(
+            self.gradient_clamp is None or self.gradient_clamp > 0,
+            "gradient_clamp",
+            "a number > 0 or null",
+            self.gradient_clamp,
+        )
         for name, entry in self.space.items():
             _require(isinstance(entry, (dict, int, float)), f"space.{name}", "names with values or a number", entry)
         for method in self.method_options:

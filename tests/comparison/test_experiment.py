@@ -75,6 +75,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "min over full": ({"min_epochs": 28}, "min_epochs must be > 0 and <= epochs (27), not 28.0"),
     "no workers": ({"workers": 0}, "workers must be a whole number >= 1, not 0"),
     "negative GPUs": ({"gpus_per_trial": -1}, "gpus_per_trial must be a number >= 0, not -1.0"),
+    "clamped to nothing": ({"gradient_clamp": 0}, "gradient_clamp must be a number > 0 or null, not 0.0"),
     "other metric": (
         {"metric": "test_loss"},
         "metric must be one of validation_loss, validation_accuracy, not 'test_loss'",
