@@ -8,6 +8,7 @@ import os
 os.environ.update(
     OMP_NUM_THREADS="1",
     RAY_AIR_NEW_OUTPUT="0",
+    RAY_worker_niceness="0",
     RAY_AUTH_MODE="disabled",
     RAY_CHDIR_TO_TRIAL_DIR="0",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",

@@ -9,14 +9,16 @@ search has converged when γ < 0.05 |λ| for every value; a value that has come 
 0 among them, has converged when the hypergradient holds it there.
 
 Beyond the paper: ``growth`` > 1 multiplies γ by that factor while the sign stays the same (as in RPROP), so that
-values far from their start are reached in fewer outer steps. ``growth`` = 1 is the paper's rule.
+values far from their start are reached in fewer outer steps; ``growth`` = 1 is the paper's rule. And an outer step
+that failed — training diverged, or ended at more than ``tolerance`` times the best validation loss so far — is
+retried: back to the values before it, with halved step sizes in the same directions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 Numbers = dict[str, list[float]]
@@ -33,12 +35,16 @@ class OuterState:
         values: λ: name → schedule of values; hyperparameters that are not learned are among them.
         step_sizes: γ of every learned value.
         signs: Last non-zero sign (−1, 0 before the first, or 1) of every learned value's hypergradient.
+        accepted: λ of the last outer step that did not fail; empty before the first.
+        best_loss: Lowest validation loss of the outer steps so far; infinite before the first.
     """
 
     index: int
     values: Numbers
     step_sizes: Numbers
     signs: Numbers
+    accepted: Numbers = field(default_factory=dict)
+    best_loss: float = math.inf
 
     @classmethod
     def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
@@ -92,14 +98,59 @@ def sign_update(
         low, high = ranges[name]
         moved = [
             _move(value, size, last, sign(entry), low, high, growth)
-            for value, size, last, entry in zip(
-                state.values[name], sizes, state.signs[name], entries, strict=True
-            )
+            for value, size, last, entry in zip(state.values[name], sizes, state.signs[name], entries, strict=True)
         ]
         values[name] = [m[0] for m in moved]
         step_sizes[name] = [m[1] for m in moved]
         signs[name] = [m[2] for m in moved]
-    return OuterState(state.index + 1, values, step_sizes, signs)
+    return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
+
+
+def retry(state: OuterState, ranges: Mapping[str, tuple[float, float]]) -> OuterState:
+    """The state after a failed outer step: from the last accepted values, half the step in the same directions."""
+    values = dict(state.values)
+    step_sizes = {name: [size / 2 for size in sizes] for name, sizes in state.step_sizes.items()}
+    for name, sizes in step_sizes.items():
+        low, high = ranges[name]
+        start = state.accepted.get(name, state.values[name])
+        values[name] = [
+            min(max(value - size * last, low), high)
+            for value, size, last in zip(start, sizes, state.signs[name], strict=True)
+        ]
+    return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes)
+
+
+def outer_step(
+    state: OuterState,
+    hypergradient: Mapping[str, Sequence[float]],
+    loss: float,
+    ranges: Mapping[str, tuple[float, float]],
+    growth: float = 1.0,
+    tolerance: float | None = None,
+) -> OuterState:
+    """Accept an outer step and move on by :func:`sign_update`, or :func:`retry` it.
+
+    Args:
+        state: Before the step.
+        hypergradient: One entry per learned value.
+        loss: Validation loss at ``state.values``; not finite where training diverged.
+        ranges: (lowest, highest) allowed value of every learned hyperparameter.
+        growth: As in :func:`sign_update`.
+        tolerance: Factor > 1 on the best loss so far above which the step has failed; None accepts every finite loss.
+
+    Raises:
+        ValueError: If ``tolerance`` ≤ 1, or as in :func:`sign_update`.
+    """
+    if tolerance is not None and not tolerance > 1:
+        raise ValueError(f"tolerance is {tolerance}; it must be greater than 1 or None")
+    entries = [entry for name in state.step_sizes for entry in hypergradient.get(name, ())]
+    failed = not math.isfinite(loss) or not any(math.isfinite(entry) for entry in entries)
+    if tolerance is not None and loss > tolerance * state.best_loss:
+        failed = True
+    if failed and state.accepted:
+        return retry(state, ranges)
+    accepted = state if failed else replace(state, accepted=state.values, best_loss=min(loss, state.best_loss))
+    return sign_update(accepted, hypergradient, ranges, growth)
 
 
 def _move(

@@ -126,6 +126,7 @@ class HessianProductOptions:
     fraction: float = 1.0
     chunk: int | None = None
     recorded: bool = True
+    record_after: int = 50
 
     def __post_init__(self) -> None:
         if self.way != "auto" and self.way not in WAYS:
@@ -153,6 +154,7 @@ class HessianProducts:
         self.options = options or HessianProductOptions()
         self.way: str | None = None if self.options.way == "auto" else self.options.way
         self.seconds: dict[str, float] = {}
+        self._uses: dict[tuple[object, ...], int] = {}
         self._recorded: dict[tuple[object, ...], Callable[..., Linearised] | None] = {}
 
     def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
@@ -192,9 +194,10 @@ class HessianProducts:
         if not self.options.recorded or self.way != "forward_over_reverse":
             return way(self.model, *arguments)
         key = tuple((a.shape, a.dtype, a.device) for a in arguments)
-        if key not in self._recorded:
+        self._uses[key] = self._uses.get(key, 0) + 1
+        if key not in self._recorded and self._uses[key] > self.options.record_after:
             self._recorded[key] = self._record(way, arguments)
-        replay = self._recorded[key]
+        replay = self._recorded.get(key)
         if replay is None:
             return way(self.model, *arguments)
         with torch.no_grad():

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.fds import Clamps, Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, sign_update
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, outer_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.trainable import DIVERGED, HyperLearningTrainable, TrialSettings, validation_batches
@@ -41,7 +41,11 @@ class FDSOptions:
             budget always.
         replay: After a hypergradient over fewer epochs than the full budget, train once at the full budget with the
             same values (no tangents), so that every outer step is scored at the full budget.
+        coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
+            columns and less noise while the values are far from their place.
         growth: Factor on a value's step size while its hypergradient keeps its sign; 1 is the paper's rule.
+        tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
+            halved step sizes; None (the paper's rule) retries only what diverged.
         clamp_product: Bound on H Z, element by element, or None.
         hessian: Fields of :class:`HessianProductOptions`.
         outer_steps: Stop after so many outer steps, or None.
@@ -50,9 +54,11 @@ class FDSOptions:
 
     horizons: tuple[float, ...] | None = None
     replay: bool = True
+    coarse_steps: int = 0
     growth: float = 1.0
+    tolerance: float | None = None
     clamp_product: float | None = None
-    hessian: HessianProductOptions = HessianProductOptions()
+    hessian: HessianProductOptions = field(default_factory=HessianProductOptions)
     outer_steps: int | None = None
     stop_when_converged: bool = True
 
@@ -75,6 +81,10 @@ class FDSOptions:
             raise ValueError(f"horizons is {list(options.horizons)}; it must hold positive numbers of epochs")
         if not options.growth >= 1:
             raise ValueError(f"growth is {options.growth}; it must be at least 1")
+        if options.tolerance is not None and not options.tolerance > 1:
+            raise ValueError(f"tolerance is {options.tolerance}; it must be greater than 1 or None")
+        if not isinstance(options.coarse_steps, int) or options.coarse_steps < 0:
+            raise ValueError(f"coarse_steps is {options.coarse_steps}; it must be a whole number of at least 0")
         if options.outer_steps is not None and options.outer_steps < 1:
             raise ValueError(f"outer_steps is {options.outer_steps}; it must be at least 1 or None")
         Clamps(product=options.clamp_product)
@@ -130,6 +140,7 @@ class FDSTrainable(HyperLearningTrainable):
             instances,
             hypergradient=found.values,
             outer_state=outer.to_mapping(),
+            full_epochs=self.epochs,
             outer_step=outer.index,
             inner_epochs=inner_epochs,
             inner_validation_loss=found.validation_loss,
@@ -139,7 +150,7 @@ class FDSTrainable(HyperLearningTrainable):
         limit = self.options.outer_steps
         outcome["done"] = limit is not None and outer.index + 1 >= limit
         if self.makes_updates:
-            update = outer_update(outcome, self.options, self.settings.space.ranges())
+            update = outer_update(outcome, self.options, self.settings.space.ranges(), self.epochs)
             self.apply_update({OUTER_STATE: update.to_mapping()})
             finished = self.options.stop_when_converged and converged(update, self.settings.space.ranges())
             outcome["done"] = outcome["done"] or finished
@@ -150,26 +161,31 @@ class FDSTrainable(HyperLearningTrainable):
         seed = derived_seed(self.settings.seed, self.outer.index)
         horizon = self.problem.horizon(epochs)
         self.functional.load_initial(self.new_model(seed))
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            return hypergradient(
+        values = self.outer.values
+        if self.outer.index < self.options.coarse_steps:
+            values = {name: schedule[:1] for name, schedule in values.items()}
+        with private_random_numbers(seed, self.device):
+            found = hypergradient(
                 self.functional,
                 self.products,
                 batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation),
                 validation_batches(self.split.validation),
-                self.outer.values,
+                values,
                 horizon,
                 self.settings.space.learned,
                 Clamps(self.settings.gradient_clamp, self.options.clamp_product),
             )
+        shared = {
+            name: entries * (len(self.outer.values[name]) // len(entries)) for name, entries in found.values.items()
+        }
+        return replace(found, values=shared)
 
     def replay(self) -> dict[str, float]:
         """Scores of plain training at the full budget with the current values."""
         seed = derived_seed(self.settings.seed, self.outer.index, 1)
         horizon = self.problem.horizon(self.epochs)
         model = self.new_model(seed)
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with private_random_numbers(seed, self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
             train(model, self.problem.loss, order, self.outer.values, horizon, self.settings.gradient_clamp)
         model.eval()
@@ -195,11 +211,25 @@ class FDSTrainable(HyperLearningTrainable):
 
 
 def outer_update(
-    result: Mapping[str, Any], options: FDSOptions, ranges: Mapping[str, tuple[float, float]]
+    result: Mapping[str, Any], options: FDSOptions, ranges: Mapping[str, tuple[float, float]], full: float
 ) -> OuterState:
-    """The outer state after a trial's (nested) result: the same for scheduler and trainable."""
-    return sign_update(
-        OuterState.from_mapping(result["outer_state"]), result["hypergradient"], ranges, options.growth
+    """The outer state after a trial's (nested) result: the same for scheduler and trainable.
+
+    Args:
+        result: What :meth:`FDSTrainable.step` reported.
+        options: The trial's options.
+        ranges: Of the learned hyperparameters.
+        full: The full budget in epochs. Losses of other budgets are not compared with the best so far.
+    """
+    state = OuterState.from_mapping(result["outer_state"])
+    comparable = result["epochs"] >= full
+    return outer_step(
+        state if comparable else replace(state, best_loss=math.inf),
+        result["hypergradient"],
+        result["validation_loss"],
+        ranges,
+        options.growth,
+        options.tolerance if comparable else None,
     )
 
 
@@ -216,16 +246,18 @@ class FDSScheduler(HyperLearningScheduler):
 
     def update(self, trial: Trial, result: dict[str, Any]) -> dict[str, Any] | None:
         """The next outer state, or None once the search has converged."""
+        numbers = {
+            part: _nested(result, f"outer_state/{part}/") for part in ("values", "step_sizes", "signs", "accepted")
+        }
+        single = {part: result[f"outer_state/{part}"] for part in ("index", "best_loss")}
         nested = {
-            "outer_state": {
-                "index": result["outer_state/index"],
-                **{part: _nested(result, f"outer_state/{part}/") for part in ("values", "step_sizes", "signs")},
-            },
+            "outer_state": {**single, **numbers},
             "hypergradient": _nested(result, "hypergradient/"),
+            **{key: result[key] for key in ("epochs", "validation_loss")},
         }
         options = FDSOptions.from_config(trial.config)
         ranges = trial_ranges(trial.config)
-        state = outer_update(nested, options, ranges)
+        state = outer_update(nested, options, ranges, result["full_epochs"])
         if options.stop_when_converged and converged(state, ranges):
             return None
         return {OUTER_STATE: state.to_mapping()}

@@ -11,6 +11,7 @@ import torch
 
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
@@ -71,8 +72,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
             end = self.horizon  # a rest shorter than half an epoch joins the last one
         totals = {name: torch.zeros((), device=self.device) for name in HYPERPARAMETERS}
         self.model.train()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derived_seed(self.trial_seed, self.done_steps))
+        with private_random_numbers(derived_seed(self.trial_seed, self.done_steps), self.device):
             for inputs, targets in batches(
                 self.split.train,
                 self.problem.batch_size,

@@ -12,6 +12,7 @@ import torch
 
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
@@ -69,8 +70,7 @@ class SGDTrainable(HyperLearningTrainable):
         """Train on for ``epochs_per_step`` (default: to the end) and score."""
         end = min(self.done_steps + self.steps_per_report, self.horizon)
         self.model.train()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derived_seed(self.trial_seed, self.done_steps))
+        with private_random_numbers(derived_seed(self.trial_seed, self.done_steps), self.device):
             for step, batch in enumerate(
                 batches(
                     self.split.train,
@@ -83,9 +83,7 @@ class SGDTrainable(HyperLearningTrainable):
                 start=self.done_steps,
             ):
                 now = at_step(self.values, step, self.horizon)
-                sgd_step(
-                    self.model, self.optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp
-                )
+                sgd_step(self.model, self.optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
         instances = (end - self.done_steps) * self.problem.batch_size
         self.done_steps = end
         self.model.eval()

@@ -1,0 +1,59 @@
+"""Default settings of a comparison, by problem; what an experiment's settings do not name is taken from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from raytune_hyperlearn.comparison.experiment import Experiment, experiment_from_mapping
+from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
+from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.problems import PROBLEMS
+
+METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
+BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
+    # 18 runs with 5 to 8 s of Ray's start-up each: at most eight minutes in all on two cores.
+    "digits": {"seeds": [0, 1, 2], "time_limit": 16.0, "epochs": 9.0, "min_epochs": 1.0},
+    "fashion-mnist": {"seeds": [0], "time_limit": 900.0, "epochs": 9.0, "min_epochs": 1.0},
+    "cifar10-wrn16-1": {"seeds": [0, 1, 2], "time_limit": 86_400.0, "epochs": 50.0, "min_epochs": 1.0},
+}
+GENERAL: Mapping[str, Any] = {"seeds": [0, 1, 2], "time_limit": 600.0, "epochs": 9.0, "min_epochs": 1.0}
+
+
+def stored_reference(problem: str) -> Reference | None:
+    """The reference that comes with the package, or None."""
+    file = resources.files("raytune_hyperlearn.problems") / "references" / f"{problem}.json"
+    if not file.is_file():
+        return None
+    with resources.as_file(file) as path:
+        return read_reference(path)
+
+
+def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
+    """A complete experiment from the settings that somebody named.
+
+    Args:
+        settings: Any of the experiment's fields; the rest are the problem's defaults. The stored reference is taken
+            where it was made for the same number of epochs.
+
+    Raises:
+        ValueError: If a setting is unknown or not allowed, in one line.
+    """
+    problem = settings.get("problem", "digits")
+    if problem not in PROBLEMS:
+        raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}")
+    complete: dict[str, Any] = {
+        "name": problem,
+        "problem": problem,
+        "methods": list(METHODS),
+        **BY_PROBLEM.get(problem, GENERAL),
+        **settings,
+    }
+    complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
+    if "min_epochs" not in settings:
+        complete["min_epochs"] = min(complete["min_epochs"], complete["epochs"])
+    found = stored_reference(problem)
+    if "reference" not in settings and found is not None and found.epochs == complete["epochs"]:
+        complete["reference"] = reference_to_mapping(found)
+    return experiment_from_mapping(complete, "settings")

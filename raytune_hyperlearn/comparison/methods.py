@@ -1,0 +1,201 @@
+"""The methods of a comparison: a table of names, each with a factory that says what Tune is to run.
+
+A method is added in two steps: write a function from :class:`MethodArguments` to :class:`MethodSetup`, and put it
+into ``METHODS`` under its name. All methods get the same problem, search space, budget, split and training code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from raytune_hyperlearn import baselines
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.tune import (
+    FDSScheduler,
+    FDSTrainable,
+    HypergradientDescentTrainable,
+    HyperLearningTrainable,
+    SGDTrainable,
+)
+from raytune_hyperlearn.tune.fds import FDSOptions
+
+
+@dataclass(frozen=True)
+class MethodArguments:
+    """What a factory is given.
+
+    Attributes:
+        experiment: Problem, budgets, metric and resources.
+        space: The shared search space.
+        seed: Seed of the run.
+        options: The method's own options: its defaults, overridden by the experiment's.
+    """
+
+    experiment: Experiment
+    space: SearchSpace
+    seed: int
+    options: Mapping[str, Any]
+
+    @property
+    def mode(self) -> str:
+        """``min`` for losses, ``max`` for accuracies."""
+        return "min" if self.experiment.metric.endswith("loss") else "max"
+
+
+@dataclass(frozen=True)
+class MethodSetup:
+    """What Tune is to run.
+
+    Attributes:
+        trainable: Evaluates one trial.
+        config: The trial's config beyond the shared keys.
+        searcher: Proposes trials; None for a single trial.
+        scheduler: Changes trials while they run; None for Tune's default.
+        checkpoint_frequency: Checkpoint every so many steps; 0 for never.
+    """
+
+    trainable: type[HyperLearningTrainable]
+    config: dict[str, Any] = field(default_factory=dict)
+    searcher: Searcher | None = None
+    scheduler: TrialScheduler | None = None
+    checkpoint_frequency: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the comparison.
+
+    Attributes:
+        description: One line for ``hyperlearn list``.
+        setup: Factory of what Tune runs.
+        defaults: Options and their default values; only these names are accepted.
+    """
+
+    description: str
+    setup: Callable[[MethodArguments], MethodSetup]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fds(arguments: MethodArguments) -> MethodSetup:
+    """FDS: one trial, one outer step per result, the outer updates made by the scheduler."""
+    options = dict(arguments.options)
+    fractions = options.pop("horizon_fractions")
+    horizons = [fraction * arguments.experiment.epochs for fraction in fractions]
+    config = {**options, "horizons": horizons, "stop_when_converged": False}
+    FDSOptions.from_config(config)
+    return MethodSetup(FDSTrainable, config, scheduler=FDSScheduler(), checkpoint_frequency=1)
+
+
+def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
+    """Hypergradient descent, restarted from random start values and hyper rates as in [FDS] figure 1."""
+    from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
+
+    low, high = arguments.options["hyper_rate_range"]
+    space = ConfigurationSpace()
+    for name, schedule in arguments.space.schedules.items():
+        space.add(UniformFloatHyperparameter(f"start/{name}", *schedule.range))
+        # The hyper rate is relative to the width of the range: momentum and decay live on other scales.
+        width = schedule.range[1] - schedule.range[0]
+        space.add(UniformFloatHyperparameter(f"rate/{name}", low * width, high * width, log=True))
+    searcher = baselines.RandomSearch(
+        space,
+        max_budget=arguments.experiment.epochs,
+        seed=arguments.seed,
+        metric=arguments.experiment.metric,
+        mode=arguments.mode,
+        config_key="drawn",
+    )
+    return MethodSetup(HypergradientDescentTrainable, {"bounded": arguments.options["bounded"]}, searcher)
+
+
+def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        made = searcher(
+            arguments.space.configuration_space(),
+            max_budget=arguments.experiment.epochs,
+            seed=arguments.seed,
+            metric=arguments.experiment.metric,
+            mode=arguments.mode,
+        )
+        return MethodSetup(SGDTrainable, searcher=made)
+
+    return setup
+
+
+def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        made = searcher(
+            arguments.space.configuration_space(),
+            min_budget=arguments.experiment.min_epochs,
+            max_budget=arguments.experiment.epochs,
+            eta=arguments.options["eta"],
+            seed=arguments.seed,
+            metric=arguments.experiment.metric,
+            mode=arguments.mode,
+        )
+        return MethodSetup(SGDTrainable, searcher=made)
+
+    return setup
+
+
+METHODS: Mapping[str, Method] = {
+    "fds": Method(
+        "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
+        fds,
+        {
+            # Far from the right values a third of the training tells the direction; half of it refines.
+            "horizon_fractions": [1 / 3] * 5 + [1 / 2],
+            "coarse_steps": 5,
+            "tolerance": 1.4,
+            "growth": 1.0,
+            "replay": True,
+            "clamp_product": None,
+            "hessian": {},
+        },
+    ),
+    "hd": Method(
+        "Hypergradient descent: lr, momentum and weight decay learned online, random restarts (ICLR 2018)",
+        hypergradient_descent,
+        {"hyper_rate_range": [1e-5, 1e-1], "bounded": False},
+    ),
+    "rs": Method("Random search (HpBandSter)", _full_budget(baselines.RandomSearch)),
+    "bo": Method(
+        "Bayesian optimisation: BOHB's density model on full budgets (HpBandSter)",
+        _full_budget(baselines.BayesianOptimization),
+    ),
+    "hb": Method("Hyperband (HpBandSter)", _bracketed(baselines.Hyperband), {"eta": 3}),
+    "bohb": Method("BOHB: Hyperband with a density model (HpBandSter)", _bracketed(baselines.BOHB), {"eta": 3}),
+}
+
+
+def method_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options: its defaults, overridden by what is given.
+
+    Raises:
+        ValueError: If the method or an option is unknown.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; it must be one of {', '.join(METHODS)}")
+    defaults = METHODS[name].defaults
+    for option in given:
+        if option not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise ValueError(f"option of {name} is {option!r}; allowed: {allowed}")
+    return {**defaults, **given}
+
+
+def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
+    """What Tune is to run for one method and seed.
+
+    Raises:
+        ValueError: If the method, an option or the space is not allowed.
+    """
+    options = method_options(name, experiment.method_options.get(name, {}))
+    space = SearchSpace.from_mapping(experiment.space)
+    return METHODS[name].setup(MethodArguments(experiment, space, seed, options))

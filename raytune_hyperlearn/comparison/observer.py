@@ -1,0 +1,170 @@
+"""Writes a record for every result that the driver observes, and stops a run at its time limit.
+
+The clock starts when the run's first worker is up (its process started, its imports done, its data loaded) and
+leaves out the seconds that workers spent on scoring the test set, which no method uses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records
+
+INFO = (
+    "config_id",
+    "model_based_pick",
+    "outer_step",
+    "inner_epochs",
+    "inner_validation_loss",
+    "hypergradient",
+    "hessian_way",
+)
+"""Entries of a result or of a trial's config that a record keeps beside the shared ones, where a method has them."""
+METRICS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+class RunClock:
+    """Seconds since the run's first worker was up, without test scoring; survives being pickled and restored."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.before = 0.0
+        self.test_seconds = 0.0
+        self.startup_seconds = math.nan
+        self._asked = time.monotonic()
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """A worker is up; only the first call counts."""
+        if self._started is None:
+            self._started = time.monotonic()
+            if math.isnan(self.startup_seconds):
+                self.startup_seconds = self._started - self._asked
+
+    def leave_out(self, seconds: float) -> None:
+        """Seconds that one worker spent on test scoring."""
+        self.test_seconds += seconds / self.workers
+
+    @property
+    def now(self) -> float:
+        """Seconds on the clock; 0 before the first worker is up."""
+        if self._started is None:
+            return self.before
+        return max(self.before + time.monotonic() - self._started - self.test_seconds, 0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The clock stops while it is pickled; it goes on with the first worker after."""
+        return {**self.__dict__, "before": self.now, "test_seconds": 0.0, "_started": None}
+
+
+class TimeLimit(Stopper):
+    """Stops all trials of a run when its clock passes the limit."""
+
+    def __init__(self, clock: RunClock, seconds: float) -> None:
+        self.clock = clock
+        self.seconds = seconds
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped on its own."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the limit has passed."""
+        return self.clock.now >= self.seconds
+
+
+class Observer(Callback):
+    """Appends a record to a file for every result, as the driver observes it.
+
+    Args:
+        records: File of records.
+        experiment: Name of the experiment.
+        problem: Name of the problem.
+        method: Name of the method.
+        seed: Seed of the run.
+        clock: The run's clock, started here.
+        searcher: The run's searcher, whose ``optimiser_seconds`` are noted at the end, or None.
+        summary: File that gets the run's times at the end, as JSON. A restored run has other objects than the ones
+            that its driver made, so they cannot be asked.
+    """
+
+    def __init__(
+        self,
+        records: Path,
+        experiment: str,
+        problem: str,
+        method: str,
+        seed: int,
+        clock: RunClock,
+        searcher: Searcher | None,
+        summary: Path,
+    ) -> None:
+        self.records, self.searcher, self.summary = records, searcher, summary
+        self.experiment, self.problem, self.method, self.seed = experiment, problem, method, seed
+        self.clock = clock
+        self.worker_seconds = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker is up."""
+        self.clock.start()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Write the result's record."""
+        self.clock.leave_out(result.get("test_seconds", 0.0))
+        self.worker_seconds += result.get("training_seconds", 0.0)
+        self._append(trial, result, result["status"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Write the record of a crash: it keeps its time and has no values."""
+        self.clock.start()
+        self._append(trial, {"epochs": trial.config.get("epochs", 0.0)}, "crashed")
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Note the run's times."""
+        times = {
+            "startup_seconds": self.clock.startup_seconds,
+            "wall_seconds": self.clock.now,
+            "searcher_seconds": getattr(self.searcher, "optimiser_seconds", 0.0),
+        }
+        self.summary.write_text(json.dumps(times))
+
+    def get_state(self) -> dict[str, Any]:
+        """What a restored run goes on from."""
+        return {"elapsed": self.clock.now, "worker_seconds": self.worker_seconds}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from the later of Tune's snapshot and the last record: no second is given back."""
+        own = [r for r in read_records(self.records) if (r.method, r.seed) == (self.method, self.seed)]
+        self.clock.before = max([state["elapsed"], *(record.time for record in own)])
+        self.worker_seconds = max([state["worker_seconds"], *(record.worker_seconds for record in own)])
+
+    def _append(self, trial: Trial, result: dict[str, Any], status: Any) -> None:
+        known = {**trial.config, **result}
+        record = Record(
+            experiment=self.experiment,
+            problem=self.problem,
+            method=self.method,
+            seed=self.seed,
+            trial=trial.trial_id,
+            time=self.clock.now,
+            budget=float(result.get("epochs", 0.0)),
+            **{name: float(result.get(name, math.nan)) for name in METRICS},
+            hyperparameters=result.get("hyperparameters", {}),
+            status=status,
+            training_seconds=float(result.get("training_seconds", 0.0)),
+            worker_seconds=self.worker_seconds,
+            info={name: known[name] for name in INFO if name in known},
+        )
+        with RecordWriter(self.records) as writer:
+            writer.append(record)
