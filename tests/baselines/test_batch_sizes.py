@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from raytune_hyperlearn.baselines.batch_sizes import CABS, Average, Constant, GradientNoiseScale, Manual
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule, BatchStatistics, Progress, RuledSGD
 from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.baselines.batch_sizes import CABS, Average, Constant, GradientNoiseScale, Manual
 from tests.derivatives.networks import CASES, build, cross_entropy, explicit_gradients
 
 RULES: dict[str, Callable[[], BatchSizeRule]] = {
