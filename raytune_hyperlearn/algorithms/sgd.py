@@ -18,13 +18,15 @@ from raytune_hyperlearn.algorithms.schedules import Values, at_step
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay")
+NO_MOMENTUM = 1e-200
+"""What stands for a momentum of 0: too small to change any sum, but not 0, at which PyTorch leaves the velocity as it
+was instead of v = g + ξ w, so that a later momentum would multiply a stale one."""
 
 
 def sgd_optimizer(model: nn.Module) -> torch.optim.SGD:
     """SGD over the trainable parameters; its hyperparameters are set before every step by :func:`sgd_step`."""
     trainable = [p for p in model.parameters() if p.requires_grad]
-    # A momentum above zero makes PyTorch allocate velocities from the first step on.
-    return torch.optim.SGD(trainable, lr=0.0, momentum=0.5)
+    return torch.optim.SGD(trainable, lr=0.0)
 
 
 def sgd_step(
@@ -50,7 +52,7 @@ def sgd_step(
     """
     for group in optimizer.param_groups:
         group["lr"] = hyperparameters["learning_rate"]
-        group["momentum"] = hyperparameters["momentum"]
+        group["momentum"] = hyperparameters["momentum"] or NO_MOMENTUM
         group["weight_decay"] = hyperparameters["weight_decay"]
     inputs, targets = batch
     optimizer.zero_grad(set_to_none=True)
