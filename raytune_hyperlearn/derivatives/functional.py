@@ -19,8 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+Collected = dict[str, list[tuple[Tensor, Tensor]]]
+"""BatchNorm layer → mean and variance of each batch that went through it, in order."""
 
 
 class FunctionalModel:
@@ -35,7 +39,8 @@ class FunctionalModel:
         buffers: Initial flat running statistics b [B] (a copy; B = 0 without BatchNorm).
 
     Raises:
-        ValueError: If a trainable parameter is not floating-point, or BatchNorm uses a cumulative average.
+        ValueError: If no parameter is trainable, their types differ, BatchNorm uses a cumulative average, or
+            InstanceNorm keeps running statistics.
     """
 
     def __init__(self, model: nn.Module, loss: LossFunction) -> None:
@@ -44,6 +49,9 @@ class FunctionalModel:
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not trainable:
             raise ValueError("model has no trainable parameter; at least one parameter must require gradients")
+        types = sorted({str(p.dtype) for p in trainable.values()})
+        if len(types) > 1:
+            raise ValueError(f"model has parameters of {', '.join(types)}; trainable parameters must share one type")
         self._parameter_shapes = {name: p.shape for name, p in trainable.items()}
         self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
         self._norms = {
@@ -54,6 +62,9 @@ class FunctionalModel:
         for name, module in self._norms.items():
             if module.momentum is None:
                 raise ValueError(f"momentum of {name} is None; running statistics need a fixed momentum in (0, 1]")
+        for name, module in model.named_modules():
+            if isinstance(module, _InstanceNorm) and module.running_mean is not None:
+                raise ValueError(f"{name} is InstanceNorm with track_running_stats=True; it must be False")
         statistics = [s for module in self._norms.values() for s in _statistics(module)]
         self._buffer_sizes = [len(s) for s in statistics]
         empty = self.parameters.new_zeros(0)
@@ -81,7 +92,7 @@ class FunctionalModel:
         Returns:
             (loss [], b' [B]).
         """
-        collected: dict[str, tuple[Tensor, Tensor]] = {}
+        collected: Collected = {}
         with self._in_training(collected):
             outputs = functional_call(self.model, self.unflatten(parameters), (inputs,))
         return self.loss(outputs, targets).mean(), self._updated(buffers, collected)
@@ -108,9 +119,13 @@ class FunctionalModel:
                 module.training = mode
 
     def load_initial(self, model: nn.Module) -> None:
-        """Take another module of the same architecture's parameters and running statistics as initial values."""
+        """Take another module of the same architecture's parameters and running statistics as initial values.
+
+        What stays constant in training, frozen parameters and other buffers, is copied into the module itself.
+        """
         fresh = FunctionalModel(model, self.loss)
         self.parameters, self.buffers = fresh.parameters, fresh.buffers
+        self.model.load_state_dict(model.state_dict())
 
     def load(self, parameters: Tensor, buffers: Tensor) -> None:
         """Copy flat parameters [D] and running statistics [B] into the module itself."""
@@ -126,21 +141,20 @@ class FunctionalModel:
         names = [f"{name}.{kind}" for name in self._norms for kind in ("running_mean", "running_var")]
         return dict(zip(names, buffers.split(self._buffer_sizes), strict=True)) if names else {}
 
-    def _updated(self, buffers: Tensor, collected: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    def _updated(self, buffers: Tensor, collected: Collected) -> Tensor:
         """b' from the batch statistics that the layers saw; a layer that was not called keeps its own."""
         if not self._norms:
             return buffers
         parts = list(buffers.split(self._buffer_sizes))
         for index, (name, module) in enumerate(self._norms.items()):
-            if name in collected:
-                rate = module.momentum
-                for offset, statistic in enumerate(collected[name]):
-                    position = 2 * index + offset
+            rate = module.momentum
+            for statistics in collected.get(name, ()):
+                for position, statistic in enumerate(statistics, start=2 * index):
                     parts[position] = (1 - rate) * parts[position] + rate * statistic
         return torch.cat(parts)
 
     @contextmanager
-    def _in_training(self, collected: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+    def _in_training(self, collected: Collected) -> Iterator[None]:
         """Training mode in which BatchNorm reports its batch statistics instead of storing them.
 
         Layers that the caller has put in evaluation mode (frozen statistics) are left so.
@@ -166,14 +180,12 @@ def _statistics(module: _BatchNorm) -> tuple[Tensor, Tensor]:
     return module.running_mean, module.running_var
 
 
-def _collector(
-    name: str, collected: dict[str, tuple[Tensor, Tensor]]
-) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _collector(name: str, collected: Collected) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def collect(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         (inputs,) = arguments
         axes = [0, *range(2, inputs.dim())]
         variance, mean = torch.var_mean(inputs, dim=axes, correction=1)
-        collected[name] = (mean, variance)
+        collected.setdefault(name, []).append((mean, variance))
 
     return collect
 
