@@ -182,7 +182,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def initialise(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Build a model with its own random initialisation; the global generator is left as it was.
+    """Build a model with its own random initialisation; torch's global generators are left as they were.
 
     Args:
         model_factory: Callable without arguments that returns an ``nn.Module``.
@@ -191,6 +191,10 @@ def initialise(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     Returns:
         The new module on the CPU.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    # torch.manual_seed would seed every GPU as well, those included that are first used after this.
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
         return model_factory()
