@@ -136,9 +136,7 @@ class ArbiterConfig:
             require_integer("outer_batch_size", self.outer_batch_size, 1)
         if self.agent_batch_size is not None:
             require_integer("agent_batch_size", self.agent_batch_size, 2)
-        require(
-            "response", self.response, self.response in get_args(Response), f"one of {get_args(Response)}"
-        )
+        require("response", self.response, self.response in get_args(Response), f"one of {get_args(Response)}")
         allowed = get_args(AgentInput)
         require("agent_input", self.agent_input, self.agent_input in allowed, f"one of {allowed}")
 
@@ -208,9 +206,7 @@ class Arbiter:
         size = (len(inputs), len(targets))
         require("inputs and targets", size, len(inputs) == len(targets) > 0, "equally many and at least one")
         noisy = config.agent_input == "noise"
-        require(
-            "agent_input", "noise", not noisy or inputs.is_floating_point(), "'validation' for integer inputs"
-        )
+        require("agent_input", "noise", not noisy or inputs.is_floating_point(), "'validation' for integer inputs")
         if len(inputs) < config.batch_max:
             warnings.warn(
                 f"{len(inputs)} validation examples are fewer than batch_max = {config.batch_max}: "

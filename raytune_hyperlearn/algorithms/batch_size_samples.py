@@ -31,9 +31,7 @@ def require_integer(name: str, value: object, least: int) -> None:
     Raises:
         ValueError: unless it is an integer of at least ``least``.
     """
-    require(
-        name, value, isinstance(value, Integral) and int(value) >= least, f"an integer of at least {least}"
-    )
+    require(name, value, isinstance(value, Integral) and int(value) >= least, f"an integer of at least {least}")
 
 
 def batch_size_of(logit: float, batch_min: int, batch_max: int) -> int:

@@ -34,9 +34,7 @@ def feature_layer(model: nn.Module, name: str | None) -> GatedLayer:
     if name is None:
         linear = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
         if not linear:
-            raise ValueError(
-                f"layer must be named for {type(model).__name__}, which has no Linear layer, got None"
-            )
+            raise ValueError(f"layer must be named for {type(model).__name__}, which has no Linear layer, got None")
         return linear[-1]
     found = layers.get(name)
     if not isinstance(found, GatedLayer):

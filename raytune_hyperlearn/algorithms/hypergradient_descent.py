@@ -219,9 +219,7 @@ class AdamHD:
         torch._foreach_addcmul_(self._second, gradients, gradients, 1 - second)
         denominator = torch._foreach_sqrt(torch._foreach_div(self._second, 1 - second**self._steps))
         torch._foreach_add_(denominator, self.epsilon)
-        self._direction = list(
-            torch._foreach_div(torch._foreach_div(self._first, 1 - first**self._steps), denominator)
-        )
+        self._direction = list(torch._foreach_div(torch._foreach_div(self._first, 1 - first**self._steps), denominator))
         torch._foreach_sub_(self.parameters, torch._foreach_mul(self._direction, self._rate))
 
     def zero_grad(self) -> None:

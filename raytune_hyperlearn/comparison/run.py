@@ -255,6 +255,7 @@ def _config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, 
         "space": experiment.space,
         "seed": seed,
         "epochs": experiment.epochs,
+        "replicates": experiment.replicates,
         "gradient_clamp": experiment.gradient_clamp,
         **setup.config,
     }

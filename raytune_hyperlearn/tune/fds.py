@@ -19,14 +19,19 @@ from ray.tune.experiment import Trial
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.fds import Clamps, Hypergradient, hypergradient
-from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, outer_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import DIVERGED, HyperLearningTrainable, TrialSettings, validation_batches
+from raytune_hyperlearn.tune.trainable import (
+    DIVERGED,
+    HyperLearningTrainable,
+    TrialSettings,
+    mean_scores,
+    validation_batches,
+)
 
 OUTER_STATE = "outer_state"
 UPDATED_BY = "updated_by"
@@ -39,8 +44,9 @@ class FDSOptions:
     Attributes:
         horizons: Epochs of the inner loop in each outer step; the last entry serves all later ones. None: the full
             budget always.
-        replay: After a hypergradient over fewer epochs than the full budget, train once at the full budget with the
-            same values (no tangents), so that every outer step is scored at the full budget.
+        replay: After a hypergradient over fewer epochs than the full budget, or where an evaluation has several
+            replicates, train with the same values at the full budget (no tangents), so that every outer step is
+            scored as any other method's evaluation.
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
             columns and less noise while the values are far from their place.
         growth: Factor on a value's step size while its hypergradient keeps its sign; 1 is the paper's rule.
@@ -129,10 +135,10 @@ class FDSTrainable(HyperLearningTrainable):
         instances = self.problem.horizon(inner_epochs) * self.problem.batch_size
         epochs = inner_epochs
         scores = self.score(lambda inputs: self._outputs(found, inputs)) if found.finite else {}
-        if self.options.replay and inner_epochs < self.epochs and any(outer.values["learning_rate"]):
+        if self.replays(inner_epochs):
             epochs = self.epochs
             scores = self.replay()
-            instances += self.problem.horizon(epochs) * self.problem.batch_size
+            instances += self.settings.replicates * self.problem.horizon(epochs) * self.problem.batch_size
         outcome = self.result(
             scores,
             outer.values,
@@ -180,16 +186,15 @@ class FDSTrainable(HyperLearningTrainable):
         }
         return replace(found, values=shared)
 
+    def replays(self, inner_epochs: float) -> bool:
+        """Whether the values are also scored by plain training; where no step moves there is nothing to train."""
+        scored = inner_epochs >= self.epochs and self.settings.replicates == 1
+        return self.options.replay and not scored and any(self.outer.values["learning_rate"])
+
     def replay(self) -> dict[str, float]:
-        """Scores of plain training at the full budget with the current values."""
-        seed = derived_seed(self.settings.seed, self.outer.index, 1)
-        horizon = self.problem.horizon(self.epochs)
-        model = self.new_model(seed)
-        with private_random_numbers(seed, self.device):
-            order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            train(model, self.problem.loss, order, self.outer.values, horizon, self.settings.gradient_clamp)
-        model.eval()
-        return self.score(model)
+        """Mean scores of plain training at the full budget with the current values, once per replicate."""
+        seeds = [derived_seed(self.settings.seed, self.outer.index, 1 + i) for i in range(self.settings.replicates)]
+        return mean_scores([self.train_and_score(self.outer.values, self.epochs, seed) for seed in seeds])
 
     def apply_update(self, update: Mapping[str, Any]) -> None:
         """Take a new outer state; called between steps, by the scheduler or by the trainable itself."""

@@ -15,7 +15,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
+from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
 def start_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, float]:
@@ -59,9 +59,10 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
             self.trial_seed = evaluation_seed(self.settings.seed, identity, self.epochs)
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_epoch = min(self.problem.horizon(1), self.horizon)
-        self.model = self.new_model(self.trial_seed)
         bounds = self.settings.space.ranges() if config.get("bounded", False) else {}
-        self.optimizer = SGDHD(self.model.parameters(), **begin, rates=rates, bounds=bounds)
+        self.seeds = [derived_seed(self.trial_seed, index) for index in range(self.settings.replicates)]
+        self.models = [self.new_model(seed) for seed in self.seeds]
+        self.optimizers = [SGDHD(model.parameters(), **begin, rates=rates, bounds=bounds) for model in self.models]
         self.schedule: dict[str, list[float]] = {name: [] for name in HYPERPARAMETERS}
         self.done_steps = 0
 
@@ -70,42 +71,44 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         end = min(self.done_steps + self.steps_per_epoch, self.horizon)
         if self.horizon - end < self.steps_per_epoch / 2:
             end = self.horizon  # a rest shorter than half an epoch joins the last one
-        totals = {name: torch.zeros((), device=self.device) for name in HYPERPARAMETERS}
-        self.model.train()
-        with private_random_numbers(derived_seed(self.trial_seed, self.done_steps), self.device):
-            for inputs, targets in batches(
-                self.split.train,
-                self.problem.batch_size,
-                end,
-                self.trial_seed,
-                self.problem.augmentation,
-                first=self.done_steps,
-            ):
-                self.optimizer.zero_grad()
-                self.problem.loss(self.model(inputs), targets).mean().backward()
-                if self.settings.gradient_clamp is not None:
-                    torch.nn.utils.clip_grad_value_(self.model.parameters(), self.settings.gradient_clamp)
-                self.optimizer.step()
-                for name, value in self.optimizer.hyperparameters.items():
-                    totals[name] += value
-        steps = end - self.done_steps
-        for name, total in totals.items():
-            self.schedule[name].append(total.item() / steps)
+        trained = [self._train_on(index, end) for index in range(self.settings.replicates)]
+        means = mean_scores([values for _, values in trained])
+        for name in HYPERPARAMETERS:
+            self.schedule[name].append(means[name])
+        instances = self.settings.replicates * (end - self.done_steps) * self.problem.batch_size
         self.done_steps = end
-        self.model.eval()
         epochs = self.epochs * end / self.horizon
         values = {name: list(schedule) for name, schedule in self.schedule.items()}
-        outcome = self.result(self.score(self.model), values, epochs, steps * self.problem.batch_size)
-        return outcome | {"done": end == self.horizon or outcome["status"] != "completed"}
+        outcome = self.result(mean_scores([scores for scores, _ in trained]), values, epochs, instances)
+        return outcome | {"done": end == self.horizon or outcome["status"] != COMPLETED}
+
+    def _train_on(self, index: int, end: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Train one replicate up to step ``end``: its scores, and the mean value of each hyperparameter on the way."""
+        model, optimizer, seed, first = self.models[index], self.optimizers[index], self.seeds[index], self.done_steps
+        totals = {name: torch.zeros((), device=self.device) for name in HYPERPARAMETERS}
+        model.train()
+        with private_random_numbers(derived_seed(seed, first), self.device):
+            for inputs, targets in batches(
+                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
+            ):
+                optimizer.zero_grad()
+                self.problem.loss(model(inputs), targets).mean().backward()
+                if self.settings.gradient_clamp is not None:
+                    torch.nn.utils.clip_grad_value_(model.parameters(), self.settings.gradient_clamp)
+                optimizer.step()
+                for name, value in optimizer.hyperparameters.items():
+                    totals[name] += value
+        model.eval()
+        return self.score(model), {name: total.item() / (end - first) for name, total in totals.items()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Model, optimiser with its learned values, and position."""
+        """Models, optimisers with their learned values, and position."""
         state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "models": [model.state_dict() for model in self.models],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedule": self.schedule,
             "done_steps": self.done_steps,
-            "trial_seed": self.trial_seed,
+            "seeds": self.seeds,
         }
         torch.save(state, Path(checkpoint_dir) / "hypergradient_descent.pt")
 
@@ -113,8 +116,10 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         """Go on from :meth:`save_checkpoint`."""
         path = Path(checkpoint_dir) / "hypergradient_descent.pt"
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.schedule = {name: list(values) for name, values in state["schedule"].items()}
         self.done_steps = state["done_steps"]
-        self.trial_seed = state["trial_seed"]
+        self.seeds = state["seeds"]

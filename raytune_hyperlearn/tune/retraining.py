@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any, ClassVar
 
-from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.problems import batches, derived_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
+from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 RETRAINING = 2
 """Marks the seeds of retraining, so that they differ from those of any search."""
@@ -39,22 +36,14 @@ class RetrainingTrainable(HyperLearningTrainable):
 
     def step(self) -> dict[str, Any]:
         """Train and score with every seed."""
-        horizon = self.problem.horizon(self.epochs)
-        every = [self._retrain(index, horizon) for index in range(self.retrainings)]
-        means = {name: statistics.fmean(scores[name] for scores in every) for name in every[0]}
-        instances = self.retrainings * horizon * self.problem.batch_size
-        return self.result(means, self.values, self.epochs, instances, scores=every, done=True)
+        every = [self._retrain(derived_seed(self.settings.seed, RETRAINING, i)) for i in range(self.retrainings)]
+        instances = self.retrainings * self.problem.horizon(self.epochs) * self.problem.batch_size
+        return self.result(mean_scores(every), self.values, self.epochs, instances, scores=every, done=True)
 
-    def _retrain(self, index: int, horizon: int) -> dict[str, float]:
-        seed = derived_seed(self.settings.seed, RETRAINING, index)
+    def _retrain(self, seed: int) -> dict[str, float]:
         if self.resplit:
             self.split = self.problem.split(seed)
-        model = self.new_model(seed)
-        with private_random_numbers(seed, self.device):
-            order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            train(model, self.problem.loss, order, self.values, horizon, self.settings.gradient_clamp)
-        model.eval()
-        return self.score(model)
+        return self.train_and_score(self.values, self.epochs, seed)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial is one step."""

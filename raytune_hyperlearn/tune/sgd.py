@@ -15,7 +15,7 @@ from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
 from raytune_hyperlearn.problems import batches, derived_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
+from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
 def trial_hyperparameters(space: SearchSpace, given: Mapping[str, Any]) -> Hyperparameters:
@@ -34,7 +34,7 @@ def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
 
 
 class SGDTrainable(HyperLearningTrainable):
-    """Trains once with the config's hyperparameters and reports the scores; then the trial is done.
+    """Trains with the config's hyperparameters, reports the scores, and is done.
 
     Config keys beyond the shared ones (see :class:`TrialSettings`):
 
@@ -48,64 +48,66 @@ class SGDTrainable(HyperLearningTrainable):
     allowed: ClassVar[frozenset[str]] = frozenset({"hyperparameters", "epochs_per_step", "trial_seed"})
 
     def start(self, config: dict[str, Any]) -> None:
-        """Build the model and the optimiser of one evaluation."""
+        """Build the models and their optimisers, one for each replicate."""
         space = self.settings.space
         given = config.get("hyperparameters")
         if given is None:
             given = {name: config[name] for name in space.flat_names() if name in config}
         self.values = trial_hyperparameters(space, given)
-        self.trial_seed = config.get("trial_seed")
-        if self.trial_seed is None:
-            self.trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
+        trial_seed = config.get("trial_seed")
+        if trial_seed is None:
+            trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
+        self.seeds = [derived_seed(trial_seed, index) for index in range(self.settings.replicates)]
         per_step = config.get("epochs_per_step")
         if per_step is not None and not per_step > 0:
             raise ValueError(f"epochs_per_step is {per_step!r}; it must be positive or None")
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_report = self.horizon if per_step is None else self.problem.horizon(per_step)
-        self.model = self.new_model(self.trial_seed)
-        self.optimizer = sgd_optimizer(self.model)
+        self.models = [self.new_model(seed) for seed in self.seeds]
+        self.optimizers = [sgd_optimizer(model) for model in self.models]
         self.done_steps = 0
 
     def step(self) -> dict[str, Any]:
         """Train on for ``epochs_per_step`` (default: to the end) and score."""
         end = min(self.done_steps + self.steps_per_report, self.horizon)
-        self.model.train()
-        with private_random_numbers(derived_seed(self.trial_seed, self.done_steps), self.device):
-            for step, batch in enumerate(
-                batches(
-                    self.split.train,
-                    self.problem.batch_size,
-                    end,
-                    self.trial_seed,
-                    self.problem.augmentation,
-                    first=self.done_steps,
-                ),
-                start=self.done_steps,
-            ):
-                now = at_step(self.values, step, self.horizon)
-                sgd_step(self.model, self.optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
-        instances = (end - self.done_steps) * self.problem.batch_size
+        every = [self._train_on(index, end) for index in range(self.settings.replicates)]
+        instances = self.settings.replicates * (end - self.done_steps) * self.problem.batch_size
         self.done_steps = end
-        self.model.eval()
         epochs = self.epochs * self.done_steps / self.horizon
-        outcome = self.result(self.score(self.model), self.values, epochs, instances)
-        finished = self.done_steps == self.horizon or outcome["status"] != "completed"
+        outcome = self.result(mean_scores(every), self.values, epochs, instances)
+        finished = self.done_steps == self.horizon or outcome["status"] != COMPLETED
         return outcome | {"done": finished}
 
+    def _train_on(self, index: int, end: int) -> dict[str, float]:
+        """Train one replicate up to step ``end`` and score it."""
+        model, seed, first = self.models[index], self.seeds[index], self.done_steps
+        model.train()
+        with private_random_numbers(derived_seed(seed, first), self.device):
+            order = batches(
+                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
+            )
+            for step, batch in enumerate(order, start=first):
+                now = at_step(self.values, step, self.horizon)
+                sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
+        model.eval()
+        return self.score(model)
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Model, optimiser and position."""
+        """Models, optimisers and position."""
         state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "models": [model.state_dict() for model in self.models],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "done_steps": self.done_steps,
-            "trial_seed": self.trial_seed,
+            "seeds": self.seeds,
         }
         torch.save(state, Path(checkpoint_dir) / "sgd.pt")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
-        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimiser's."""
+        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimisers'."""
         state = torch.load(Path(checkpoint_dir) / "sgd.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.done_steps = state["done_steps"]
-        self.trial_seed = state["trial_seed"]
+        self.seeds = state["seeds"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,8 +12,10 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
+from raytune_hyperlearn.algorithms.sgd import train
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
-from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, batches, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
@@ -30,6 +32,8 @@ class TrialSettings:
         epochs: Full budget in passes over the training part; None takes the problem's own.
         batch_size: None takes the problem's own.
         gradient_clamp: Bound on batch gradients, element by element, or None.
+        replicates: Networks trained per evaluation, each from its own initialisation and data order; scores are means.
+            More than one measures the hyperparameters instead of a lucky start.
     """
 
     problem: str | Problem | Callable[[], Problem]
@@ -38,6 +42,7 @@ class TrialSettings:
     epochs: float | None = None
     batch_size: int | None = None
     gradient_clamp: float | None = None
+    replicates: int = 1
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TrialSettings:
@@ -56,6 +61,7 @@ class TrialSettings:
             epochs=config.get("epochs"),
             batch_size=config.get("batch_size"),
             gradient_clamp=config.get("gradient_clamp"),
+            replicates=config.get("replicates", 1),
         )
         if not isinstance(settings.seed, int) or settings.seed < 0:
             raise ValueError(f"seed is {settings.seed!r}; it must be a whole number of at least 0")
@@ -63,7 +69,14 @@ class TrialSettings:
             raise ValueError(f"epochs is {settings.epochs!r}; it must be positive")
         if settings.gradient_clamp is not None and not settings.gradient_clamp > 0:
             raise ValueError(f"gradient_clamp is {settings.gradient_clamp!r}; it must be positive or None")
+        if not isinstance(settings.replicates, int) or settings.replicates < 1:
+            raise ValueError(f"replicates is {settings.replicates!r}; it must be a whole number of at least 1")
         return settings
+
+
+def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of the replicates' scores, name by name; not finite if any of them is not."""
+    return {name: sum(scores[name] for scores in every) / len(every) for name in every[0]}
 
 
 class HyperLearningTrainable(tune.Trainable):
@@ -134,6 +147,16 @@ class HyperLearningTrainable(tune.Trainable):
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
         }
+
+    def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
+        """Scores of plain training with ``values``, from a fresh initialisation and in a data order of ``seed``."""
+        horizon = self.problem.horizon(epochs)
+        model = self.new_model(seed)
+        with private_random_numbers(seed, self.device):
+            order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
+            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp)
+        model.eval()
+        return self.score(model)
 
     def result(
         self,
