@@ -56,9 +56,7 @@ def clock_for(device: torch.device) -> Clock:
     return seconds
 
 
-def alternating_medians(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Clock
-) -> dict[str, float]:
+def alternating_medians(calls: Mapping[str, Callable[[], object]], repeats: int, clock: Clock) -> dict[str, float]:
     """Median seconds of each call; round by round, so that all see the same state of the machine."""
     for call in calls.values():
         call()
@@ -178,8 +176,7 @@ def report(steps: list[dict[str, Any]], warm_ups: list[dict[str, Any]], training
     rows = []
     for warm in warm_ups:
         epochs = (
-            warm["seconds"] / (one["seconds"]["inner_step"] * training_examples / one["batch_size"])
-            for one in steps
+            warm["seconds"] / (one["seconds"]["inner_step"] * training_examples / one["batch_size"]) for one in steps
         )
         cells = (str(warm["batch_size"]), str(warm["steps"]), f"{warm['seconds']:.1f}")
         rows.append((f"{warm['learning_rate']:g}", *cells, *(f"{share:.3f}" for share in epochs)))
@@ -190,9 +187,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line; argparse refuses what is not allowed with status 2."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument(
-        "--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS), help="inner networks"
-    )
+    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS), help="inner networks")
     parser.add_argument("--batch-size", type=int, default=32, help="examples per batch (default 32)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of measurement (default 7)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: the steadiest)")
@@ -231,9 +226,7 @@ def main(arguments: list[str]) -> None:
             "threads": options.threads,
             "repeats": options.repeats,
         }
-        options.output.write_text(
-            json.dumps({"machine": machine, "steps": steps, "warm_ups": warm_ups}, indent=2)
-        )
+        options.output.write_text(json.dumps({"machine": machine, "steps": steps, "warm_ups": warm_ups}, indent=2))
 
 
 if __name__ == "__main__":

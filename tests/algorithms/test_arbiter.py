@@ -244,9 +244,7 @@ def test_the_decision_follows_the_gradient_of_the_outer_loss(labels_are_right: b
     model = nn.Linear(3, 3, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.eye(3))
-    arbiter = Arbiter(
-        model, inputs, targets, batch_size=8, seed=0, config=small_config(), agent=FixedSamples()
-    )
+    arbiter = Arbiter(model, inputs, targets, batch_size=8, seed=0, config=small_config(), agent=FixedSamples())
     with torch.no_grad():
         arbiter.response.fill_(1.0)
     for _ in range(20):
@@ -349,9 +347,7 @@ def test_validation_batches_are_fresh_and_without_replacement() -> None:
 
 
 def test_a_small_validation_set_is_drawn_with_replacement_and_a_warning_says_so() -> None:
-    with pytest.warns(
-        UserWarning, match=r"5 validation examples are fewer than batch_max = 16: .* replacement"
-    ):
+    with pytest.warns(UserWarning, match=r"5 validation examples are fewer than batch_max = 16: .* replacement"):
         arbiter = Arbiter(network(), *images(5), batch_size=16, seed=0, config=small_config())
     assert arbiter.with_replacement
     arbiter, agent = watched(5)
@@ -441,9 +437,7 @@ def test_a_restored_agent_goes_on_as_if_never_interrupted() -> None:
     other = arbiter_of(seed=99, learn_every=2)
     other.load_state_dict(torch.load(file, weights_only=True))
     assert course(other) == expected
-    assert all(
-        torch.equal(p, q) for p, q in zip(arbiter.agent.parameters(), other.agent.parameters(), strict=True)
-    )
+    assert all(torch.equal(p, q) for p, q in zip(arbiter.agent.parameters(), other.agent.parameters(), strict=True))
     assert torch.equal(arbiter.alpha, other.alpha)
     assert torch.equal(arbiter.response, other.response)
 

@@ -96,16 +96,12 @@ def test_controls_go_on_after_a_restore() -> None:
 @pytest.mark.parametrize("record", [[], [0, 8], [8, -1]])
 def test_records_that_hold_no_schedule_are_refused(record: list[int]) -> None:
     for make in (ReplayedSchedule, ConstantBatchSize, lambda r: RandomWalk(r, 1, 100, seed=0)):
-        with pytest.raises(
-            ValueError, match=r"^recorded must be at least one batch size, each at least 1, got"
-        ):
+        with pytest.raises(ValueError, match=r"^recorded must be at least one batch size, each at least 1, got"):
             make(record)
 
 
 def test_a_record_outside_the_walks_range_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"^recorded must be between batch_min = 100 .* and batch_max = 200, got"
-    ):
+    with pytest.raises(ValueError, match=r"^recorded must be between batch_min = 100 .* and batch_max = 200, got"):
         RandomWalk([100, 300], 100, 200, seed=0)
     with pytest.raises(ValueError, match=r"^batch_size must be between 100 and 200, got 250$"):
         RandomWalk([100, 150], 100, 200, seed=0).warm_up(250)

@@ -35,9 +35,7 @@ def test_batch_size_is_the_floor_of_the_stretched_sigmoid() -> None:
     assert found == stretched[clear].floor().int().tolist()
 
 
-@pytest.mark.parametrize(
-    ("logit", "size"), [(-math.inf, 8), (-800.0, 8), (0.0, 304), (800.0, 600), (math.inf, 600)]
-)
+@pytest.mark.parametrize(("logit", "size"), [(-math.inf, 8), (-800.0, 8), (0.0, 304), (800.0, 600), (math.inf, 600)])
 def test_ends_and_middle_of_the_range(logit: float, size: int) -> None:
     assert batch_size_of(logit, 8, 600) == size
 

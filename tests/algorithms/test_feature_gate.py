@@ -121,23 +121,17 @@ def test_the_last_linear_layer_is_the_default(model: Network) -> None:
 
 def test_a_model_without_a_linear_layer_needs_a_name() -> None:
     model = nn.Sequential(nn.Conv2d(1, CLASSES, 6), nn.Flatten())
-    with pytest.raises(
-        ValueError, match=r"^layer must be named for Sequential, which has no Linear layer, got None$"
-    ):
+    with pytest.raises(ValueError, match=r"^layer must be named for Sequential, which has no Linear layer, got None$"):
         feature_layer(model, None)
 
 
 @pytest.mark.parametrize("name", ["tail", "body", "body.1", ""])
 def test_a_layer_that_cannot_be_gated_is_refused(model: Network, name: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"^layer must be one of .*\['body.0', 'middle', 'head'\], got '.*'$"
-    ):
+    with pytest.raises(ValueError, match=r"^layer must be one of .*\['body.0', 'middle', 'head'\], got '.*'$"):
         feature_layer(model, name)
 
 
-def test_a_layer_that_the_forward_pass_never_reaches_is_an_error(
-    model: Network, batch: tuple[Tensor, Tensor]
-) -> None:
+def test_a_layer_that_the_forward_pass_never_reaches_is_an_error(model: Network, batch: tuple[Tensor, Tensor]) -> None:
     model.add_module("spare", nn.Linear(4, 4))
     with pytest.raises(RuntimeError, match="the outer loss of Network does not depend on its layer Linear"):
         loss_at(model, None, response_of(4).detach(), batch)
