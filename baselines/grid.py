@@ -25,7 +25,7 @@ def constant(rate: float, _fraction: float) -> float:
 
 def multistep(rate: float, fraction: float) -> float:
     """Divided by 5 after 30, 60 and 80 % of training."""
-    return rate / 5 ** sum(fraction >= edge for edge in (0.3, 0.6, 0.8))
+    return rate / 5.0 ** sum(fraction >= edge for edge in (0.3, 0.6, 0.8))
 
 
 def cosine(rate: float, fraction: float) -> float:

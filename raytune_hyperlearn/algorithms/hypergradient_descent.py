@@ -146,7 +146,7 @@ class SGDHD:
         if not self._previous.direction:
             return
         rate = self._values["learning_rate"].clone()
-        factors = {
+        factors: dict[str, tuple[float, list[Tensor], Tensor | float]] = {
             "learning_rate": (self.rates.learning_rate, self._previous.direction, 1.0),
             "momentum": (self.rates.momentum, self._previous.velocity, rate),
             "weight_decay": (self.rates.weight_decay, self._previous.weights, rate),

@@ -29,7 +29,6 @@ INFO = (
     "hessian_way",
 )
 """Entries of a result or of a trial's config that a record keeps beside the shared ones, where a method has them."""
-METRICS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
 class RunClock:
@@ -159,7 +158,10 @@ class Observer(Callback):
             trial=trial.trial_id,
             time=self.clock.now,
             budget=float(result.get("epochs", 0.0)),
-            **{name: float(result.get(name, math.nan)) for name in METRICS},
+            validation_loss=float(result.get("validation_loss", math.nan)),
+            validation_accuracy=float(result.get("validation_accuracy", math.nan)),
+            test_loss=float(result.get("test_loss", math.nan)),
+            test_accuracy=float(result.get("test_accuracy", math.nan)),
             hyperparameters=result.get("hyperparameters", {}),
             status=status,
             training_seconds=float(result.get("training_seconds", 0.0)),

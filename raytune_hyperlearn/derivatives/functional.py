@@ -148,6 +148,7 @@ class FunctionalModel:
         parts = list(buffers.split(self._buffer_sizes))
         for index, (name, module) in enumerate(self._norms.items()):
             rate = module.momentum
+            assert rate is not None
             for statistics in collected.get(name, ()):
                 for position, statistic in enumerate(statistics, start=2 * index):
                     parts[position] = (1 - rate) * parts[position] + rate * statistic

@@ -185,11 +185,11 @@ def forward_projections(model: nn.Module, loss: LossFunction, batch: Instances, 
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with forward_ad.dual_level(), torch.no_grad(), private_random_numbers(batch.seed, batch.inputs.device):
         duals = {
-            name: forward_ad.make_dual(p.detach(), d)  # type: ignore[no-untyped-call]
+            name: forward_ad.make_dual(p.detach(), d)
             for (name, p), d in zip(trainable(model).items(), direction, strict=True)
         }
         outputs = functional_call(model, {**duals, **buffers}, (batch.inputs,))
-        tangent: Tensor | None = forward_ad.unpack_dual(loss(outputs, batch.targets)).tangent  # type: ignore[no-untyped-call]
+        tangent: Tensor | None = forward_ad.unpack_dual(loss(outputs, batch.targets)).tangent
         return batch.inputs.new_zeros(len(batch)) if tangent is None else tangent
 
 
@@ -330,7 +330,7 @@ def _recorded_calls(model: nn.Module) -> Iterator[list[_Call]]:
         if output.requires_grad:
             call = _Call(layer, _detached(arguments), options)
             # On the tensor as it is now: an in-place activation after the layer does not disturb this hook.
-            output.register_hook(call.keep)  # type: ignore[no-untyped-call]
+            output.register_hook(call.keep)
             calls.append(call)
 
     layers = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]

@@ -112,7 +112,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         }
         torch.save(state, Path(checkpoint_dir) / "hypergradient_descent.pt")
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from :meth:`save_checkpoint`."""
         path = Path(checkpoint_dir) / "hypergradient_descent.pt"
         state = torch.load(path, map_location=self.device, weights_only=True)

@@ -16,6 +16,9 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+CONTINUE: str = TrialScheduler.CONTINUE
+STOP: str = TrialScheduler.STOP
+
 
 class HyperLearningScheduler(FIFOScheduler):
     """Runs trials first in, first out, and changes each one's hyperparameters after its results.
@@ -43,12 +46,12 @@ class HyperLearningScheduler(FIFOScheduler):
         """Change the trial's hyperparameters; the actor call is ordered before its next step."""
         self._confirm(trial)
         if result.get("status") == "out_of_memory":
-            return TrialScheduler.CONTINUE
+            return CONTINUE
         update = self.update(trial, result)
         if update is None:
-            return TrialScheduler.STOP
+            return STOP
         self.send(trial, update)
-        return TrialScheduler.CONTINUE
+        return CONTINUE
 
     def send(self, trial: Trial, update: dict[str, Any]) -> None:
         """Hand an update to the trial's worker and to its config."""

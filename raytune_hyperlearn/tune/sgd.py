@@ -102,7 +102,7 @@ class SGDTrainable(HyperLearningTrainable):
         }
         torch.save(state, Path(checkpoint_dir) / "sgd.pt")
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimisers'."""
         state = torch.load(Path(checkpoint_dir) / "sgd.pt", map_location=self.device, weights_only=True)
         for model, saved in zip(self.models, state["models"], strict=True):

@@ -89,6 +89,7 @@ class HyperLearningTrainable(tune.Trainable):
     allowed: ClassVar[frozenset[str]] = frozenset()
     """Config keys beyond the shared ones that a subclass reads."""
 
+    config: dict[str, Any]
     settings: TrialSettings
     problem: Problem
 
@@ -197,7 +198,7 @@ class HyperLearningTrainable(tune.Trainable):
         """Wrap the subclass's ``step`` with the clock and with the handling of exhausted memory."""
         super().__init_subclass__(**arguments)
         if "step" in cls.__dict__:
-            cls.step = _timed(cls.__dict__["step"])  # type: ignore[attr-defined]
+            cls.step = _timed(cls.__dict__["step"])
 
 
 def _timed(
