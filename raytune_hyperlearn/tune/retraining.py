@@ -38,7 +38,8 @@ class RetrainingTrainable(HyperLearningTrainable):
         """Train and score with every seed."""
         every = [self._retrain(derived_seed(self.settings.seed, RETRAINING, i)) for i in range(self.retrainings)]
         instances = self.retrainings * self.problem.horizon(self.epochs) * self.problem.batch_size
-        return self.result(mean_scores(every), self.values, self.epochs, instances, scores=every, done=True)
+        outcome = self.result(mean_scores(every), self.values, self.epochs, instances)
+        return outcome | {"scores": every, "done": True}
 
     def _retrain(self, seed: int) -> dict[str, float]:
         if self.resplit:
@@ -48,5 +49,5 @@ class RetrainingTrainable(HyperLearningTrainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial is one step."""
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial is one step."""
