@@ -9,9 +9,9 @@ search has converged when γ < 0.05 |λ| for every value; a value that has come 
 0 among them, has converged when the hypergradient holds it there.
 
 Beyond the paper: ``growth`` > 1 multiplies γ by that factor while the sign stays the same (as in RPROP), so that
-values far from their start are reached in fewer outer steps; ``growth`` = 1 is the paper's rule. And an outer step
-that failed — training diverged, or ended at more than ``tolerance`` times the best validation loss so far — is
-retried: back to the values before it, with halved step sizes in the same directions.
+values far from their start are reached in fewer outer steps, but not where the range cuts the step; ``growth`` = 1
+is the paper's rule. And an outer step that failed — training diverged, or ended at more than ``tolerance`` times the
+best validation loss so far — is retried: half way back to the values before it, with halved step sizes.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def sign_update(
         state: Before the step.
         hypergradient: One entry per learned value.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
-        growth: Factor ≥ 1 on γ while the sign stays the same.
+        growth: Factor ≥ 1 on γ while the sign stays the same and the range does not cut the step.
 
     Raises:
         ValueError: If ``growth`` < 1 or the hypergradient does not have the learned values' shape.
     """
-    if growth < 1:
+    if not growth >= 1:
         raise ValueError(f"growth is {growth}; it must be at least 1")
     values, step_sizes, signs = dict(state.values), dict(state.step_sizes), dict(state.signs)
     for name, sizes in state.step_sizes.items():
@@ -106,17 +106,13 @@ def sign_update(
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
 
 
-def retry(state: OuterState, ranges: Mapping[str, tuple[float, float]]) -> OuterState:
-    """The state after a failed outer step: from the last accepted values, half the step in the same directions."""
+def retry(state: OuterState) -> OuterState:
+    """The state after a failed outer step: half way back to the last accepted values, with halved step sizes."""
     values = dict(state.values)
+    for name in state.step_sizes:
+        pairs = zip(state.accepted[name], state.values[name], strict=True)
+        values[name] = [(before + after) / 2 for before, after in pairs]
     step_sizes = {name: [size / 2 for size in sizes] for name, sizes in state.step_sizes.items()}
-    for name, sizes in step_sizes.items():
-        low, high = ranges[name]
-        start = state.accepted.get(name, state.values[name])
-        values[name] = [
-            min(max(value - size * last, low), high)
-            for value, size, last in zip(start, sizes, state.signs[name], strict=True)
-        ]
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes)
 
 
@@ -148,7 +144,7 @@ def outer_step(
     if tolerance is not None and loss > tolerance * state.best_loss:
         failed = True
     if failed and state.accepted:
-        return retry(state, ranges)
+        return retry(state)
     accepted = state if failed else replace(state, accepted=state.values, best_loss=min(loss, state.best_loss))
     return sign_update(accepted, hypergradient, ranges, growth)
 
@@ -161,7 +157,7 @@ def _move(
         return value, size, last
     if now * last < 0:
         size /= 2
-    elif now * last > 0:
+    elif now * last > 0 and low <= value - size * now <= high:
         size *= growth
     return min(max(value - size * now, low), high), size, now
 
