@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
-from raytune_hyperlearn.problems import data
-from raytune_hyperlearn.problems.models import LeNet, SmallCNN, WideResNet
+from raytune_hyperlearn.problems import connect4, data, wordnet
+from raytune_hyperlearn.problems.models import (
+    MLP,
+    BidirectionalLSTM,
+    LeNet,
+    SmallCNN,
+    ThreeConvolutions,
+    WideResNet,
+)
 from raytune_hyperlearn.problems.problem import Problem
 
 
@@ -58,10 +66,51 @@ def cifar10_wrn() -> Problem:
     )
 
 
+def fashion_mnist_cnn3() -> Problem:
+    """Fashion-MNIST with three convolutions, the setting of batch adaptive training's figures 1 and 3 to 6."""
+    return replace(fashion_mnist(), name="fashion-mnist-cnn3", model=ThreeConvolutions, batch_size=32, epochs=10)
+
+
+def connect_4() -> Problem:
+    """Connect-4 after eight moves: who wins? One hidden layer over the 42 squares."""
+    train, test = connect4.connect4()
+    return Problem(
+        name="connect-4",
+        model=partial(MLP, 42, (64,), 3),
+        train=train,
+        test=test,
+        batch_size=32,
+        epochs=14,
+        validation_fraction=0.05,
+        source="UCI's Connect-4 (J. Tromp 1995), rebuilt by enumeration and the opening book of bitbully-databases "
+        "(M. Thill, MIT licence): 60,000 training and 7,557 test positions of 42 squares; "
+        "44,473 won, 16,635 lost, 6,449 drawn for the first player",
+    )
+
+
+def wordnet_relations() -> Problem:
+    """Relations between WordNet's nouns from their glosses; two layers of bidirectional LSTM."""
+    train, test = wordnet.wordnet_relations()
+    return Problem(
+        name="wordnet-relations",
+        model=partial(BidirectionalLSTM, wordnet.VOCABULARY, len(wordnet.RELATIONS)),
+        train=train,
+        test=test,
+        batch_size=32,
+        epochs=30,
+        validation_fraction=0.094,  # leaves 3,855 pairs to train on, as many as [BA] had sentences
+        source="WordNet 3.0 (Princeton University, WordNet licence): 4,255 training and 1,000 test pairs of noun "
+        "glosses, 5 relations in equal shares",
+    )
+
+
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "digits": digits,
     "fashion-mnist": fashion_mnist,
     "cifar10-wrn16-1": cifar10_wrn,
+    "fashion-mnist-cnn3": fashion_mnist_cnn3,
+    "connect-4": connect_4,
+    "wordnet-relations": wordnet_relations,
 }
 
 
