@@ -15,7 +15,7 @@ that is off by default. All values stay on the parameters' device: no step waits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,6 +70,9 @@ class SGDHD:
         weight_decay: ξ at the start.
         rates: Learning rates β of α, μ and ξ.
         bounds: (lowest, highest) per hyperparameter name, or empty for none.
+
+    Raises:
+        ValueError: If nothing is trainable, or bounds have an unknown name or are the wrong way round.
     """
 
     def __init__(
@@ -81,10 +84,10 @@ class SGDHD:
         rates: HyperRates | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+        self.parameters = _trainable(parameters)
         self.rates = rates or HyperRates()
-        self.bounds = dict(bounds or {})
         start = {"learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
+        self.bounds = _checked(bounds or {}, tuple(start))
         template = self.parameters[0]
         self._values = {name: template.new_full((), value).detach() for name, value in start.items()}
         self._velocity = [torch.zeros_like(p) for p in self.parameters]
@@ -172,6 +175,9 @@ class AdamHD:
         weight_decay: ξ ≥ 0, added to the gradient.
         hyper_rate: β ≥ 0.
         bounds: (lowest, highest) of α under ``"learning_rate"``, or empty for none.
+
+    Raises:
+        ValueError: If nothing is trainable, or an argument lies outside what is said here.
     """
 
     def __init__(
@@ -189,9 +195,11 @@ class AdamHD:
         for beta in betas:
             if not 0 <= beta < 1:
                 raise ValueError(f"betas are {betas}; each must lie in [0, 1)")
-        self.parameters = [p for p in parameters if p.requires_grad]
+        if not epsilon > 0:
+            raise ValueError(f"epsilon is {epsilon}; it must be positive")
+        self.parameters = _trainable(parameters)
         self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
-        self.hyper_rate, self.bounds = hyper_rate, dict(bounds or {})
+        self.hyper_rate, self.bounds = hyper_rate, _checked(bounds or {}, ("learning_rate",))
         self._rate = self.parameters[0].new_full((), learning_rate).detach()
         self._first = [torch.zeros_like(p) for p in self.parameters]
         self._second = [torch.zeros_like(p) for p in self.parameters]
@@ -246,6 +254,22 @@ class AdamHD:
             for key in ("first", "second", "direction")
         )
         self._steps = int(state["steps"])  # type: ignore[call-overload]
+
+
+def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    trainable = [p for p in parameters if p.requires_grad]
+    if not trainable:
+        raise ValueError("parameters is without a trainable tensor; at least one must require gradients")
+    return trainable
+
+
+def _checked(bounds: Bounds, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    for name, (low, high) in bounds.items():
+        if name not in names:
+            raise ValueError(f"bounds hold {name!r}; they must be of {', '.join(names)}")
+        if not low <= high:
+            raise ValueError(f"bounds of {name} are ({low}, {high}); the lower one must not exceed the upper one")
+    return dict(bounds)
 
 
 def _plus(tensors: list[Tensor], others: list[Tensor], scale: Tensor | float) -> list[Tensor]:
