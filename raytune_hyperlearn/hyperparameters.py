@@ -41,16 +41,20 @@ class Schedule:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        low, high = (float(bound) for bound in self.range)
-        if not isinstance(self.values, int) or self.values < 1:
-            raise ValueError(f"{name} values is {self.values}; it must be a whole number of at least 1")
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if not isinstance(self.range, Sequence) or len(self.range) != 2:
+            raise ValueError(f"{name} range is {self.range!r}; it must be a pair of numbers (lowest, highest)")
+        low, high = (_number(f"{name} range bound", bound) for bound in self.range)
+        init, step = _number(f"{name} init", self.init), _number(f"{name} step", self.step)
+        if not isinstance(self.values, int) or isinstance(self.values, bool) or self.values < 1:
+            raise ValueError(f"{name} values is {self.values!r}; it must be a whole number of at least 1")
+        if not low < high:
             raise ValueError(f"{name} range is ({low:g}, {high:g}); the lower bound must lie below the upper one")
-        if not low <= self.init <= high:
-            raise ValueError(f"{name} init is {self.init:g}; it must lie in its range [{low:g}, {high:g}]")
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise ValueError(f"{name} step is {self.step:g}; it must be positive")
-        object.__setattr__(self, "range", (low, high))
+        if not low <= init <= high:
+            raise ValueError(f"{name} init is {init:g}; it must lie in its range [{low:g}, {high:g}]")
+        if not step > 0:
+            raise ValueError(f"{name} step is {step:g}; it must be positive")
+        for field_name, value in (("range", (low, high)), ("init", init), ("step", step)):
+            object.__setattr__(self, field_name, value)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ class SearchSpace:
     weight_decay: Schedule | float = field(default_factory=WeightDecay)
 
     def __post_init__(self) -> None:
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if not isinstance(value, Schedule):
+                object.__setattr__(self, part.name, _number(part.name, value))
         if not self.schedules:
             raise ValueError("the search space has no schedule; at least one hyperparameter must be learned")
 
@@ -113,7 +121,7 @@ class SearchSpace:
     def initial(self) -> Hyperparameters:
         """Start values of every schedule; fixed hyperparameters as schedules of one value."""
         return {
-            name: [part.init] * part.values if isinstance(part, Schedule) else [float(part)]
+            name: [part.init] * part.values if isinstance(part, Schedule) else [part]
             for name, part in ((f.name, getattr(self, f.name)) for f in fields(self))
         }
 
@@ -133,34 +141,35 @@ class SearchSpace:
         """Schedules from flat names; fixed hyperparameters are filled in.
 
         Raises:
-            ValueError: If a name is missing.
+            ValueError: In one line, if a name is missing or a value does not fit.
         """
         missing = [name for name in self.flat_names() if name not in flat]
         if missing:
             raise ValueError(f"hyperparameters lack {missing[0]!r}; the space needs {', '.join(self.flat_names())}")
-        values = self.initial()
-        for name, schedule in self.schedules.items():
-            values[name] = [float(flat[f"{name}_{index}"]) for index in range(schedule.values)]
-        return values
+        return self.check({n: [flat[f"{n}_{i}"] for i in range(s.values)] for n, s in self.schedules.items()})
 
     def check(self, values: Mapping[str, Sequence[float]]) -> Hyperparameters:
-        """The values as plain lists, if they fit the space.
+        """The values as plain lists, if they fit the space; fixed hyperparameters may be left out.
 
         Raises:
             ValueError: In one line, if a name, a length, a number or a range does not fit.
         """
-        expected = self.initial()
-        for name in values:
-            if name not in expected:
-                raise ValueError(f"hyperparameters hold {name!r}; they must be {', '.join(expected)}")
-        checked = expected | {name: [float(value) for value in schedule] for name, schedule in values.items()}
-        for name, schedule in self.schedules.items():
-            low, high = schedule.range
-            if len(checked[name]) != schedule.values:
-                raise ValueError(f"{name} has {len(checked[name])} values; the space has {schedule.values}")
+        checked = self.initial()
+        for name, given in values.items():
+            if name not in checked:
+                raise ValueError(f"hyperparameters hold {name!r}; they must be {', '.join(checked)}")
+            if not isinstance(given, Sequence) or isinstance(given, str):
+                raise ValueError(f"{name} is {given!r}; it must be a list of numbers")
+            if len(given) != len(checked[name]):
+                raise ValueError(f"{name} has {len(given)} values; the space has {len(checked[name])}")
+            low, high = self.ranges().get(name, (checked[name][0], checked[name][0]))
+            checked[name] = [_number(name, value) for value in given]
             for value in checked[name]:
                 if not low <= value <= high:
                     raise ValueError(f"{name} is {value:g}; it must lie in [{low:g}, {high:g}]")
+        missing = [name for name in self.learned if name not in values]
+        if missing:
+            raise ValueError(f"hyperparameters lack {missing[0]!r}; the space needs {', '.join(self.learned)}")
         return checked
 
     def configuration_space(self) -> ConfigurationSpace:
@@ -191,7 +200,7 @@ class SearchSpace:
             if isinstance(value, Schedule):
                 result[part.name] = {**asdict(value), "range": list(value.range)}
             else:
-                result[part.name] = float(value)
+                result[part.name] = value
         return result
 
     @classmethod
@@ -201,6 +210,8 @@ class SearchSpace:
         Raises:
             ValueError: In one line, if a name or a value is not allowed.
         """
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"space is {mapping!r}; it must map {', '.join(KINDS)} to schedules or numbers")
         parts: dict[str, Schedule | float] = {}
         for name, entry in mapping.items():
             if name not in KINDS:
@@ -210,10 +221,22 @@ class SearchSpace:
                 for key in entry:
                     if key not in allowed:
                         raise ValueError(f"{name} holds {key!r}; it must be {', '.join(allowed)}")
-                options = dict(entry)
-                if "range" in options:
-                    options["range"] = tuple(options["range"])
-                parts[name] = KINDS[name](**options)
+                parts[name] = KINDS[name](**entry)
             else:
-                parts[name] = float(entry)
+                parts[name] = entry
         return cls(**parts)
+
+
+def _number(what: str, value: Any) -> float:
+    """A finite number; text such as YAML's ``1e-3`` counts.
+
+    Raises:
+        ValueError: In one line, if it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{what} is {value!r}; it must be a finite number")
+    return number
