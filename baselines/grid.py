@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import product
 
-LEARNING_RATES = (0.05, 0.1, 0.2, 0.4)
-MOMENTA = (0.5, 0.8, 0.9, 0.95)
-WEIGHT_DECAYS = (0.0, 5e-4, 1e-3)
+LEARNING_RATES = (0.05, 0.1, 0.2)
+MOMENTA = (0.8, 0.9)
+WEIGHT_DECAYS = (0.0, 5e-4)
 POINTS = 60
 """Values of a schedule; 30, 60 and 80 % of training fall on its edges."""
 

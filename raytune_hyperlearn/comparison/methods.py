@@ -149,9 +149,11 @@ METHODS: Mapping[str, Method] = {
         "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
         fds,
         {
-            # Far from the right values a third of the training tells the direction; half of it refines.
-            "horizon_fractions": [1 / 3] * 5 + [1 / 2],
-            "coarse_steps": 5,
+            # Far from good values a short training tells the direction, one value per schedule is enough, and there
+            # is nothing worth scoring; then come longer ones, scored at the full budget, and separate values.
+            "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
+            "replay_from": 3,
+            "coarse_steps": 6,
             "tolerance": 1.4,
             "growth": 1.0,
             "replay": True,

@@ -26,8 +26,8 @@ def digits() -> Problem:
         model=SmallCNN,
         train=train,
         test=test,
-        batch_size=128,
-        epochs=10,
+        batch_size=64,
+        epochs=27,
         validation_fraction=0.25,
         source="scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0): "
         "1,437 training and 360 test images, 8×8 grey, 10 classes",
@@ -43,7 +43,7 @@ def fashion_mnist() -> Problem:
         train=train,
         test=test,
         batch_size=128,
-        epochs=5,
+        epochs=3,
         validation_fraction=0.05,
         source="Fashion-MNIST (Zalando Research, MIT licence): 60,000 training and 10,000 test images, "
         "28×28 grey, 10 classes",

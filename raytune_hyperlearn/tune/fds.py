@@ -23,6 +23,7 @@ from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, ou
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
+from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.trainable import (
@@ -47,8 +48,9 @@ class FDSOptions:
         replay: After a hypergradient over fewer epochs than the full budget, or where an evaluation has several
             replicates, train with the same values at the full budget (no tangents), so that every outer step is
             scored as any other method's evaluation.
+        replay_from: First outer step that is replayed; the ones before, far from good values, cost too much to score.
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
-            columns and less noise while the values are far from their place.
+            columns and less noise while the values are far from their place. Then they part, with new step sizes.
         growth: Factor on a value's step size while its hypergradient keeps its sign; 1 is the paper's rule.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
             halved step sizes; None (the paper's rule) retries only what diverged.
@@ -60,6 +62,7 @@ class FDSOptions:
 
     horizons: tuple[float, ...] | None = None
     replay: bool = True
+    replay_from: int = 1
     coarse_steps: int = 0
     growth: float = 1.0
     tolerance: float | None = None
@@ -156,7 +159,7 @@ class FDSTrainable(HyperLearningTrainable):
         limit = self.options.outer_steps
         outcome["done"] = limit is not None and outer.index + 1 >= limit
         if self.makes_updates:
-            update = outer_update(outcome, self.options, self.settings.space.ranges(), self.epochs)
+            update = outer_update(outcome, self.options, self.settings.space, self.epochs)
             self.apply_update({OUTER_STATE: update.to_mapping()})
             finished = self.options.stop_when_converged and converged(update, self.settings.space.ranges())
             outcome["done"] = outcome["done"] or finished
@@ -189,7 +192,8 @@ class FDSTrainable(HyperLearningTrainable):
     def replays(self, inner_epochs: float) -> bool:
         """Whether the values are also scored by plain training; where no step moves there is nothing to train."""
         scored = inner_epochs >= self.epochs and self.settings.replicates == 1
-        return self.options.replay and not scored and any(self.outer.values["learning_rate"])
+        due = self.options.replay and self.outer.index >= self.options.replay_from
+        return due and not scored and any(self.outer.values["learning_rate"])
 
     def replay(self) -> dict[str, float]:
         """Mean scores of plain training at the full budget with the current values, once per replicate."""
@@ -205,7 +209,7 @@ class FDSTrainable(HyperLearningTrainable):
         """The outer state: every outer step starts from a fresh network, so nothing else is needed."""
         (Path(checkpoint_dir) / "fds.json").write_text(json.dumps(self.outer.to_mapping()))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from the later of the checkpoint and what a scheduler wrote into the config."""
         saved = OuterState.from_mapping(json.loads((Path(checkpoint_dir) / "fds.json").read_text()))
         if OUTER_STATE not in self.config or saved.index >= self.outer.index:
@@ -215,27 +219,33 @@ class FDSTrainable(HyperLearningTrainable):
         return self.functional.evaluation_outputs(found.parameters, found.statistics, inputs)
 
 
-def outer_update(
-    result: Mapping[str, Any], options: FDSOptions, ranges: Mapping[str, tuple[float, float]], full: float
-) -> OuterState:
+def outer_update(result: Mapping[str, Any], options: FDSOptions, space: SearchSpace, full: float) -> OuterState:
     """The outer state after a trial's (nested) result: the same for scheduler and trainable.
 
     Args:
         result: What :meth:`FDSTrainable.step` reported.
         options: The trial's options.
-        ranges: Of the learned hyperparameters.
+        space: The search space.
         full: The full budget in epochs. Losses of other budgets are not compared with the best so far.
     """
     state = OuterState.from_mapping(result["outer_state"])
     comparable = result["epochs"] >= full
-    return outer_step(
-        state if comparable else replace(state, best_loss=math.inf),
-        result["hypergradient"],
-        result["validation_loss"],
-        ranges,
-        options.growth,
-        options.tolerance if comparable else None,
-    )
+    tolerance = options.tolerance if comparable else None
+    loss, found = result["validation_loss"], result["hypergradient"]
+    moved = outer_step(state, found, loss, space.ranges(), options.growth, tolerance)
+    if not comparable:
+        moved = replace(moved, best_loss=state.best_loss)
+    return refined(moved, space) if moved.index == options.coarse_steps else moved
+
+
+def refined(state: OuterState, space: SearchSpace) -> OuterState:
+    """The state in which the values of schedules part: from one shared value, with first step sizes and no signs."""
+    step_sizes, signs = dict(state.step_sizes), dict(state.signs)
+    for name, schedule in space.schedules.items():
+        if schedule.values > 1:
+            step_sizes[name] = [schedule.step] * schedule.values
+            signs[name] = [0.0] * schedule.values
+    return replace(state, step_sizes=step_sizes, signs=signs)
 
 
 class FDSScheduler(HyperLearningScheduler):
@@ -261,16 +271,11 @@ class FDSScheduler(HyperLearningScheduler):
             **{key: result[key] for key in ("epochs", "validation_loss")},
         }
         options = FDSOptions.from_config(trial.config)
-        ranges = trial_ranges(trial.config)
-        state = outer_update(nested, options, ranges, result["full_epochs"])
-        if options.stop_when_converged and converged(state, ranges):
+        space = TrialSettings.from_config(trial.config).space
+        state = outer_update(nested, options, space, result["full_epochs"])
+        if options.stop_when_converged and converged(state, space.ranges()):
             return None
         return {OUTER_STATE: state.to_mapping()}
-
-
-def trial_ranges(config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Ranges of the learned hyperparameters of a trial."""
-    return TrialSettings.from_config(config).space.ranges()
 
 
 def _nested(flat: Mapping[str, Any], prefix: str) -> dict[str, Sequence[float]]:
