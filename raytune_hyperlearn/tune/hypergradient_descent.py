@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +35,19 @@ def start_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, floa
     return values
 
 
+def hyper_rates(given: Mapping[str, Any]) -> HyperRates:
+    """The hyper rates from plain values.
+
+    Raises:
+        ValueError: If a name is unknown or a value is not allowed.
+    """
+    allowed = [part.name for part in fields(HyperRates)]
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"hyper_rates hold {name!r}; they must be {', '.join(allowed)}")
+    return HyperRates(**given)
+
+
 class HypergradientDescentTrainable(HyperLearningTrainable):
     """One epoch of SGD-HD per ``step``, with learning rate, momentum and weight decay learned online.
 
@@ -41,18 +55,23 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
 
     - ``start``: start values by name; what is missing starts where the space starts.
     - ``hyper_rates``: fields of :class:`HyperRates` (default: 1e-4 for the learning rate, 0 for the others).
+    - ``drawn``: what a searcher drew, under the flat names ``start/NAME`` and ``rate/NAME``; wins over the two above.
     - ``bounded``: keep the values inside the space's ranges; off by default, as published.
     - ``trial_seed``: as in :class:`SGDTrainable`.
 
     The result's ``hyperparameters`` hold the mean value of each epoch so far.
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset({"start", "hyper_rates", "bounded", "trial_seed"})
+    allowed: ClassVar[frozenset[str]] = frozenset({"start", "hyper_rates", "drawn", "bounded", "trial_seed"})
 
     def start(self, config: dict[str, Any]) -> None:
         """Build the model and the optimiser that learns."""
-        begin = start_values(self.settings.space, config.get("start", {}))
-        rates = HyperRates(**config.get("hyper_rates", {}))
+        drawn = config.get("drawn", {})
+        for name in drawn:
+            if not name.startswith(("start/", "rate/")):
+                raise ValueError(f"drawn holds {name!r}; its names must begin with start/ or rate/")
+        begin = start_values(self.settings.space, {**config.get("start", {}), **_under("start/", drawn)})
+        rates = hyper_rates({**config.get("hyper_rates", {}), **_under("rate/", drawn)})
         self.trial_seed = config.get("trial_seed")
         if self.trial_seed is None:
             identity = {"start": begin, "rates": [rates.learning_rate, rates.momentum, rates.weight_decay]}
@@ -123,3 +142,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         self.schedule = {name: list(values) for name, values in state["schedule"].items()}
         self.done_steps = state["done_steps"]
         self.seeds = state["seeds"]
+
+
+def _under(prefix: str, flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in flat.items() if name.startswith(prefix)}
