@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import ray
 import torch
 from ray import tune
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class HyperLearningTrainable(tune.Trainable):
         Raises:
             ValueError: If the config does not fit; the trial then ends in an error that says why.
         """
-        self._name: object = None
+        self._loaded: tuple[object, Problem] | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -114,15 +115,23 @@ class HyperLearningTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self.settings = TrialSettings.from_config(config)
         self.device = assigned_device()
-        if self._name is None or self._name != self.settings.problem:
-            self.problem = load(self.settings.problem).to(self.device)
-            self._name = self.settings.problem
+        self.problem = self._load_once(self.settings.problem)
         if self.settings.batch_size is not None:
             self.problem = replace(self.problem, batch_size=self.settings.batch_size)
         self.split = self.problem.split(self.settings.seed)
         self.training_seconds = 0.0
         self.test_seconds = 0.0
         self.start(config)
+
+    def _load_once(self, asked: str | Problem | Callable[[], Problem]) -> Problem:
+        """The problem with its data on the device; the one that is there already if the same is asked for."""
+        if self._loaded is not None:
+            known, problem = self._loaded
+            if asked is known or (isinstance(asked, str) and asked == known):
+                return problem
+        problem = load(asked).to(self.device)
+        self._loaded = asked, problem
+        return problem
 
     @property
     def epochs(self) -> float:
@@ -222,8 +231,17 @@ def _timed(
 
 
 def assigned_device() -> torch.device:
-    """The first GPU that Ray assigned to this worker, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The first GPU that Ray assigned to this worker, else the CPU; without Ray, the machine's first GPU.
+
+    Ray makes the assigned GPUs a worker's only visible ones, but where it assigned none it may leave all visible.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if ray.is_initialized():
+        worker = ray.get_runtime_context()
+        if worker.get_actor_id() is not None and not worker.get_accelerator_ids().get("GPU"):
+            return torch.device("cpu")
+    return torch.device("cuda", 0)
 
 
 def validation_batches(examples: Examples, rows: int = 2000) -> list[tuple[Tensor, Tensor]]:
