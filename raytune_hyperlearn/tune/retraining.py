@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.problems import derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
@@ -28,11 +29,14 @@ class RetrainingTrainable(HyperLearningTrainable):
 
     def start(self, config: dict[str, Any]) -> None:
         """Take the schedules."""
-        self.values = {name: list(map(float, schedule)) for name, schedule in config["hyperparameters"].items()}
-        self.retrainings = int(config.get("retrainings", 3))
+        given = config.get("hyperparameters", {})
+        if sorted(given) != sorted(HYPERPARAMETERS) or not all(given.values()):
+            raise ValueError(f"hyperparameters are {given}; they must hold schedules of {', '.join(HYPERPARAMETERS)}")
+        self.values = {name: list(map(float, schedule)) for name, schedule in given.items()}
+        self.retrainings = config.get("retrainings", 3)
         self.resplit = bool(config.get("resplit", False))
-        if self.retrainings < 1:
-            raise ValueError(f"retrainings is {self.retrainings}; it must be at least 1")
+        if not isinstance(self.retrainings, int) or self.retrainings < 1:
+            raise ValueError(f"retrainings is {self.retrainings!r}; it must be a whole number of at least 1")
 
     def step(self) -> dict[str, Any]:
         """Train and score with every seed."""
