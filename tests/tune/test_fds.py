@@ -10,37 +10,14 @@ from typing import Any
 import pytest
 import torch
 from ray import tune
-from torch import nn
 
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
-from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
-from raytune_hyperlearn.problems import Examples, Problem, batches, derived_seed
+from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
+from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
-
-SPACE = SearchSpace(LearningRate(values=3), Momentum(), WeightDecay())
-
-
-def small_model() -> nn.Module:
-    """A network that trains in milliseconds."""
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
-
-
-def small_problem() -> Problem:
-    """Three classes that a linear rule separates."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(240, 4, generator=generator)
-    targets = (inputs @ torch.randn(4, 3, generator=generator)).argmax(dim=1)
-    return Problem(
-        name="small",
-        model=small_model,
-        train=Examples(inputs[:200], targets[:200]),
-        test=Examples(inputs[200:], targets[200:]),
-        batch_size=20,
-        epochs=2,
-    )
-
+from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {"problem": small_problem, "space": SPACE, "seed": 5, "epochs": 2, "outer_steps": 4}
 
