@@ -1,5 +1,6 @@
 """Ray Tune's face of the algorithms: a trainable and, where a driver can help, a scheduler each."""
 
+from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
 from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
 from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -7,6 +8,8 @@ from raytune_hyperlearn.tune.sgd import SGDTrainable
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
 
 __all__ = [
+    "ArbiterScheduler",
+    "ArbiterTrainable",
     "FDSScheduler",
     "FDSTrainable",
     "HyperLearningScheduler",
