@@ -58,12 +58,13 @@ class OuterState:
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain nested values; :meth:`from_mapping` reads them back."""
-        return asdict(self)
+        return {**asdict(self), "best_loss": self.best_loss if math.isfinite(self.best_loss) else None}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> OuterState:
         """The state that :meth:`to_mapping` wrote."""
-        return cls(**mapping)
+        best = mapping.get("best_loss")
+        return cls(**{**mapping, "best_loss": math.inf if best is None else best})
 
 
 def sign(entry: float) -> float:

@@ -1,0 +1,21 @@
+"""HpBandSter's optimisers as Ray Tune searchers: BOHB over the same space that FDS learns in, through a Tuner.
+
+    python examples/bohb_tuner.py
+"""
+
+from ray import tune
+
+from raytune_hyperlearn.baselines import BOHB
+from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.tune import SGDTrainable
+
+if __name__ == "__main__":
+    searcher = BOHB(SearchSpace().configuration_space(), min_budget=1, max_budget=9, seed=0, iterations=2)
+    results = tune.Tuner(
+        SGDTrainable,
+        param_space={"problem": "digits", "seed": 0},
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(verbose=0),
+    ).fit()
+    best = results.get_best_result("validation_loss", "min").metrics
+    print(f"{len(results)} evaluations; best validation loss {best['validation_loss']:.3f}, {best['epochs']:g} epochs")

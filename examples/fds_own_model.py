@@ -1,0 +1,32 @@
+"""FDS for an own model: learn the schedules of learning rate, momentum and weight decay while Ray Tune runs it.
+
+    python examples/fds_own_model.py
+"""
+
+import torch
+from ray import tune
+from torch import nn
+
+from raytune_hyperlearn.problems import Examples, Problem
+from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+
+
+def spirals() -> Problem:
+    """Two classes on interleaved spirals."""
+    angle = torch.rand(2000, generator=torch.Generator().manual_seed(0)) * 4 + 1
+    side = torch.arange(2000) % 2
+    turned = angle + side * torch.pi
+    inputs = torch.stack([angle * turned.cos(), angle * turned.sin()], dim=1) / 5
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
+
+    return Problem("spirals", model, Examples(inputs[:1500], side[:1500]), Examples(inputs[1500:], side[1500:]), epochs=20)
+
+
+if __name__ == "__main__":
+    config = {"problem": spirals, "seed": 0, "outer_steps": 6}
+    analysis = tune.run(FDSTrainable, config=config, scheduler=FDSScheduler(), verbose=0)
+    for row in analysis.trial_dataframes.popitem()[1].itertuples():
+        print(f"outer step {row.outer_step}: validation loss {row.validation_loss:.3f}")
+    print("learned:", analysis.trials[0].last_result["hyperparameters"])
