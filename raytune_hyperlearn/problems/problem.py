@@ -133,7 +133,8 @@ class Problem:
 
 def derived_seed(*parts: int) -> int:
     """A seed in [0, 2³²) that depends on all ``parts`` (whole numbers ≥ 0), for streams that must not coincide."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+    # NumPy takes (1,), (1, 0) and (1, 0, 0) for the same entropy; their number sets them apart.
+    return int(np.random.SeedSequence((len(parts), *parts)).generate_state(1)[0])
 
 
 def batches(
