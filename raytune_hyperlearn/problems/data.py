@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ FASHION_MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+VISIBLE = "[!.]*"
 SYSTEM_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -70,17 +72,17 @@ def fashion_mnist(root: Path | None = None) -> tuple[Examples, Examples]:
 
     root = root or data_root()
     raw = root / "FashionMNIST" / "raw"
-    if not all((raw / name).is_file() for name in FASHION_MNIST_FILES) and SYSTEM_FASHION_MNIST.is_dir():
-        raw.mkdir(parents=True, exist_ok=True)
-        for name in FASHION_MNIST_FILES:
-            unpacked = raw / f"{name}.{os.getpid()}"  # several workers may unpack at once
-            with gzip.open(SYSTEM_FASHION_MNIST / f"{name}.gz", "rb") as packed, unpacked.open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            unpacked.replace(raw / name)
-    present = all((raw / name).is_file() for name in FASHION_MNIST_FILES)
     try:
+        if not all((raw / name).is_file() for name in FASHION_MNIST_FILES) and SYSTEM_FASHION_MNIST.is_dir():
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in FASHION_MNIST_FILES:
+                unpacked = raw / f"{name}.{os.getpid()}"  # several workers may unpack at once
+                with gzip.open(SYSTEM_FASHION_MNIST / f"{name}.gz", "rb") as packed, unpacked.open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+                unpacked.replace(raw / name)
+        present = all((raw / name).is_file() for name in FASHION_MNIST_FILES)
         parts = [FashionMNIST(str(root), train=train, download=not present) for train in (True, False)]
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, HTTPException) as error:
         raise MissingDataError(
             f"Fashion-MNIST is not in {raw} and cannot be downloaded ({error.__class__.__name__}); "
             "install Debian's package dataset-fashion-mnist or set HYPERLEARN_DATA"
@@ -105,19 +107,21 @@ def cifar(classes: int, root: Path | None = None) -> tuple[Examples, Examples]:
         root: Folder to look in; default :func:`data_root`.
 
     Raises:
-        MissingDataError: If it is nowhere and cannot be downloaded.
+        MissingDataError: If it is nowhere and cannot be downloaded, or a class of the image folder has no image.
     """
     from torchvision.datasets import CIFAR10, CIFAR100
 
     root = root or data_root()
     if classes == 10 and (root / "train").is_dir() and (root / "test").is_dir():
-        parts = [_image_folder(root, part) for part in ("train", "test")]
+        found = (folder for part in ("train", "test") for folder in (root / part).glob(VISIBLE) if folder.is_dir())
+        names = sorted({folder.name for folder in found})
+        parts = [_image_folder(root, part, names) for part in ("train", "test")]
     else:
         reader, folder = (CIFAR10, "cifar-10-batches-py") if classes == 10 else (CIFAR100, "cifar-100-python")
         present = (root / folder).is_dir()
         try:
             sets = [reader(str(root), train=train, download=not present) for train in (True, False)]
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, HTTPException) as error:
             raise MissingDataError(
                 f"CIFAR-{classes} is not in {root} and cannot be downloaded ({error.__class__.__name__}); "
                 "put an image folder train/<class>/*, test/<class>/* there or set HYPERLEARN_DATA"
@@ -132,16 +136,19 @@ def cifar(classes: int, root: Path | None = None) -> tuple[Examples, Examples]:
     return train, test
 
 
-def _image_folder(root: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 32, 32] uint8 and class indices [N] of ``root/part/<class>/*``, cached in one file."""
+def _image_folder(root: Path, part: str, classes: list[str]) -> tuple[Tensor, Tensor]:
+    """Images [N, 3, 32, 32] uint8 and indices [N] into ``classes`` of ``root/part/<class>/*``, cached in one file."""
     from PIL import Image
 
     cache = root / f"cifar10-{part}.pt"
     if cache.is_file():
         images, targets = torch.load(cache, weights_only=True)
         return images, targets
-    classes = sorted(folder.name for folder in (root / part).iterdir() if folder.is_dir())
-    files = [(path, label) for label, name in enumerate(classes) for path in sorted((root / part / name).iterdir())]
+    files = [(path, label) for label, name in enumerate(classes) for path in sorted((root / part / name).glob(VISIBLE))]
+    empty = sorted(set(range(len(classes))) - {label for _, label in files})
+    if empty or not files:
+        lacking = root / part / classes[empty[0]] if empty else root / part
+        raise MissingDataError(f"{lacking} holds no image; train and test must hold images of the same classes")
     pixels = np.stack([np.asarray(Image.open(path).convert("RGB"), dtype=np.uint8) for path, _ in files])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     targets = torch.tensor([label for _, label in files])
