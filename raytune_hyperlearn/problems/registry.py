@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from torch import nn
+
 from raytune_hyperlearn.problems import connect4, data, wordnet
 from raytune_hyperlearn.problems.models import (
     MLP,
+    VGG11,
     BidirectionalLSTM,
     LeNet,
     SmallCNN,
@@ -104,6 +107,43 @@ def wordnet_relations() -> Problem:
     )
 
 
+def _cifar_for_arbiter(classes: int, name: str, model: Callable[[], nn.Module]) -> Problem:
+    """CIFAR with the split, batch size and epochs of Arbiter's experiments."""
+    train, test = data.cifar(classes)
+    return Problem(
+        name=name,
+        model=model,
+        train=train,
+        test=test,
+        batch_size=128,
+        epochs=200,
+        validation_fraction=0.2,
+        augmentation=data.crop_and_flip,
+        source=f"CIFAR-{classes} (Krizhevsky 2009): 50,000 training and 10,000 test images, 32×32 colour, "
+        f"{classes} classes",
+    )
+
+
+def cifar10_vgg11() -> Problem:
+    """CIFAR-10 with VGG-11 (BatchNorm), a setting of Arbiter's figure 3."""
+    return _cifar_for_arbiter(10, "cifar10-vgg11", VGG11)
+
+
+def cifar10_wrn16_4() -> Problem:
+    """CIFAR-10 with WRN-16-4, the setting of Arbiter's figures 3 to 5."""
+    return _cifar_for_arbiter(10, "cifar10-wrn16-4", partial(WideResNet, depth=16, width=4))
+
+
+def cifar100_vgg11() -> Problem:
+    """CIFAR-100 with VGG-11 (BatchNorm), a setting of Arbiter's figure 3."""
+    return _cifar_for_arbiter(100, "cifar100-vgg11", partial(VGG11, classes=100))
+
+
+def cifar100_wrn16_4() -> Problem:
+    """CIFAR-100 with WRN-16-4, a setting of Arbiter's figure 3."""
+    return _cifar_for_arbiter(100, "cifar100-wrn16-4", partial(WideResNet, depth=16, width=4, classes=100))
+
+
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "digits": digits,
     "fashion-mnist": fashion_mnist,
@@ -111,6 +151,10 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "fashion-mnist-cnn3": fashion_mnist_cnn3,
     "connect-4": connect_4,
     "wordnet-relations": wordnet_relations,
+    "cifar10-vgg11": cifar10_vgg11,
+    "cifar10-wrn16-4": cifar10_wrn16_4,
+    "cifar100-vgg11": cifar100_vgg11,
+    "cifar100-wrn16-4": cifar100_wrn16_4,
 }
 
 
