@@ -64,13 +64,15 @@ class TrialSettings:
             gradient_clamp=config.get("gradient_clamp"),
             replicates=config.get("replicates", 1),
         )
-        if not isinstance(settings.seed, int) or settings.seed < 0:
+        if not _is_count(settings.seed, 0):
             raise ValueError(f"seed is {settings.seed!r}; it must be a whole number of at least 0")
-        if settings.epochs is not None and not (settings.epochs > 0 and math.isfinite(settings.epochs)):
-            raise ValueError(f"epochs is {settings.epochs!r}; it must be positive")
-        if settings.gradient_clamp is not None and not settings.gradient_clamp > 0:
-            raise ValueError(f"gradient_clamp is {settings.gradient_clamp!r}; it must be positive or None")
-        if not isinstance(settings.replicates, int) or settings.replicates < 1:
+        if settings.epochs is not None and not _is_amount(settings.epochs):
+            raise ValueError(f"epochs is {settings.epochs!r}; it must be a positive number or None")
+        if settings.batch_size is not None and not _is_count(settings.batch_size, 1):
+            raise ValueError(f"batch_size is {settings.batch_size!r}; it must be a whole number of at least 1 or None")
+        if settings.gradient_clamp is not None and not _is_amount(settings.gradient_clamp):
+            raise ValueError(f"gradient_clamp is {settings.gradient_clamp!r}; it must be a positive number or None")
+        if not _is_count(settings.replicates, 1):
             raise ValueError(f"replicates is {settings.replicates!r}; it must be a whole number of at least 1")
         return settings
 
@@ -228,6 +230,14 @@ def _timed(
 
     timed.__doc__ = step.__doc__
     return timed
+
+
+def _is_count(value: object, smallest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def assigned_device() -> torch.device:
