@@ -101,6 +101,8 @@ class ArbiterConfig:
         warm_up_lr: Adam's learning rate for φ in the warm-up, > 0.
         warm_up_steps: the warm-up fails after that many steps, ≥ 1.
         response: ``"frozen"`` keeps Φ as it was drawn (a control); ``"learned"`` trains it.
+        response_scale: Φ is drawn uniformly from (−scale, scale), ≥ 0. At 0 the gate does nothing at first, and F
+            pulls s nowhere until Φ has learned something.
         agent_input: ``"noise"`` gives the agent standard normal numbers of the inputs' shape (a control);
             ``"validation"`` gives it validation inputs.
         outer_batch_size: number of validation examples in F, ≥ 1; None is the method's B(s).
@@ -120,6 +122,7 @@ class ArbiterConfig:
     warm_up_lr: float = 1e-4
     warm_up_steps: int = 10_000
     response: Response = "learned"
+    response_scale: float = 1.0
     agent_input: AgentInput = "validation"
     outer_batch_size: int | None = None
     agent_batch_size: int | None = None
@@ -130,8 +133,8 @@ class ArbiterConfig:
         require_integer("batch_max", self.batch_max, self.batch_min + 1)
         for name in ("agent_lr", "mixing_lr", "warm_up_lr"):
             require(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "a positive number")
-        decays = 0 <= self.weight_decay < math.inf
-        require("weight_decay", self.weight_decay, decays, "a number of at least 0")
+        for name in ("weight_decay", "response_scale"):
+            require(name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         if self.outer_batch_size is not None:
             require_integer("outer_batch_size", self.outer_batch_size, 1)
         if self.agent_batch_size is not None:
@@ -168,7 +171,7 @@ class Arbiter:
         config: the settings.
         agent: φ.
         alpha: α, [N].
-        response: the weights A of Φ(s) = A s, [f], drawn uniformly from (−1, 1).
+        response: the weights A of Φ(s) = A s, [f].
     """
 
     def __init__(
@@ -226,7 +229,8 @@ class Arbiter:
             agent = default_agent(inputs, config.samples) if agent is None else agent
         self.agent = agent.to(inputs.device, weight.dtype).train()
         uniform = torch.rand(feature_count(self._layer), generator=self._generator, dtype=torch.float64)
-        self.response = nn.Parameter((2 * uniform - 1).to(weight), requires_grad=config.response == "learned")
+        response = config.response_scale * (2 * uniform - 1)
+        self.response = nn.Parameter(response.to(weight), requires_grad=config.response == "learned")
         self.alpha = nn.Parameter(torch.zeros(config.samples).to(weight))
         self.optimizer = torch.optim.Adam(self._parameter_groups(), weight_decay=config.weight_decay)
         self._redraw_alpha()

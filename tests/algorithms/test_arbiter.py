@@ -402,6 +402,19 @@ def test_a_frozen_response_stays_while_the_agent_learns() -> None:
     assert not torch.equal(learned.response, start)
 
 
+def test_a_response_that_starts_at_zero_pulls_the_samples_nowhere_but_is_learned() -> None:
+    gradients, _ = gradients_of_observe(arbiter_of(response_scale=0.0))
+    assert gradients["alpha"].abs().max() == 0
+    assert all(gradients[name].abs().max() == 0 for name in gradients if name.startswith("agent."))
+    assert gradients["response"].abs().max() > 1e-6
+
+
+def test_the_scale_of_the_response_at_the_start() -> None:
+    one, half = arbiter_of().response, arbiter_of(response_scale=0.5).response
+    assert torch.equal(half, one / 2)
+    assert one.abs().max() > 0.5
+
+
 # --- seeds and checkpoints -------------------------------------------------------------------------------
 
 
@@ -478,6 +491,7 @@ def test_the_authors_settings_are_the_defaults() -> None:
         ({"agent_lr": 0.0}, "agent_lr must be a positive number, got 0.0"),
         ({"mixing_lr": math.nan}, "mixing_lr must be a positive number, got nan"),
         ({"weight_decay": -1.0}, "weight_decay must be a number of at least 0, got -1.0"),
+        ({"response_scale": -1.0}, "response_scale must be a number of at least 0, got -1.0"),
         ({"outer_batch_size": 0}, "outer_batch_size must be an integer of at least 1, got 0"),
         ({"agent_batch_size": 1}, "agent_batch_size must be an integer of at least 2, got 1"),
         ({"response": "off"}, r"response must be one of \('learned', 'frozen'\), got 'off'"),
