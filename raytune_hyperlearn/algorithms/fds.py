@@ -20,64 +20,31 @@ Beyond the paper: BatchNorm's running statistics decide the validation loss as w
 too, and a clamped gradient passes no tangent where it is clamped. With both, h is the exact derivative of what
 training computes.
 
-The outer step (Appendix G) moves every value by its own step size against the sign of its hypergradient and
-halves the step size whenever the sign changes.
+This is the hand-derived, fast case of :mod:`raytune_hyperlearn.algorithms.forward_mode`, which has the loop over
+the steps, greedy horizons among them; other optimisers are in :mod:`raytune_hyperlearn.algorithms.tangent_steps`.
+The outer step (Appendix G) is in :mod:`raytune_hyperlearn.algorithms.sign_descent`.
 
 Rows, not columns, hold the tangents here: Z and C are [K, D].
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.algorithms.schedules import Column, Values, at_step, columns
+from raytune_hyperlearn.algorithms import forward_mode
+from raytune_hyperlearn.algorithms.forward_mode import EXACT, Skipping, TangentState
+from raytune_hyperlearn.algorithms.forward_mode import Hypergradient as Hypergradient
+from raytune_hyperlearn.algorithms.schedules import Column, Values, Windows
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.algorithms.update_maps import STATISTICS
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 
 Batch = tuple[Tensor, Tensor]
-
-
-# ---------------------------------------------------------------------------------------- the inner loop
-
-
-@dataclass
-class TangentState:
-    """State of training with tangents: D parameters, B running statistics, K columns.
-
-    Attributes:
-        parameters: w [D].
-        velocity: v [D].
-        statistics: b [B].
-        parameter_tangents: Z [K, D].
-        velocity_tangents: C [K, D].
-        statistics_tangents: [K, B].
-    """
-
-    parameters: Tensor
-    velocity: Tensor
-    statistics: Tensor
-    parameter_tangents: Tensor
-    velocity_tangents: Tensor
-    statistics_tangents: Tensor
-
-    @classmethod
-    def at_start(cls, model: FunctionalModel, columns: int) -> TangentState:
-        """The state before the first step: the model's own parameters, everything else zero."""
-        w, b = model.parameters.clone(), model.buffers.clone()
-        return cls(
-            parameters=w,
-            velocity=torch.zeros_like(w),
-            statistics=b,
-            parameter_tangents=w.new_zeros(columns, len(w)),
-            velocity_tangents=w.new_zeros(columns, len(w)),
-            statistics_tangents=b.new_zeros(columns, len(b)),
-        )
 
 
 @dataclass(frozen=True)
@@ -123,11 +90,11 @@ def step_with_tangents(
     """
     rate, momentum, decay = (hyperparameters[name] for name in HYPERPARAMETERS)
     moving = sum(column.first < step for column in learnable)  # columns whose tangent can differ from zero
-    Z, C = state.parameter_tangents, state.velocity_tangents
-    loss, gradient, state.statistics, HZ, B = products(
-        state.parameters, state.statistics, Z[:moving], state.statistics_tangents[:moving], *batch
+    velocity, B = state.memory["velocity"], state.statistics_tangents
+    Z, C = state.parameter_tangents, state.memory_tangents["velocity"]
+    loss, gradient, state.memory[STATISTICS], HZ, B[:moving] = products(
+        state.parameters, state.statistics, Z[:moving], B[:moving], *batch
     )
-    state.statistics_tangents[:moving] = B
     if clamps.gradient is not None:
         HZ = HZ.masked_fill(gradient.abs() > clamps.gradient, 0.0)
         gradient = gradient.clamp(-clamps.gradient, clamps.gradient)
@@ -138,63 +105,57 @@ def step_with_tangents(
     C[:moving].mul_(momentum).add_(HZ).add_(Z[:moving], alpha=decay)
     for k, name in in_use:
         if name == "momentum":
-            C[k] += state.velocity
+            C[k] += velocity
         elif name == "weight_decay":
             C[k] += state.parameters
-    state.velocity.mul_(momentum).add_(gradient).add_(state.parameters, alpha=decay)
+    velocity.mul_(momentum).add_(gradient).add_(state.parameters, alpha=decay)
     begun = sum(column.first <= step for column in learnable)
     Z[:begun].sub_(C[:begun], alpha=rate)
     for k, name in in_use:
         if name == "learning_rate":
-            Z[k] -= state.velocity
-    state.parameters.sub_(state.velocity, alpha=rate)
+            Z[k] -= velocity
+    state.parameters.sub_(velocity, alpha=rate)
     return loss
 
 
-def validation_gradient(
-    model: FunctionalModel, state: TangentState, validation: Iterable[Batch]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean validation loss [] and its gradients with respect to w [D] and b [B], in evaluation mode."""
-    leaves = (state.parameters.detach().requires_grad_(), state.statistics.detach().requires_grad_())
-    total = torch.zeros_like(state.parameters[0])
-    slopes = [torch.zeros_like(leaf) for leaf in leaves]
-    count = 0
-    for inputs, targets in validation:
-        with torch.enable_grad():
-            loss = model.evaluation_loss(*leaves, inputs, targets).sum()
-            parts = torch.autograd.grad(loss, leaves, allow_unused=True)
-        total += loss.detach()
-        for slope, part in zip(slopes, parts, strict=True):
-            if part is not None:
-                slope += part
-        count += len(targets)
-    return total / count, slopes[0] / count, slopes[1] / count
-
-
 @dataclass(frozen=True)
-class Hypergradient:
-    """What one run through the horizon gives.
+class SGDStep:
+    """The inner step of FDS, its tangents derived by hand.
 
     Attributes:
-        values: Name → one entry per scheduled value, dL_val/dλ divided by its window's length; 0 for values
-            that no step used.
-        validation_loss: L_val(w_T).
-        training_loss: Mean batch loss over the run.
-        parameters: w_T [D].
-        statistics: b_T [B].
+        model: The network and loss; its parameters are the initial w_0.
+        products: Hessian products of the same model.
+        clamps: Element-wise bounds.
     """
 
-    values: dict[str, list[float]]
-    validation_loss: float
-    training_loss: float
-    parameters: Tensor
-    statistics: Tensor
+    model: FunctionalModel
+    products: HessianProducts
+    clamps: Clamps = Clamps()
 
     @property
-    def finite(self) -> bool:
-        """Whether the loss and every entry are finite numbers."""
-        entries = [entry for schedule in self.values.values() for entry in schedule]
-        return all(math.isfinite(number) for number in (self.validation_loss, *entries))
+    def defaults(self) -> Mapping[str, float]:
+        """No momentum, no decay and no learning."""
+        return dict.fromkeys(HYPERPARAMETERS, 0.0)
+
+    def start(self) -> TangentState:
+        """The model's own parameters and running statistics, at rest."""
+        w = self.model.parameters
+        return TangentState.at_start(w, {STATISTICS: self.model.buffers, "velocity": torch.zeros_like(w)})
+
+    def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
+        """One step of training; the tangents stay."""
+        return step_with_tangents(state, self.products, batch, hyperparameters, (), 0, self.clamps)
+
+    def with_tangents(
+        self,
+        state: TangentState,
+        batch: Batch,
+        hyperparameters: Mapping[str, float],
+        learnable: Sequence[Column],
+        step: int,
+    ) -> Tensor:
+        """:func:`step_with_tangents`."""
+        return step_with_tangents(state, self.products, batch, hyperparameters, learnable, step, self.clamps)
 
 
 def hypergradient(
@@ -206,6 +167,8 @@ def hypergradient(
     horizon: int,
     learned: Sequence[str] = HYPERPARAMETERS,
     clamps: Clamps | None = None,
+    windows: Windows | None = None,
+    skipping: Skipping = EXACT,
 ) -> Hypergradient:
     """Train from the model's own initial state and differentiate the whole run with respect to ``values``.
 
@@ -218,35 +181,40 @@ def hypergradient(
         horizon: Number T of inner steps.
         learned: Names of the hyperparameters to differentiate.
         clamps: Element-wise bounds.
+        windows: Lengths of the windows where they are not equal.
+        skipping: Steps without tangents; none by default.
 
     Returns:
         The hypergradient at t = T and the trained state. The inner loop reads no value back to the host.
 
     Raises:
-        ValueError: If ``batches`` ends before ``horizon`` steps.
+        ValueError: If a name or a window is not allowed, or ``batches`` ends before ``horizon`` steps.
     """
-    learnable = columns(values, learned, horizon)
-    clamps = clamps or Clamps()
-    state = TangentState.at_start(model, len(learnable))
-    training_loss = torch.zeros_like(state.parameters[0])
-    done = 0
-    with torch.no_grad():
-        for done, batch in zip(range(1, horizon + 1), batches, strict=False):
-            step = done - 1
-            hyperparameters = at_step(values, step, horizon)
-            training_loss += step_with_tangents(state, products, batch, hyperparameters, learnable, step, clamps)
-    if done < horizon:
-        raise ValueError(f"batches ended after {done} steps; horizon asks for {horizon}")
-    loss, slope, statistics_slope = validation_gradient(model, state, validation)
-    entries = state.parameter_tangents @ slope + state.statistics_tangents @ statistics_slope
-    result = {name: [0.0] * len(values[name]) for name in learned}
-    for column, entry in zip(learnable, entries.tolist(), strict=True):
-        if column.steps:
-            result[column.name][column.index] = entry / column.steps
-    return Hypergradient(
-        values=result,
-        validation_loss=loss.item(),
-        training_loss=training_loss.item() / horizon,
-        parameters=state.parameters,
-        statistics=state.statistics,
+    inner = SGDStep(model, products, clamps or Clamps())
+    return forward_mode.hypergradient(
+        inner, batches, validation, values, horizon, learned, windows=windows, skipping=skipping
+    )
+
+
+def greedy_hypergradients(
+    model: FunctionalModel,
+    products: HessianProducts,
+    batches: Iterable[Batch],
+    validation: Sequence[Batch],
+    values: Values,
+    horizon: int,
+    every: int,
+    learned: Sequence[str] = HYPERPARAMETERS,
+    clamps: Clamps | None = None,
+    windows: Windows | None = None,
+    skipping: Skipping = EXACT,
+) -> Generator[Hypergradient, Values | None, None]:
+    """One hypergradient after every ``every`` steps, of the loss there ([FDS] section 3.2).
+
+    Arguments as in :func:`hypergradient`; at ``every`` = ``horizon`` it is its one result. New values can be sent for
+    the steps that follow, as to :func:`.forward_mode.hypergradients`.
+    """
+    inner = SGDStep(model, products, clamps or Clamps())
+    return forward_mode.hypergradients(
+        inner, batches, validation, values, horizon, learned, windows=windows, every=every, skipping=skipping
     )

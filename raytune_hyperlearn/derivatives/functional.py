@@ -21,6 +21,12 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from raytune_hyperlearn.derivatives.differentiability import (
+    ConstantBuffers,
+    has_recurrent_layers,
+    twice_differentiable_kernels,
+)
+
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 Collected = dict[str, list[tuple[Tensor, Tensor]]]
@@ -51,7 +57,10 @@ class FunctionalModel:
             raise ValueError("model has no trainable parameter; at least one parameter must require gradients")
         types = sorted({str(p.dtype) for p in trainable.values()})
         if len(types) > 1:
-            raise ValueError(f"model has parameters of {', '.join(types)}; trainable parameters must share one type")
+            owners = ", ".join(next(n for n, p in trainable.items() if str(p.dtype) == kind) for kind in types)
+            raise ValueError(
+                f"model has parameters of {', '.join(types)}; trainable parameters must share one type, not {owners}"
+            )
         self._parameter_shapes = {name: p.shape for name, p in trainable.items()}
         self.parameters = torch.cat([p.detach().reshape(-1) for p in trainable.values()])
         self._norms = {
@@ -67,6 +76,8 @@ class FunctionalModel:
                 raise ValueError(f"{name} is InstanceNorm with track_running_stats=True; it must be False")
         statistics = [s for module in self._norms.values() for s in _statistics(module)]
         self._buffer_sizes = [len(s) for s in statistics]
+        self._constant = ConstantBuffers(model, set(self._statistic_names()))
+        self._recurrent = has_recurrent_layers(model)
         empty = self.parameters.new_zeros(0)
         self.buffers = torch.cat([s.detach().clone() for s in statistics]) if statistics else empty
 
@@ -92,10 +103,19 @@ class FunctionalModel:
         Returns:
             (loss [], b' [B]).
         """
+        outputs, updated = self.training_outputs(parameters, buffers, inputs)
+        return self.loss(outputs, targets).mean(), updated
+
+    def training_outputs(self, parameters: Tensor, buffers: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [N, …] of a batch in training mode and the running statistics after it.
+
+        Raises:
+            ValueError: If the pass changes a buffer that is not a running statistic of BatchNorm.
+        """
         collected: Collected = {}
-        with self._in_training(collected):
+        with self._in_training(collected), twice_differentiable_kernels(self._recurrent), self._constant.unchanged():
             outputs = functional_call(self.model, self.unflatten(parameters), (inputs,))
-        return self.loss(outputs, targets).mean(), self._updated(buffers, collected)
+        return outputs, self._updated(buffers, collected)
 
     def evaluation_loss(self, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """Per-example losses [N] in evaluation mode: running statistics b, no dropout."""
@@ -138,8 +158,11 @@ class FunctionalModel:
                 owned[name].copy_(value)
 
     def _named_buffers(self, buffers: Tensor) -> dict[str, Tensor]:
-        names = [f"{name}.{kind}" for name in self._norms for kind in ("running_mean", "running_var")]
+        names = self._statistic_names()
         return dict(zip(names, buffers.split(self._buffer_sizes), strict=True)) if names else {}
+
+    def _statistic_names(self) -> list[str]:
+        return [f"{name}.{kind}" for name in self._norms for kind in ("running_mean", "running_var")]
 
     def _updated(self, buffers: Tensor, collected: Collected) -> Tensor:
         """b' from the batch statistics that the layers saw; a layer that was not called keeps its own."""

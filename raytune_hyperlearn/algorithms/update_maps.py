@@ -1,0 +1,352 @@
+"""Optimisers as pure functions (parameters, state, hyperparameters, batch) ↦ (parameters, state).
+
+Written so, every hyperparameter that the function is smooth in can be learned: the tangent of the whole map needs
+no derivation by hand (see :mod:`raytune_hyperlearn.algorithms.forward_mode`). SGD, Adam and AdamW compute what
+``torch.optim`` computes, step by step; an own optimiser is a subclass of :class:`UpdateMap`, or of
+:class:`GradientUpdate` where it needs the batch loss's gradient alone.
+
+Parameters are the flat vector w [D] of a :class:`FunctionalModel`. The state holds named tensors: the running
+statistics b [B] under ``"statistics"`` and what the optimiser keeps, such as its velocity. Floating-point entries
+carry tangents; integers, such as a count of steps, do not.
+
+Hyperparameters arrive as float64 scalars, so that 1 − β² at β = 0.999 loses no digits where w is float32; with
+``per_layer`` they arrive as one entry per parameter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+from torch.nn import functional as F
+
+from raytune_hyperlearn.derivatives.functional import FunctionalModel, LossFunction
+
+Batch = tuple[Tensor, Tensor]
+State = dict[str, Tensor]
+Hyperparameters = Mapping[str, Tensor]
+"""Name → value, a float64 scalar []."""
+
+STATISTICS = "statistics"
+
+
+class Updated(NamedTuple):
+    """What one step gives.
+
+    Attributes:
+        parameters: w [D] after the step.
+        state: After the step, the same names.
+        loss: Batch loss before the step [].
+    """
+
+    parameters: Tensor
+    state: State
+    loss: Tensor
+
+
+class UpdateMap(ABC):
+    """One inner step of training as a pure function.
+
+    Args:
+        model: The network and the loss that counts in validation.
+        defaults: Every hyperparameter with the value it has where none is given.
+    """
+
+    def __init__(self, model: FunctionalModel, defaults: Mapping[str, float]) -> None:
+        self.model = model
+        self.defaults = dict(defaults)
+
+    def initial_state(self) -> State:
+        """State before the first step; optimisers that keep more than the running statistics add to it."""
+        return {STATISTICS: self.model.buffers.clone()}
+
+    @abstractmethod
+    def __call__(self, parameters: Tensor, state: State, hyperparameters: Hyperparameters, batch: Batch) -> Updated:
+        """One step; nothing that is passed in may be changed."""
+
+
+# ------------------------------------------------------------------------------------------ training losses
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A training loss with hyperparameters of its own.
+
+    Attributes:
+        loss: Maps outputs [N, …], targets [N, …] and hyperparameters to one loss per example [N]; the batch's mean
+            is minimised.
+        defaults: Its hyperparameters' values where none are given.
+    """
+
+    loss: Callable[[Tensor, Tensor, Hyperparameters], Tensor]
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+
+def plain(loss: LossFunction) -> Objective:
+    """A loss without hyperparameters."""
+    return Objective(lambda outputs, targets, _hyperparameters: loss(outputs, targets))
+
+
+def label_smoothing() -> Objective:
+    """Cross-entropy towards (1 − s) · target + s / classes, s = ``label_smoothing`` ∈ [0, 1]."""
+
+    def loss(outputs: Tensor, targets: Tensor, hyperparameters: Hyperparameters) -> Tensor:
+        smoothing = hyperparameters["label_smoothing"]
+        hard = F.cross_entropy(outputs, targets, reduction="none")
+        even = -F.log_softmax(outputs, dim=1).mean(dim=1)
+        return hard + smoothing * (even - hard)
+
+    return Objective(loss, {"label_smoothing": 0.0})
+
+
+def weighted(first: LossFunction, second: LossFunction) -> Objective:
+    """``first`` + c · ``second``, c = ``loss_weight``."""
+
+    def loss(outputs: Tensor, targets: Tensor, hyperparameters: Hyperparameters) -> Tensor:
+        return first(outputs, targets) + hyperparameters["loss_weight"] * second(outputs, targets)
+
+    return Objective(loss, {"loss_weight": 1.0})
+
+
+class ObjectiveModel(FunctionalModel):
+    """A model whose parameter vector ends with its training loss's hyperparameters: [D + L].
+
+    The Hessian of that loss has the derivatives of the gradient with respect to both.
+    """
+
+    def __init__(self, model: FunctionalModel, objective: Objective) -> None:
+        super().__init__(model.model, model.loss)
+        self.objective = objective
+
+    def training_loss(
+        self, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`FunctionalModel.training_loss`, of the objective, at [w, hyperparameters]."""
+        count = len(self.objective.defaults)
+        w = parameters[: len(parameters) - count]
+        values = dict(zip(self.objective.defaults, parameters[len(w) :].unbind(), strict=True))
+        outputs, updated = self.training_outputs(w, buffers, inputs)
+        return self.objective.loss(outputs, targets, values).mean(), updated
+
+
+# ---------------------------------------------------------------------------------------------- optimisers
+
+
+class GradientUpdate(UpdateMap):
+    """A step that uses the batch only through the gradient of its mean loss.
+
+    Args:
+        model: The network and the loss that counts in validation.
+        defaults: The optimiser's own hyperparameters.
+        objective: The training loss; the model's own where none is given.
+        per_layer: Names of the optimiser's hyperparameters that every layer has for itself. Layer ``features.0``
+            then has ``learning_rate@features.0`` in place of ``learning_rate``; :attr:`layers` lists the layers.
+        gradient_clamp: Bound c > 0 on batch gradients, clamped to [−c, c] element by element, or None.
+
+    Attributes:
+        layers: Names of the modules that own trainable parameters (a parameter's own name where the model does).
+
+    Raises:
+        ValueError: If ``per_layer`` holds an unknown name or the bound is not positive.
+    """
+
+    def __init__(
+        self,
+        model: FunctionalModel,
+        defaults: Mapping[str, float],
+        objective: Objective | None = None,
+        per_layer: Sequence[str] = (),
+        gradient_clamp: float | None = None,
+    ) -> None:
+        for name in per_layer:
+            if name not in defaults:
+                raise ValueError(f"per_layer holds {name!r}; it must be among {', '.join(defaults)}")
+        if gradient_clamp is not None and not gradient_clamp > 0:
+            raise ValueError(f"gradient_clamp is {gradient_clamp}; it must be positive or None")
+        self.objective = objective or plain(model.loss)
+        self.gradient_clamp = gradient_clamp
+        self.layers, self._layer_of = _layers(model)
+        self._per_layer = {name: [f"{name}@{layer}" for layer in self.layers] for name in per_layer}
+        own = {key: value for name, value in defaults.items() for key in self._per_layer.get(name, [name])}
+        super().__init__(model, own | dict(self.objective.defaults))
+
+    def __call__(self, parameters: Tensor, state: State, hyperparameters: Hyperparameters, batch: Batch) -> Updated:
+        """One step from the gradient of the batch's mean loss."""
+
+        def loss(w: Tensor) -> tuple[Tensor, Tensor]:
+            outputs, statistics = self.model.training_outputs(w, state[STATISTICS], batch[0])
+            return self.objective.loss(outputs, batch[1], hyperparameters).mean(), statistics
+
+        differentiated: Callable[[Tensor], tuple[Tensor, tuple[Tensor, Tensor]]] = grad_and_value(loss, has_aux=True)
+        gradient, (value, statistics) = differentiated(parameters)
+        moved, memory = self.apply(parameters, state, gradient, hyperparameters)
+        return Updated(moved, {**memory, STATISTICS: statistics}, value)
+
+    def apply(
+        self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
+    ) -> tuple[Tensor, State]:
+        """Parameters and the optimiser's own state after a step along a gradient [D]."""
+        if self.gradient_clamp is not None:
+            gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
+        spread = {
+            name: torch.stack([hyperparameters[key] for key in keys])[self._layer_of.to(parameters.device)]
+            for name, keys in self._per_layer.items()
+        }
+        return self.rule(parameters, state, gradient, {**hyperparameters, **spread})
+
+    @abstractmethod
+    def rule(
+        self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
+    ) -> tuple[Tensor, State]:
+        """The optimiser's arithmetic; hyperparameters are float64, scalars [] or one entry per parameter [D]."""
+
+
+class SGD(GradientUpdate):
+    """Stochastic gradient descent with momentum μ, dampening τ, weight decay ξ and learning rate α.
+
+        g ← g + ξ w        v ← μ v + (1 − τ) g        d = v, with Nesterov's momentum g + μ v        w ← w − α d
+
+    As in PyTorch, the first step and steps with μ = 0 are not dampened.
+
+    Args:
+        model: As :class:`GradientUpdate`.
+        objective: As :class:`GradientUpdate`.
+        nesterov: Nesterov's momentum; dampening is then to be left at 0.
+        per_layer: As :class:`GradientUpdate`.
+        gradient_clamp: As :class:`GradientUpdate`.
+    """
+
+    def __init__(
+        self,
+        model: FunctionalModel,
+        objective: Objective | None = None,
+        *,
+        nesterov: bool = False,
+        per_layer: Sequence[str] = (),
+        gradient_clamp: float | None = None,
+    ) -> None:
+        defaults = {"learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 0.0}
+        if not nesterov:
+            defaults["dampening"] = 0.0
+        super().__init__(model, defaults, objective, per_layer, gradient_clamp)
+        self.nesterov = nesterov
+
+    def initial_state(self) -> State:
+        """Velocity [D] and the count of steps []."""
+        w = self.model.parameters
+        return {**super().initial_state(), "velocity": torch.zeros_like(w), "steps": _count(w)}
+
+    def rule(
+        self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
+    ) -> tuple[Tensor, State]:
+        """The formulas above."""
+        kind = parameters.dtype
+        rate, momentum, decay = (
+            hyperparameters[name].to(kind) for name in ("learning_rate", "momentum", "weight_decay")
+        )
+        gradient = gradient + decay * parameters
+        if self.nesterov:
+            velocity = momentum * state["velocity"] + gradient
+            direction = gradient + momentum * velocity
+        else:
+            undamped = (state["steps"] == 0) | (momentum == 0)
+            share = 1 - torch.where(undamped, torch.zeros_like(momentum), hyperparameters["dampening"].to(kind))
+            direction = velocity = momentum * state["velocity"] + share * gradient
+        return parameters - rate * direction, {"velocity": velocity, "steps": state["steps"] + 1}
+
+
+class Adam(GradientUpdate):
+    """Adam with learning rate α, decay rates β1 and β2, ε and an L2 penalty ξ.
+
+        g ← g + ξ w        m ← β1 m + (1 − β1) g        s ← β2 s + (1 − β2) g²
+        w ← w − α / (1 − β1^t) · m / (√(s / (1 − β2^t)) + ε)
+
+    With ``amsgrad`` the largest s so far takes the place of s in the last line. Where s = 0, m = 0 as well and the
+    root's derivative, infinite there, is multiplied by it: the product's limit 0 is taken.
+
+    Args:
+        model: As :class:`GradientUpdate`.
+        objective: As :class:`GradientUpdate`.
+        amsgrad: Divide by the largest s so far.
+        per_layer: As :class:`GradientUpdate`.
+        gradient_clamp: As :class:`GradientUpdate`.
+    """
+
+    weight_decay = 0.0
+
+    def __init__(
+        self,
+        model: FunctionalModel,
+        objective: Objective | None = None,
+        *,
+        amsgrad: bool = False,
+        per_layer: Sequence[str] = (),
+        gradient_clamp: float | None = None,
+    ) -> None:
+        defaults = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+        defaults["weight_decay"] = self.weight_decay
+        super().__init__(model, defaults, objective, per_layer, gradient_clamp)
+        self.amsgrad = amsgrad
+
+    def initial_state(self) -> State:
+        """Moments m [D] and s [D], the largest s [D] with amsgrad, and the count t of steps []."""
+        w = self.model.parameters
+        names = ("mean", "square", "largest_square") if self.amsgrad else ("mean", "square")
+        return {**super().initial_state(), **{name: torch.zeros_like(w) for name in names}, "steps": _count(w)}
+
+    def rule(
+        self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
+    ) -> tuple[Tensor, State]:
+        """The formulas above."""
+        kind = parameters.dtype
+        parameters, gradient = self.decayed(parameters, gradient, hyperparameters)
+        beta1, beta2 = hyperparameters["beta1"], hyperparameters["beta2"]
+        steps = state["steps"] + 1
+        mean = beta1.to(kind) * state["mean"] + (1 - beta1).to(kind) * gradient
+        square = beta2.to(kind) * state["square"] + (1 - beta2).to(kind) * gradient**2
+        memory = {"mean": mean, "square": square, "steps": steps}
+        if self.amsgrad:
+            square = memory["largest_square"] = torch.maximum(state["largest_square"], square)
+        scale = (1 - beta2**steps).rsqrt().to(kind)
+        rate = (hyperparameters["learning_rate"] / (1 - beta1**steps)).to(kind)
+        denominator = scale * _root(square) + hyperparameters["epsilon"].to(kind)
+        return parameters - rate * mean / denominator, memory
+
+    def decayed(self, parameters: Tensor, gradient: Tensor, hyperparameters: Hyperparameters) -> tuple[Tensor, Tensor]:
+        """Parameters and gradient with the weight decay in them: an L2 penalty's gradient."""
+        return parameters, gradient + hyperparameters["weight_decay"].to(parameters.dtype) * parameters
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← (1 − α ξ) w before the step, in place of the L2 penalty."""
+
+    weight_decay = 1e-2
+
+    def decayed(self, parameters: Tensor, gradient: Tensor, hyperparameters: Hyperparameters) -> tuple[Tensor, Tensor]:
+        """Parameters shrunk by α ξ, and the gradient as it is."""
+        shrink = 1 - hyperparameters["learning_rate"] * hyperparameters["weight_decay"]
+        return shrink.to(parameters.dtype) * parameters, gradient
+
+
+def _root(square: Tensor) -> Tensor:
+    """√s with derivative 0 at s = 0."""
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def _count(like: Tensor) -> Tensor:
+    return torch.zeros((), dtype=torch.int64, device=like.device)
+
+
+def _layers(model: FunctionalModel) -> tuple[list[str], Tensor]:
+    """Layer names and, for every parameter, the index of its layer [D]."""
+    named = model.unflatten(model.parameters)
+    owners = [name.rpartition(".")[0] or name for name in named]
+    layers = list(dict.fromkeys(owners))
+    sizes = torch.tensor([part.numel() for part in named.values()])
+    return layers, torch.tensor([layers.index(owner) for owner in owners]).repeat_interleave(sizes)
