@@ -196,7 +196,7 @@ def regret_axis(axes: Axes, low: float, high: float, linear_below: float) -> Non
         negative = [-tick for tick in _round_numbers(linear_below, max(-bottom, 1e-300), (1, 2, 5))]
         if len(positive) + len(negative) > 9:
             positive = [tick for tick in positive if _is_power_of_ten(tick) or tick == linear_below]
-            negative = [tick for tick in negative if _is_power_of_ten(tick)]
+            negative = [tick for tick in negative if _is_power_of_ten(-tick)]
         ticks = [*sorted(negative), 0.0, *positive]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())

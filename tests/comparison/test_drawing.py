@@ -127,3 +127,10 @@ def test_unknown_methods_get_a_style_that_does_not_depend_on_the_known_ones() ->
     assert {name: among[name] for name in alone} == alone
     assert alone["mine"] != alone["another"]
     assert among["fds"] is METHOD_STYLES["fds"]
+
+
+def test_a_wide_axis_with_negative_regret_has_ticks_on_both_sides() -> None:
+    axes = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    regret_axis(axes, -0.02, 300.0, 1e-4)
+    ticks = axes.get_yticks()
+    assert min(ticks) < 0 < max(ticks)
