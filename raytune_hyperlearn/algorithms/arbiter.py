@@ -74,10 +74,12 @@ from raytune_hyperlearn.algorithms.feature_gate import (
     feature_layer,
     outer_loss,
 )
+from raytune_hyperlearn.algorithms.gradient_statistics import GradientStatistics
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 
 Response = Literal["learned", "frozen"]
-AgentInput = Literal["validation", "noise"]
+AgentInput = Literal["validation", "noise", "gradients"]
+Decision = Literal["last", "window"]
 
 ALPHA_SCALE = 1e-6
 """Standard deviation of freshly drawn α: nearly equal weights, no ties."""
@@ -104,7 +106,10 @@ class ArbiterConfig:
         response_scale: Φ is drawn uniformly from (−scale, scale), ≥ 0. At 0 the gate does nothing at first, and F
             pulls s nowhere until Φ has learned something.
         agent_input: ``"noise"`` gives the agent standard normal numbers of the inputs' shape (a control);
-            ``"validation"`` gives it validation inputs.
+            ``"gradients"`` gives it the :class:`~.gradient_statistics.GradientStatistics` of the last 32 inner
+            updates (a variant, not the authors'); ``"validation"`` gives it validation inputs.
+        decision: ``"last"`` takes S of the last outer step; ``"window"`` (a variant) takes the mean of S over the
+            outer steps since the last decision.
         outer_batch_size: number of validation examples in F, ≥ 1; None is the method's B(s).
         agent_batch_size: number of validation inputs the agent sees, ≥ 2; None is the method's B.
 
@@ -124,6 +129,7 @@ class ArbiterConfig:
     response: Response = "learned"
     response_scale: float = 1.0
     agent_input: AgentInput = "validation"
+    decision: Decision = "last"
     outer_batch_size: int | None = None
     agent_batch_size: int | None = None
 
@@ -139,9 +145,9 @@ class ArbiterConfig:
             require_integer("outer_batch_size", self.outer_batch_size, 1)
         if self.agent_batch_size is not None:
             require_integer("agent_batch_size", self.agent_batch_size, 2)
-        require("response", self.response, self.response in get_args(Response), f"one of {get_args(Response)}")
-        allowed = get_args(AgentInput)
-        require("agent_input", self.agent_input, self.agent_input in allowed, f"one of {allowed}")
+        for name, choice in (("response", Response), ("agent_input", AgentInput), ("decision", Decision)):
+            allowed = get_args(choice)
+            require(name, getattr(self, name), getattr(self, name) in allowed, f"one of {allowed}")
 
 
 @dataclass(frozen=True)
@@ -223,15 +229,18 @@ class Arbiter:
         self._generator = torch.Generator().manual_seed(seed)
         self._epochs = 0
         self._samples: Tensor | None = None
+        self._gradients = GradientStatistics(model) if config.agent_input == "gradients" else None
 
         weight = self._layer.weight
         with self._private_random_numbers():
-            agent = default_agent(inputs, config.samples) if agent is None else agent
+            shown = inputs if self._gradients is None else self._gradients.rows
+            agent = default_agent(shown, config.samples) if agent is None else agent
         self.agent = agent.to(inputs.device, weight.dtype).train()
         uniform = torch.rand(feature_count(self._layer), generator=self._generator, dtype=torch.float64)
         response = config.response_scale * (2 * uniform - 1)
         self.response = nn.Parameter(response.to(weight), requires_grad=config.response == "learned")
         self.alpha = nn.Parameter(torch.zeros(config.samples).to(weight))
+        self._window: list[Tensor] = []
         self.optimizer = torch.optim.Adam(self._parameter_groups(), weight_decay=config.weight_decay)
         self._redraw_alpha()
         self._check_agent()
@@ -264,7 +273,7 @@ class Arbiter:
             samples, mixture = self._propose()
             reached = self._to_batch_size(mixture.item())
             if abs(reached - batch_size) < WARM_UP_TOLERANCE:
-                self._samples = samples.detach()
+                self._samples, self._window = samples.detach(), []
                 self._redraw_alpha()
                 return step
             descend(functional.smooth_l1_loss(mixture, target), parameters, optimizer)
@@ -282,8 +291,12 @@ class Arbiter:
             What was seen before the update.
         """
         config = self.config
+        if self._gradients is not None:
+            self._gradients.add()
         samples, mixture = self._propose()
         self._samples = samples.detach()
+        if config.decision == "window":
+            self._window.append(self._samples)
         logit = mixture.item()
         chosen = self._to_batch_size(logit)
         indices = self._draw(config.outer_batch_size or chosen)
@@ -310,14 +323,18 @@ class Arbiter:
         )
 
     def decide(self) -> int:
-        """B(S_i) of the last outer step, i = argmax α; α is then drawn anew. ``batch_size`` stays as it is.
+        """B(S_i), i = argmax α; α is then drawn anew. ``batch_size`` stays as it is.
+
+        S is that of the last outer step, or its mean since the last decision where the config says so.
 
         Raises:
             RuntimeError: if neither a warm-up nor an outer step has drawn samples yet.
         """
         if self._samples is None:
             raise RuntimeError("decide() needs samples: call warm_up() or observe() first")
-        decision = self._to_batch_size(self._samples[self.alpha.argmax()].item())
+        samples = torch.stack(self._window or [self._samples]).mean(dim=0)
+        decision = self._to_batch_size(samples[self.alpha.argmax()].item())
+        self._window = []
         self._redraw_alpha()
         return decision
 
@@ -343,6 +360,8 @@ class Arbiter:
             "batch_size": self.batch_size,
             "epochs": self._epochs,
             "samples": None if self._samples is None else self._samples.clone(),
+            "window": [samples.clone() for samples in self._window],
+            "gradients": None if self._gradients is None else self._gradients.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -358,6 +377,9 @@ class Arbiter:
         self.batch_size = state["batch_size"]
         self._epochs = state["epochs"]
         self._samples = None if state["samples"] is None else state["samples"].to(self.alpha)
+        self._window = [samples.to(self.alpha) for samples in state["window"]]
+        if self._gradients is not None:
+            self._gradients.load_state_dict(state["gradients"])
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         network = [p for p in (*self.agent.parameters(), self.response) if p.requires_grad]
@@ -369,12 +391,16 @@ class Arbiter:
     def _propose(self) -> tuple[Tensor, Tensor]:
         """Samples S [N] and their mixture s of a fresh mini-batch, with a graph to φ and α."""
         # One example has no variance for the agent's BatchNorm.
-        inputs = self._inputs[self._draw(max(2, self.config.agent_batch_size or self.batch_size))]
+        inputs = self._agent_inputs(max(2, self.config.agent_batch_size or self.batch_size))
         with self._private_random_numbers():
             if self.config.agent_input == "noise":
                 inputs = torch.randn_like(inputs)
             samples = sorted_samples(self.agent(inputs))
         return samples, mix(samples, self.alpha)
+
+    def _agent_inputs(self, count: int) -> Tensor:
+        """What the agent is shown: ``count`` validation inputs, or the gradients' statistics."""
+        return self._inputs[self._draw(count)] if self._gradients is None else self._gradients.rows
 
     def _draw(self, count: int) -> Tensor:
         """Indices of ``count`` validation examples."""
@@ -404,7 +430,8 @@ class Arbiter:
     def _check_agent(self) -> None:
         """Refuses an agent that does not give [B, N], before anything starts."""
         with private_random_numbers(0, self._inputs.device), evaluation_mode(self.agent), torch.no_grad():
-            shape = tuple(self.agent(self._inputs[:1]).shape)
+            example = self._inputs[:1] if self._gradients is None else self._gradients.rows[:1]
+            shape = tuple(self.agent(example).shape)
         wanted = (1, self.config.samples)
         require("agent", shape, shape == wanted, f"a module whose output for one example has shape {wanted}")
 

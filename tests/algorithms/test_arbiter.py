@@ -415,6 +415,45 @@ def test_the_scale_of_the_response_at_the_start() -> None:
     assert one.abs().max() > 0.5
 
 
+def test_a_decision_over_a_window_takes_the_mean_of_the_samples_since_the_last_one() -> None:
+    arbiter = arbiter_of(decision="window", agent_lr=1e-2)
+    for _ in range(2):
+        samples = []
+        for _ in range(3):
+            arbiter.observe()
+            samples.append(arbiter.state_dict()["samples"])
+        best = int(arbiter.alpha.argmax())
+        mean = sum(one[best].item() for one in samples) / 3
+        assert arbiter.decide() == batch_size_of(mean, 2, 16)
+    assert samples[0][best] != samples[2][best]
+
+
+def test_gradient_statistics_are_the_agents_input_and_the_training_stays_bit_identical() -> None:
+    seen: list[Tensor] = []
+
+    class Recording(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(inputs.clone())
+            return self.linear(inputs)
+
+    def watching_gradients(model: nn.Module) -> Arbiter:
+        with torch.random.fork_rng(devices=[]):
+            agent = Recording()
+        config = small_config(agent_input="gradients")
+        return Arbiter(model, *images(24), batch_size=8, seed=0, config=config, agent=agent)
+
+    found, plain = inner_training(watching_gradients), inner_training(None)
+    assert all(torch.equal(found[0][name], plain[0][name]) for name in plain[0])
+    assert all(torch.equal(one, other) for one, other in zip(found[1], plain[1], strict=True))
+    assert [len(inputs) for inputs in seen] == [1, *range(1, 13)]
+    last_norm = math.sqrt(sum(gradient.square().sum().item() for gradient in plain[1][len(plain[1]) // 2 :]))
+    assert seen[-1][-1, 0].item() == pytest.approx(math.log10(last_norm), abs=1e-5)
+
+
 # --- seeds and checkpoints -------------------------------------------------------------------------------
 
 
@@ -438,16 +477,20 @@ def test_building_an_agent_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_restored_agent_goes_on_as_if_never_interrupted() -> None:
-    arbiter = arbiter_of(seed=1, learn_every=2, warm_up_lr=1e-3)
+@pytest.mark.parametrize("variant", [{}, {"decision": "window"}, {"agent_input": "gradients"}])
+def test_a_restored_agent_goes_on_as_if_never_interrupted(variant: dict[str, object]) -> None:
+    model = network()
+    functional.cross_entropy(model(images(10)[0]), images(10)[1]).backward()
+    arbiter = arbiter_of(model, seed=1, learn_every=2, warm_up_lr=1e-3, **variant)
     arbiter.warm_up(6)
     course(arbiter)
+    arbiter.observe()
     file = io.BytesIO()
     torch.save(arbiter.state_dict(), file)
     expected = course(arbiter)
 
     file.seek(0)
-    other = arbiter_of(seed=99, learn_every=2)
+    other = arbiter_of(model, seed=99, learn_every=2, **variant)
     other.load_state_dict(torch.load(file, weights_only=True))
     assert course(other) == expected
     assert all(torch.equal(p, q) for p, q in zip(arbiter.agent.parameters(), other.agent.parameters(), strict=True))
@@ -495,7 +538,8 @@ def test_the_authors_settings_are_the_defaults() -> None:
         ({"outer_batch_size": 0}, "outer_batch_size must be an integer of at least 1, got 0"),
         ({"agent_batch_size": 1}, "agent_batch_size must be an integer of at least 2, got 1"),
         ({"response": "off"}, r"response must be one of \('learned', 'frozen'\), got 'off'"),
-        ({"agent_input": "zeros"}, r"agent_input must be one of \('validation', 'noise'\), got 'zeros'"),
+        ({"agent_input": "zeros"}, r"agent_input must be one of \('validation', 'noise', 'gradients'\), got 'zeros'"),
+        ({"decision": "never"}, r"decision must be one of \('last', 'window'\), got 'never'"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(changes: dict[str, object], message: str) -> None:
