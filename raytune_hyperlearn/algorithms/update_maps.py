@@ -267,7 +267,8 @@ class Adam(GradientUpdate):
         w ← w − α / (1 − β1^t) · m / (√(s / (1 − β2^t)) + ε)
 
     With ``amsgrad`` the largest s so far takes the place of s in the last line. Where s = 0, m = 0 as well and the
-    root's derivative, infinite there, is multiplied by it: the product's limit 0 is taken.
+    root's derivative, infinite there, is multiplied by it: the product's limit 0 is taken. A parameter whose gradient
+    is zero but for rounding (a bias before BatchNorm) moves by noise, here as in PyTorch, unless ε is well above it.
 
     Args:
         model: As :class:`GradientUpdate`.
