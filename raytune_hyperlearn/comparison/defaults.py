@@ -15,7 +15,10 @@ METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     # 18 runs with 5 to 8 s of Ray's start-up each: at most eight minutes in all on two cores.
     "digits": {"seeds": [0, 1, 2], "time_limit": 15.0, "epochs": 27.0, "min_epochs": 1.0, "replicates": 2},
-    "fashion-mnist": {"seeds": [0], "time_limit": 180.0, "epochs": 3.0, "min_epochs": 1 / 3},
+    "fashion-mnist": {"seeds": [0], "time_limit": 60.0, "epochs": 1.0, "min_epochs": 1 / 9},
+    "fashion-mnist-cnn3": {"seeds": [0], "time_limit": 900.0, "epochs": 5.0, "min_epochs": 1.0},
+    "connect-4": {"seeds": [0, 1, 2], "time_limit": 120.0, "epochs": 14.0, "min_epochs": 1.0},
+    "wordnet-relations": {"seeds": [0, 1, 2], "time_limit": 300.0, "epochs": 15.0, "min_epochs": 1.0},
     "cifar10-wrn16-1": {"seeds": [0, 1, 2], "time_limit": 86_400.0, "epochs": 50.0, "min_epochs": 1.0},
 }
 GENERAL: Mapping[str, Any] = {"seeds": [0, 1, 2], "time_limit": 600.0, "epochs": 9.0, "min_epochs": 1.0}
