@@ -71,7 +71,7 @@ RUNS = {
 }
 WAYS = {
     "recorded": Run(
-        learning_rate=(0.1, 0.3), momentum=(0.7,), weight_decay=(0.02,), hessian=HessianProductOptions(record_after=0)
+        learning_rate=(0.2,), momentum=(0.7,), weight_decay=(0.02,), hessian=HessianProductOptions(record_after=0)
     ),
     "not recorded": Run(hessian=HessianProductOptions(recorded=False)),
     "reverse over reverse": Run(hessian=HessianProductOptions(way="reverse_over_reverse")),
@@ -324,25 +324,26 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return counter.peak
 
 
-@pytest.mark.parametrize("options", [HessianProductOptions(recorded=False), HessianProductOptions(record_after=0)])
-def test_memory_does_not_grow_with_the_horizon(options: HessianProductOptions) -> None:
+@pytest.mark.parametrize(
+    ("options", "horizon"), [(HessianProductOptions(recorded=False), 200), (HessianProductOptions(record_after=0), 60)]
+)
+def test_memory_does_not_grow_with_the_horizon(options: HessianProductOptions, horizon: int) -> None:
     network = NETWORKS["batch norm mlp"]
     model = FunctionalModel(network.build(), cross_entropy)
     products = HessianProducts(model, options)
     batch = network.examples(16, seed=0)
     values = {"learning_rate": [0.1, 0.01], "momentum": [0.9], "weight_decay": [0.01]}
 
-    def forward(horizon: int) -> Callable[[], object]:
-        return lambda: hypergradient(model, products, itertools.repeat(batch), [batch], values, horizon)
+    def forward(steps: int) -> Callable[[], object]:
+        return lambda: hypergradient(model, products, itertools.repeat(batch), [batch], values, steps)
 
-    def backward(horizon: int) -> Callable[[], object]:
+    def backward(steps: int) -> Callable[[], object]:
         leaves = {name: torch.tensor(v, dtype=torch.float64, requires_grad=True) for name, v in values.items()}
-        return lambda: unrolled_training(network, [batch] * horizon, leaves)
+        return lambda: unrolled_training(network, [batch] * steps, leaves)
 
     forward(20)()  # what is recorded is kept and does not count
-    short, long = (peak_bytes(forward(horizon)) for horizon in (20, 200))
-    assert long == short
-    assert peak_bytes(backward(40)) > 1.8 * peak_bytes(backward(20))  # so the counter sees what a graph holds
+    assert peak_bytes(forward(horizon)) == peak_bytes(forward(20))
+    assert peak_bytes(backward(20)) > 1.8 * peak_bytes(backward(10))  # so the counter sees what a graph holds
 
 
 # -------------------------------------------------------------------------------------------- errors
