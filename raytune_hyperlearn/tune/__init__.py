@@ -1,6 +1,7 @@
 """Ray Tune's face of the algorithms: a trainable and, where a driver can help, a scheduler each."""
 
 from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
+from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
 from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
 from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -10,6 +11,8 @@ from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSetti
 __all__ = [
     "ArbiterScheduler",
     "ArbiterTrainable",
+    "BatchAdaptiveScheduler",
+    "BatchAdaptiveTrainable",
     "FDSScheduler",
     "FDSTrainable",
     "HyperLearningScheduler",
