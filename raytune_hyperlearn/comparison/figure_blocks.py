@@ -28,6 +28,7 @@ from raytune_hyperlearn.comparison.rank_figures import (
 from raytune_hyperlearn.comparison.results import Study
 from raytune_hyperlearn.comparison.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.styles import MethodStyle
+from raytune_hyperlearn.comparison.training_figures import draw_training, training_panels
 from raytune_hyperlearn.comparison.wording import quantity_name
 
 Styles = dict[str, MethodStyle]
@@ -141,6 +142,16 @@ def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fig
 def method_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
     """What each method learned and what it was doing."""
     return (
+        *files.block(
+            "training-loss",
+            "Training loss",
+            draw_training,
+            training_panels(study, styles),
+            "Loss on the whole training part after each epoch of instances, without dropout, over epochs and over the "
+            "run's wall-clock, and the mean batch size of each epoch; one line per seed, of the methods that train a "
+            "single network at batch sizes of their own.",
+            "small",
+        ),
         *files.block(
             "schedules",
             "Learned schedules",

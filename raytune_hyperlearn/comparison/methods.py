@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raytune_hyperlearn import baselines
+from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
+from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
+from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import (
+    BatchAdaptiveTrainable,
     FDSScheduler,
     FDSTrainable,
     HypergradientDescentTrainable,
     HyperLearningTrainable,
     SGDTrainable,
 )
+from raytune_hyperlearn.tune.batch_adaptive import BatchSizeOptions
 from raytune_hyperlearn.tune.fds import FDSOptions
 
 
@@ -114,6 +120,51 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
     return MethodSetup(HypergradientDescentTrainable, {"bounded": arguments.options["bounded"]}, searcher)
 
 
+def batch_adaptive(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+    """BA's rule."""
+    options = arguments.options
+    return partial(GaussianWalkRule, options["m0"], options["minimum_loss"], options["covariance"])
+
+
+def manual(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+    """Manual's rule: doublings at equal parts of the full budget."""
+    options = arguments.options
+    double_every = options["double_every_fraction"] * arguments.experiment.epochs
+    return partial(Manual, options["start"], double_every, options["maximum"])
+
+
+def _constant(batch_size: int) -> Method:
+    """Mini-k."""
+    return Method(
+        f"Constant batch size {batch_size}, with momentum",
+        _at_batch_sizes(lambda arguments: partial(Constant, batch_size)),
+        {"learning_rate": 0.02, "momentum": 0.9},
+    )
+
+
+def _averaging(rule: type[CABS] | type[GradientNoiseScale]) -> Callable[[MethodArguments], MethodSetup]:
+    def made(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+        names = ("start", "minimum", "decay", "trace")
+        return partial(rule, **{name: arguments.options[name] for name in names})
+
+    return _at_batch_sizes(made)
+
+
+def _at_batch_sizes(
+    rule: Callable[[MethodArguments], Callable[[], BatchSizeRule]],
+) -> Callable[[MethodArguments], MethodSetup]:
+    """One trial that trains at the batch sizes of a rule: no hyperparameter is searched for."""
+
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        names = ("learning_rate", "momentum", "max_batch_size")
+        config = {name: arguments.options[name] for name in names if name in arguments.options}
+        config["rule"] = rule(arguments)
+        BatchSizeOptions.from_config(config)
+        return MethodSetup(BatchAdaptiveTrainable, config, checkpoint_frequency=1)
+
+    return setup
+
+
 def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
     def setup(arguments: MethodArguments) -> MethodSetup:
         made = searcher(
@@ -144,6 +195,9 @@ def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSe
     return setup
 
 
+BATCH_ADAPTIVE_OPTIONS = {"m0": 32, "max_batch_size": 512, "minimum_loss": 0.0, "covariance": "exact"}
+RULE_OPTIONS = {"learning_rate": 0.02, "momentum": 0.9, "max_batch_size": 512}
+
 METHODS: Mapping[str, Method] = {
     "fds": Method(
         "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
@@ -173,6 +227,33 @@ METHODS: Mapping[str, Method] = {
     ),
     "hb": Method("Hyperband (HpBandSter)", _bracketed(baselines.Hyperband), {"eta": 3}),
     "bohb": Method("BOHB: Hyperband with a density model (HpBandSter)", _bracketed(baselines.BOHB), {"eta": 3}),
+    "ba-sgd": Method(
+        "Batch adaptive SGD: batches grow until they are worth their update (KDD 2017)",
+        _at_batch_sizes(batch_adaptive),
+        {"learning_rate": 0.02, "momentum": 0.0, **BATCH_ADAPTIVE_OPTIONS},
+    ),
+    "ba-momentum": Method(
+        "Batch adaptive momentum (2018)",
+        _at_batch_sizes(batch_adaptive),
+        {"learning_rate": 0.02, "momentum": 0.9, **BATCH_ADAPTIVE_OPTIONS},
+    ),
+    **{f"mini-{size}": _constant(size) for size in (32, 64, 128, 256)},
+    "manual": Method(
+        "Batch size doubled by hand at each quarter of the budget, with momentum",
+        _at_batch_sizes(manual),
+        {"learning_rate": 0.02, "momentum": 0.9, "start": 32, "maximum": 256, "double_every_fraction": 1 / 4},
+    ),
+    "cabs": Method(
+        "CABS: batch size by gradient variance over loss, with momentum (UAI 2017)",
+        _averaging(CABS),
+        # Its authors' per-instance gradients ("diagonal") are slow for recurrent networks and undefined with BatchNorm.
+        {"start": 32, "minimum": 16, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+    ),
+    "gns": Method(
+        "Batch size by the gradient noise scale, with momentum (McCandlish et al. 2018)",
+        _averaging(GradientNoiseScale),
+        {"start": 32, "minimum": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+    ),
 }
 
 

@@ -27,6 +27,10 @@ INFO = (
     "inner_validation_loss",
     "hypergradient",
     "hessian_way",
+    "training_loss",
+    "mean_batch_size",
+    "largest_batch_size",
+    "updates",
 )
 """Entries of a result or of a trial's config that a record keeps beside the shared ones, where a method has them."""
 

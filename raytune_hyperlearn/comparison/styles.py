@@ -42,8 +42,18 @@ METHOD_STYLES = {
     "bo": MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D"),
     "hb": MethodStyle("Hyperband", "HB", "#009E73", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "^"),
     "bohb": MethodStyle("BOHB", "BOHB", "#56B4E9", (0, (8, 2)), "v"),
+    "ba-sgd": MethodStyle("batch adaptive SGD", "BA-SGD", "#E69F00", (0, (7, 1.5)), "p"),
+    "ba-momentum": MethodStyle("batch adaptive momentum", "BA-M", "#A50F15", "-", "P"),
+    "mini-32": MethodStyle("batches of 32", "Mini-32", "#56B4E9", (0, (1, 1.2)), "s"),
+    "mini-64": MethodStyle("batches of 64", "Mini-64", "#0072B2", (0, (2, 1.2)), "D"),
+    "mini-128": MethodStyle("batches of 128", "Mini-128", "#8C6BB1", (0, (4, 1.2)), "^"),
+    "mini-256": MethodStyle("batches of 256", "Mini-256", "#4D4D4D", (0, (8, 1.2)), "v"),
+    "manual": MethodStyle("batch size doubled by hand", "Manual", "#009E73", (0, (6, 1.5, 1, 1.5)), "<"),
+    "cabs": MethodStyle("CABS", "CABS", "#CC79A7", (0, (3, 1.2, 1, 1.2)), "X"),
+    "gns": MethodStyle("gradient noise scale", "GNS", "#A6761D", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "h"),
 }
 GRADIENT_BASED = frozenset({"fds", "hd"})
+BLACK_BOX = frozenset({"rs", "bo", "hb", "bohb"})
 
 _SPARE_COLOURS = ("#E69F00", "#8C6BB1", "#A6761D", "#4D4D4D")
 _SPARE_MARKERS = ("P", "*", "<", ">", "h")

@@ -9,7 +9,7 @@ from raytune_hyperlearn.comparison.curves import Quantity, Quartiles
 from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.results import Study
 from raytune_hyperlearn.comparison.statistics import power_sentence
-from raytune_hyperlearn.comparison.styles import GRADIENT_BASED, MethodStyle
+from raytune_hyperlearn.comparison.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
 from raytune_hyperlearn.comparison.summary import MethodSummary, best_method, speed_up
 
 HERO = "fds"
@@ -113,7 +113,7 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
 def _margin(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle], best: str) -> str:
     """Distance to the runner-up: for a gradient-based winner, to the best black-box method where there is one."""
     rivals = {method: summary for method, summary in summaries.items() if method != best}
-    black_box = {method: summary for method, summary in rivals.items() if method not in GRADIENT_BASED}
+    black_box = {method: summary for method, summary in rivals.items() if method in BLACK_BOX}
     named = ", the best black-box method" if best in GRADIENT_BASED and black_box else ""
     rivals = black_box if named else rivals
     if not rivals:
