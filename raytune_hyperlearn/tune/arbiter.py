@@ -7,6 +7,8 @@ With Tune's default scheduler the trainable takes its agent's decisions itself.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialScheduler
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import derived_seed, evaluate
 from raytune_hyperlearn.tune.batch_size_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -40,9 +42,11 @@ class ArbiterTrainable(HyperLearningTrainable):
     its first step: that time counts, those scores do not.
 
     Besides the shared names a result holds, with one entry per replicate: ``batch_sizes`` (of this epoch),
-    ``next_batch_sizes`` (decided for the next one), ``learning_rates`` (of every inner step of this epoch); and
-    ``batch_size``, ``outer_loss``, ``mixture`` and ``warm_up_steps`` (means), ``updates`` (a sum), ``memory_fixed``
-    and ``memory_peak`` (bytes) and ``with_replacement`` (whether the validation set is smaller than B_max).
+    ``next_batch_sizes`` (decided for the next one), ``learning_rates`` (of every inner step of this epoch); means
+    over the replicates: ``mean_batch_size``, ``outer_loss``, ``mixture``, ``warm_up_steps``, ``training_loss`` (of
+    the whole training part, without dropout; the time that it takes is counted with test scoring, as no method uses
+    it); and ``updates`` (a sum), ``memory_fixed`` and ``memory_peak`` (bytes) and ``with_replacement`` (whether the
+    validation set is smaller than B_max).
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {"trial_seed"}
@@ -92,6 +96,7 @@ class ArbiterTrainable(HyperLearningTrainable):
             memory_peak=memory.peak,
             with_replacement=any(_with_replacement(training) for training in self.trainings),
         )
+        outcome.setdefault("training_loss", math.inf)
         if self.makes_decisions:
             self.apply_update({DECIDED: decision(outcome, None)})
         return outcome | {"done": self.done_epochs >= self.epochs or outcome["status"] != COMPLETED}
@@ -141,7 +146,11 @@ class ArbiterTrainable(HyperLearningTrainable):
 
     def _score(self, training: BatchSizeTraining) -> dict[str, float]:
         training.model.eval()
-        return self.score(training.model)
+        scores = self.score(training.model)
+        begun = time.perf_counter()
+        training_loss, _ = evaluate(training.model, self.problem, self.split.train)
+        self.test_seconds += time.perf_counter() - begun
+        return {**scores, "training_loss": training_loss}
 
     def _schedules(self) -> dict[str, list[float]]:
         """What the networks were trained with, epoch by epoch: means over the replicates."""
@@ -161,10 +170,11 @@ def _summary(every: list[Epoch]) -> dict[str, Any]:
     """One epoch's entries of a result, over the replicates."""
     means = {
         name: sum(getattr(epoch, name) for epoch in every) / len(every)
-        for name in ("batch_size", "outer_loss", "mixture", "warm_up_steps")
+        for name in ("outer_loss", "mixture", "warm_up_steps")
     }
     return {
         **means,
+        "mean_batch_size": sum(epoch.batch_size for epoch in every) / len(every),
         "updates": sum(epoch.updates for epoch in every),
         "batch_sizes": [epoch.batch_size for epoch in every],
         "learning_rates": [epoch.learning_rates for epoch in every],

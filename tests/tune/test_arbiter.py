@@ -313,7 +313,7 @@ def test_a_given_record_is_used_as_it_is() -> None:
 def test_divergence_is_a_result_not_a_crash() -> None:
     result = ArbiterTrainable({**CONFIG, "hyperparameters": {"learning_rate": 1e30}}).step()
     assert result["status"] == "diverged"
-    assert result["validation_loss"] == math.inf
+    assert result["validation_loss"] == result["training_loss"] == math.inf
     assert result["done"]
 
 
