@@ -60,7 +60,9 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     problem = load("digits")
-    table = Table("T (steps)", *(f"K = {n + 2}" for n in arguments.values), title="validation loss: FDS / best black box")
+    table = Table(
+        "T (steps)", *(f"K = {n + 2}" for n in arguments.values), title="validation loss: FDS / best black box"
+    )
     cells = []
     running.start_ray(experiment_from_settings({"problem": "digits"}))
     try:

@@ -1,6 +1,6 @@
 """HpBandSter's optimisers as Ray Tune searchers: BOHB over the same space that FDS learns in, through a Tuner.
 
-    python examples/bohb_tuner.py
+python examples/bohb_tuner.py
 """
 
 from ray import tune

@@ -1,6 +1,6 @@
 """FDS for an own model: learn the schedules of learning rate, momentum and weight decay while Ray Tune runs it.
 
-    python examples/fds_own_model.py
+python examples/fds_own_model.py
 """
 
 import torch
@@ -21,12 +21,13 @@ def spirals() -> Problem:
     def model() -> nn.Module:
         return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
 
-    return Problem("spirals", model, Examples(inputs[:1500], side[:1500]), Examples(inputs[1500:], side[1500:]), epochs=20)
+    train, test = Examples(inputs[:1500], side[:1500]), Examples(inputs[1500:], side[1500:])
+    return Problem("spirals", model, train, test, epochs=20)
 
 
 if __name__ == "__main__":
-    config = {"problem": spirals, "seed": 0, "outer_steps": 6}
+    config = {"problem": spirals, "seed": 0, "outer_steps": 6, "tolerance": 1.5}
     analysis = tune.run(FDSTrainable, config=config, scheduler=FDSScheduler(), verbose=0)
     for row in analysis.trial_dataframes.popitem()[1].itertuples():
         print(f"outer step {row.outer_step}: validation loss {row.validation_loss:.3f}")
-    print("learned:", analysis.trials[0].last_result["hyperparameters"])
+    print("last values:", analysis.trials[0].last_result["hyperparameters"])
