@@ -158,7 +158,8 @@ class SearchSpace:
         for name, given in values.items():
             if name not in checked:
                 raise ValueError(f"hyperparameters hold {name!r}; they must be {', '.join(checked)}")
-            if not isinstance(given, Sequence) or isinstance(given, str):
+            schedule: object = given  # configs are not typed: anything may stand here
+            if not isinstance(schedule, Sequence) or isinstance(schedule, str):
                 raise ValueError(f"{name} is {given!r}; it must be a list of numbers")
             if len(given) != len(checked[name]):
                 raise ValueError(f"{name} has {len(given)} values; the space has {len(checked[name])}")
