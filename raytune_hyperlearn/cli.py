@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,48 +21,84 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for arguments that do not parse: the base of the one such error that it exports."""
 console = Console()
 errors = Console(stderr=True)
+
+
+def _number(text: str) -> float:
+    """A number; the refusal shows what was given, which typer's own does not."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}; it must be a number") from None
+
+
+def _whole(text: str) -> int:
+    """A whole number; likewise."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}; it must be a whole number") from None
+
 
 DEFAULT_METHODS = "fds,hd,rs,bo,hb,bohb"
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM).")]
 
 
 def main() -> None:
-    """Entry point: bad input is one line and exit status 2."""
-    app()
+    """Entry point: bad input is one line on standard error and exit status 2; Ctrl-C is exit status 130."""
+    try:
+        status = app(args=sys.argv[1:] or ["--help"], prog_name="hyperlearn", standalone_mode=False)
+    except USAGE_ERROR as error:
+        _say(error.format_message())
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn a refusal into one line on standard error and exit status 2; Ctrl-C into 130."""
+    """Turn a refusal into one line on standard error and exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        errors.print(
-            f"hyperlearn: {str(error).splitlines()[0]}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
+    except (ValueError, OSError, ImportError) as error:
+        _say(str(error))
         raise typer.Exit(2) from None
+
+
+def _say(message: str) -> None:
+    """One line on standard error, whatever the terminal's width."""
+    line = " ".join(message.split())
+    errors.print(f"hyperlearn: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def compare(
     problem: Annotated[
-        str | None, typer.Option(help="Problem to train (see `hyperlearn list`) [default: digits].")
+        str | None, typer.Option(help="Problem to train (see `hyperlearn list`) (default: digits).")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help=f"Methods, separated by commas [default: {DEFAULT_METHODS}].")
+        str | None, typer.Option(help=f"Methods, separated by commas (default: {DEFAULT_METHODS}).")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Number of seeds (3 means 0, 1, 2), or seeds separated by commas [default: 3].")
+        str | None, typer.Option(help="Number of seeds (3 means 0, 1, 2), or seeds separated by commas (default: 3).")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Wall-clock seconds of each run, from its first worker being up.")
+        float | None,
+        typer.Option(parser=_number, metavar="SECONDS", help="Wall-clock limit of each run, from its first worker on."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Full budget of one training, in epochs.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Trials at a time [default: 1].")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time (default: 1).")
+    ] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of one trial, fractions allowed [default: 0].")
+        float | None,
+        typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial, fractions allowed (default: 0)."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to join; without it Ray is started on this machine.")
@@ -77,16 +115,6 @@ def compare(
 
     Every method runs once per seed, with the same search space, budgets, resources and wall-clock limit.
     """
-    given = {
-        "problem": problem,
-        "methods": _names(methods),
-        "seeds": _seeds(seeds),
-        "time_limit": time_limit,
-        "epochs": epochs,
-        "workers": workers,
-        "gpus_per_trial": gpus_per_trial,
-        "address": address,
-    }
     with _one_line_errors():
         from raytune_hyperlearn.comparison import run as running
         from raytune_hyperlearn.comparison.defaults import experiment_from_settings
@@ -94,6 +122,16 @@ def compare(
         from raytune_hyperlearn.comparison.progress import Progress
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 
+        given = {
+            "problem": problem,
+            "methods": _names(methods),
+            "seeds": _seeds(seeds),
+            "time_limit": time_limit,
+            "epochs": epochs,
+            "workers": workers,
+            "gpus_per_trial": gpus_per_trial,
+            "address": address,
+        }
         chosen = {name: value for name, value in given.items() if value is not None}
         if resume is not None:
             if chosen or config is not None or output is not None:
@@ -103,21 +141,27 @@ def compare(
                 raise ValueError(f"resume is {resume}; it must be a folder that holds {EXPERIMENT_FILE}")
             experiment, folder_path = read_experiment(resume / EXPERIMENT_FILE), resume
         else:
+            if config is not None and not config.is_file():
+                raise ValueError(f"config is {config}; it must be a YAML file of settings")
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
             folder_path = output or Path("results") / experiment.problem
         running.check_experiment(experiment)
-        folder = running.prepare_folder(experiment, folder_path, resume is not None)
+        running.check_folder(experiment, folder_path, resume is not None)
         running.start_ray(experiment)
-        done = len(folder.finished())
-        try:
-            with Progress(experiment, folder.records, done, console) as progress:
-                running.run_experiment(experiment, folder, progress.announce)
-        except KeyboardInterrupt:
-            errors.print(f"\nStopped; every record is kept. Go on with: hyperlearn compare --resume {folder_path}")
-            raise typer.Exit(130) from None
-        finally:
-            running.stop_ray()
+    try:
+        with _one_line_errors():
+            folder = running.prepare_folder(experiment, folder_path, resume is not None)
+            done = len(folder.finished())
+        with Progress(experiment, folder.records, done, console) as progress:
+            running.run_experiment(experiment, folder, progress.announce)
+    except KeyboardInterrupt:
+        go_on = f"hyperlearn compare --resume {shlex.quote(str(folder_path))}"
+        _say(f"stopped; every record is kept, go on with: {go_on}")
+        raise typer.Exit(130) from None
+    finally:
+        running.stop_ray()
+    with _one_line_errors():
         _report([folder_path], folder_path / "report.html")
 
 
@@ -125,7 +169,7 @@ def compare(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Result folders; several are joined into one report.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write [default: report.html in the first folder].")
+        Path | None, typer.Option("--output", "-o", help="File to write (default: report.html in the first folder).")
     ] = None,
 ) -> None:
     """Rebuild the report of a comparison from its records, or join several into one."""
@@ -151,12 +195,15 @@ def list_names() -> None:
 @app.command()
 def reference(
     problem: Annotated[str, typer.Argument(help="Problem (see `hyperlearn list`).")],
-    epochs: Annotated[float | None, typer.Option(help="Full budget in epochs [default: the problem's own].")] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds per setting.", min=1)] = 3,
-    workers: Annotated[int, typer.Option(help="Trials at a time.", min=1)] = 1,
-    gpus_per_trial: Annotated[float, typer.Option(help="GPUs of one trial.", min=0)] = 0.0,
+    epochs: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="NUMBER", help="Full budget in epochs (default: the comparison's)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Seeds per setting.")] = 3,
+    workers: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time.")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial.")] = 0.0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write [default: reference-PROBLEM.json].")
+        Path | None, typer.Option("--output", "-o", help="File to write (default: reference-PROBLEM.json).")
     ] = None,
 ) -> None:
     """Find a problem's reference, the zero of regret: a grid around the usual settings, several seeds each."""
@@ -167,6 +214,8 @@ def reference(
         path = output or Path(f"reference-{problem}.json")
         if path.exists():
             raise ValueError(f"output is {path}; it exists already, name a new file")
+        if not path.parent.is_dir():
+            raise ValueError(f"output is {path}; its folder does not exist")
         found = find_reference(problem, epochs, seeds, workers, gpus_per_trial, console)
         write_reference(found, path)
         console.print(f"{path}: validation loss {found.validation_loss:.4f}, test accuracy {found.test_accuracy:.4f}")
@@ -198,16 +247,19 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _seeds(text: str | None) -> list[int] | None:
-    """``3`` → [0, 1, 2]; ``4,7`` → [4, 7]."""
+    """``3`` → [0, 1, 2]; ``4,7`` → [4, 7].
+
+    Raises:
+        ValueError: If it is neither.
+    """
     if text is None:
         return None
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        errors.print(
-            f"hyperlearn: seeds is {text!r}; it must be a number of seeds or whole numbers with commas", style="red"
-        )
-        raise typer.Exit(2) from None
+        numbers = []
+    if not numbers or ("," not in text and numbers[0] < 1):
+        raise ValueError(f"seeds is {text!r}; it must be a number >= 1 of seeds, or seeds separated by commas")
     return numbers if "," in text else list(range(numbers[0]))
 
 

@@ -44,7 +44,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
         ValueError: If a setting is unknown or not allowed, in one line.
     """
     problem = settings.get("problem", "digits")
-    if problem not in PROBLEMS:
+    if not isinstance(problem, str) or problem not in PROBLEMS:
         raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}")
     complete: dict[str, Any] = {
         "name": problem,
@@ -54,7 +54,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
         **settings,
     }
     complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
-    if "min_epochs" not in settings:
+    if "min_epochs" not in settings and isinstance(complete["epochs"], (int, float)):
         complete["min_epochs"] = min(complete["min_epochs"], complete["epochs"])
     found = stored_reference(problem)
     if "reference" not in settings and found is not None and found.epochs == complete["epochs"]:

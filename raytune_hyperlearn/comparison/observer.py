@@ -68,6 +68,11 @@ class RunClock:
         """The clock stops while it is pickled; it goes on with the first worker after."""
         return {**self.__dict__, "before": self.now, "test_seconds": 0.0, "_started": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A run whose first worker never came up is asked for again."""
+        self.__dict__.update(state)
+        self._asked = time.monotonic()
+
 
 class TimeLimit(Stopper):
     """Stops all trials of a run when its clock passes the limit."""

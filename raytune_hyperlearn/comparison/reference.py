@@ -52,7 +52,7 @@ def find_reference(
         console: Where progress is shown.
 
     Raises:
-        ValueError: In one line, if the problem is unknown or its data are missing.
+        ValueError: In one line, if the problem is unknown, its data are missing or a number is out of range.
     """
     chosen: dict[str, Any] = {
         "problem": problem,
@@ -63,6 +63,8 @@ def find_reference(
     experiment = experiment_from_settings(
         {**chosen, **({} if epochs is None else {"epochs": epochs}), "reference": None}
     )
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
     check_experiment(experiment)
     settings = grid.settings()
     start_ray(experiment)

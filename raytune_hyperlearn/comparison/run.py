@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,23 +90,29 @@ def check_experiment(experiment: Experiment) -> None:
     """Refuse what cannot run, before anything is started or written.
 
     Raises:
-        ValueError: In one line, for an unknown problem, method or option, missing data, or more workers than fit.
+        ValueError: In one line, for an unknown problem, method or option, or missing data.
     """
     if experiment.problem not in PROBLEMS:
         raise ValueError(f"problem is {experiment.problem!r}; it must be one of {', '.join(PROBLEMS)}")
     for method in experiment.methods:
-        setup_method(experiment, method, 0)
+        try:
+            setup_method(experiment, method, 0)
+        except TypeError as error:
+            given = experiment.method_options.get(method, {})
+            raise ValueError(f"method_options of {method} is {given}; a value has another type ({error})") from error
     load(experiment.problem)
 
 
-def prepare_folder(experiment: Experiment, path: Path, resume: bool) -> Folder:
-    """Make the experiment's folder, or take up the one that holds the same experiment.
+def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:
+    """Refuse a folder that the experiment must not write to; nothing is written.
 
     Raises:
         FolderInUseError: If it holds another experiment, or this one's records and ``resume`` is False.
     """
     folder = Folder(path)
     settings = path / EXPERIMENT_FILE
+    if path.exists() and not path.is_dir():
+        raise FolderInUseError(f"output is {path}; it must be a folder")
     if settings.exists():
         if read_experiment(settings) != experiment:
             raise FolderInUseError(f"output is {path}; it holds another experiment, choose another folder")
@@ -113,8 +120,18 @@ def prepare_folder(experiment: Experiment, path: Path, resume: bool) -> Folder:
             raise FolderInUseError(f"output is {path}; it holds this experiment's records, add --resume {path}")
     elif path.exists() and any(path.iterdir()):
         raise FolderInUseError(f"output is {path}; it is neither empty nor an experiment's folder")
+
+
+def prepare_folder(experiment: Experiment, path: Path, resume: bool) -> Folder:
+    """Make the experiment's folder, or take up the one that holds the same experiment.
+
+    Raises:
+        FolderInUseError: As :func:`check_folder`.
+    """
+    check_folder(experiment, path, resume)
+    folder = Folder(path)
     path.mkdir(parents=True, exist_ok=True)
-    write_experiment(experiment, settings)
+    write_experiment(experiment, path / EXPERIMENT_FILE)
     folder.records.touch()
     return folder
 
@@ -132,6 +149,7 @@ def start_ray(experiment: Experiment) -> None:
     if experiment.address is None:
         ray.init(num_cpus=max(experiment.workers, os.cpu_count() or 1), include_dashboard=False, **shared)
     else:
+        _require_listener(experiment.address)
         try:
             environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
             ray.init(address=experiment.address, runtime_env=environment, **shared)
@@ -143,6 +161,22 @@ def start_ray(experiment: Experiment) -> None:
         needed = experiment.gpus_per_trial * experiment.workers
         ray.shutdown()
         raise ValueError(f"gpus_per_trial needs {needed:g} GPUs for {experiment.workers} workers; Ray has {gpus:g}")
+
+
+def _require_listener(address: str) -> None:
+    """Refuse at once an address at which nothing listens; Ray itself would go on trying for minutes.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        allowed = "it must be auto, HOST:PORT or ray://HOST:PORT of a Ray cluster that is up"
+        raise ValueError(f"address is {address!r}; {allowed} ({error})") from error
 
 
 def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -> None:
@@ -177,7 +211,7 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
     summary = storage / f"{name}.json"
     setup = setup_method(experiment, method, seed)
     trainable = _trainable(setup, experiment)
-    config = _config(setup, experiment, seed)
+    config = trial_config(setup, experiment, seed)
     if tune.Tuner.can_restore(str(storage / name)):
         tuner = tune.Tuner.restore(str(storage / name), trainable, resume_unfinished=True, param_space=config)
     else:
@@ -248,7 +282,7 @@ def _trainable(setup: MethodSetup, experiment: Experiment) -> Any:
     return tune.with_resources(setup.trainable, {"cpu": 1, "gpu": experiment.gpus_per_trial})
 
 
-def _config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, Any]:
+def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, Any]:
     """The config that all trials of a run share."""
     return {
         "problem": experiment.problem,
