@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -17,11 +17,13 @@ from ray.tune.search import Searcher
 from raytune_hyperlearn import baselines
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
-from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.tune import (
+    ArbiterScheduler,
+    ArbiterTrainable,
     BatchAdaptiveTrainable,
     FDSScheduler,
     FDSTrainable,
@@ -30,6 +32,7 @@ from raytune_hyperlearn.tune import (
     SGDTrainable,
 )
 from raytune_hyperlearn.tune.batch_adaptive import BatchSizeOptions
+from raytune_hyperlearn.tune.batch_size_training import ChosenBy, TrainingOptions
 from raytune_hyperlearn.tune.fds import FDSOptions
 
 
@@ -103,10 +106,7 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
     """Hypergradient descent, restarted from random start values and hyper rates as in [FDS] figure 1."""
     from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
 
-    given = arguments.options["hyper_rate_range"]
-    if len(given) != 2 or not 0 < given[0] < given[1]:
-        raise ValueError(f"hyper_rate_range is {given}; it must be two numbers, 0 < lowest < highest")
-    low, high = given
+    low, high = arguments.options["hyper_rate_range"]
     space = ConfigurationSpace()
     for name, schedule in arguments.space.schedules.items():
         space.add(UniformFloatHyperparameter(f"start/{name}", *schedule.range))
@@ -121,9 +121,7 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
         mode=arguments.mode,
         config_key="drawn",
     )
-    # Hyperparameters that the space fixes are not drawn, and so not learned.
-    config = {"bounded": arguments.options["bounded"], "hyper_rates": dict.fromkeys(HYPERPARAMETERS, 0.0)}
-    return MethodSetup(HypergradientDescentTrainable, config, searcher)
+    return MethodSetup(HypergradientDescentTrainable, {"bounded": arguments.options["bounded"]}, searcher)
 
 
 def batch_adaptive(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
@@ -171,6 +169,37 @@ def _at_batch_sizes(
     return setup
 
 
+@lru_cache(maxsize=8)
+def _sizes(problem: str) -> tuple[int, int]:
+    """A problem's training examples and its default batch size."""
+    loaded = load(problem)
+    return len(loaded.train) - loaded.validation_size, loaded.batch_size
+
+
+def _arbiter(chosen_by: ChosenBy, **agent: Any) -> Callable[[MethodArguments], MethodSetup]:
+    """One trial that trains at the batch sizes of Arbiter or of a control: no hyperparameter is searched for."""
+
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        options, experiment = arguments.options, arguments.experiment
+        instances, batch_size = _sizes(experiment.problem)
+        largest = options["batch_max"] or min(600, instances // 4)
+        names = ("batch_min", "learn_every", "agent_lr", "mixing_lr", "warm_up_lr")
+        config = {
+            "hyperparameters": {name: options[name] for name in ("learning_rate", "momentum", "weight_decay")},
+            "arbiter": {**{name: options[name] for name in names}, "batch_max": largest, **agent},
+            "chosen_by": chosen_by,
+            **{name: options[name] for name in ("batch_size", "optimizer", "hyper_rate", "layer", "milestones")},
+        }
+        start = options["batch_size"] or batch_size
+        TrainingOptions.from_config(config).check_sizes(start, instances, experiment.problem)
+        if experiment.epochs != int(experiment.epochs):
+            raise ValueError(f"epochs is {experiment.epochs:g}; Arbiter and its controls need a whole number")
+        scheduler = ArbiterScheduler(memory_limit=options["memory_limit"])
+        return MethodSetup(ArbiterTrainable, config, scheduler=scheduler, checkpoint_frequency=1)
+
+    return setup
+
+
 def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
     def setup(arguments: MethodArguments) -> MethodSetup:
         made = searcher(
@@ -203,6 +232,24 @@ def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSe
 
 BATCH_ADAPTIVE_OPTIONS = {"m0": 32, "max_batch_size": 512, "minimum_loss": 0.0, "covariance": "exact"}
 RULE_OPTIONS = {"learning_rate": 0.02, "momentum": 0.9, "max_batch_size": 512}
+ARBITER_OPTIONS = {
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "optimizer": "sgd",
+    "hyper_rate": 1e-4,
+    "batch_size": None,  # B_0: the problem's own
+    "batch_min": 8,
+    "batch_max": None,  # the authors' 600, but at most a quarter of the training examples
+    "learn_every": 1,
+    "agent_lr": 1e-5,
+    "mixing_lr": 1e-4,
+    "warm_up_lr": 1e-3,
+    "layer": None,
+    "milestones": [],
+    "memory_limit": None,
+}
+LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
 
 METHODS: Mapping[str, Method] = {
     "fds": Method(
@@ -259,6 +306,41 @@ METHODS: Mapping[str, Method] = {
         "Batch size by the gradient noise scale, with momentum (McCandlish et al. 2018)",
         _averaging(GradientNoiseScale),
         {"start": 32, "minimum": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+    ),
+    "arbiter": Method(
+        "Arbiter: the batch size of every epoch, learned by an agent network (2022)",
+        _arbiter("arbiter"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-frozen": Method(
+        "Control of Arbiter: its response map stays as it was drawn",
+        _arbiter("arbiter", response="frozen"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-noise": Method(
+        "Control of Arbiter: its agent is shown noise instead of validation data",
+        _arbiter("arbiter", agent_input="noise"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-constant": Method(
+        "Control of Arbiter: its start (and milestones) without it, same optimiser and seed",
+        _arbiter("heuristic"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-constant-mean": Method(
+        f"Control of Arbiter: the mean of its schedule throughout; the schedule is {LEARNED_FIRST}",
+        _arbiter("mean"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-replay": Method(
+        f"Control of Arbiter: its schedule on a new initialisation; the schedule is {LEARNED_FIRST}",
+        _arbiter("replay"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-random-walk": Method(
+        f"Control of Arbiter: its schedule's steps with random signs; the schedule is {LEARNED_FIRST}",
+        _arbiter("random-walk"),
+        ARBITER_OPTIONS,
     ),
 }
 

@@ -51,6 +51,14 @@ METHOD_STYLES = {
     "manual": MethodStyle("batch size doubled by hand", "Manual", "#009E73", (0, (6, 1.5, 1, 1.5)), "<"),
     "cabs": MethodStyle("CABS", "CABS", "#CC79A7", (0, (3, 1.2, 1, 1.2)), "X"),
     "gns": MethodStyle("gradient noise scale", "GNS", "#A6761D", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "h"),
+    # Arbiter and its controls in P. Tol's muted colours, which are as safe.
+    "arbiter": MethodStyle("Arbiter", "Arbiter", "#332288", "-", "o"),
+    "arbiter-constant": MethodStyle("without Arbiter", "Without", "#666666", (0, (1, 1.2)), "s"),
+    "arbiter-frozen": MethodStyle("frozen response", "Frozen Φ", "#117733", (0, (6, 1.5)), "D"),
+    "arbiter-noise": MethodStyle("noise for the agent", "Noise", "#CC6677", (0, (4, 1.2)), "^"),
+    "arbiter-constant-mean": MethodStyle("constant mean of its schedule", "Mean", "#999933", (0, (2, 1.2)), "P"),
+    "arbiter-replay": MethodStyle("its schedule on a new start", "Replay", "#44AA99", (0, (3, 1.2, 1, 1.2)), "v"),
+    "arbiter-random-walk": MethodStyle("random walk of its steps", "Walk", "#AA4499", (0, (6, 1.5, 1, 1.5)), "X"),
 }
 GRADIENT_BASED = frozenset({"fds", "hd"})
 BLACK_BOX = frozenset({"rs", "bo", "hb", "bohb"})
