@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 from raytune_hyperlearn import baselines
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
@@ -106,7 +107,10 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
     """Hypergradient descent, restarted from random start values and hyper rates as in [FDS] figure 1."""
     from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
 
-    low, high = arguments.options["hyper_rate_range"]
+    given = arguments.options["hyper_rate_range"]
+    if len(given) != 2 or not 0 < given[0] < given[1]:
+        raise ValueError(f"hyper_rate_range is {given}; it must be two numbers, 0 < lowest < highest")
+    low, high = given
     space = ConfigurationSpace()
     for name, schedule in arguments.space.schedules.items():
         space.add(UniformFloatHyperparameter(f"start/{name}", *schedule.range))
@@ -121,7 +125,9 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
         mode=arguments.mode,
         config_key="drawn",
     )
-    return MethodSetup(HypergradientDescentTrainable, {"bounded": arguments.options["bounded"]}, searcher)
+    # Hyperparameters that the space fixes are not drawn, and so not learned.
+    config = {"bounded": arguments.options["bounded"], "hyper_rates": dict.fromkeys(HYPERPARAMETERS, 0.0)}
+    return MethodSetup(HypergradientDescentTrainable, config, searcher)
 
 
 def batch_adaptive(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
