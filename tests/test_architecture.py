@@ -1,0 +1,96 @@
+"""The house rules that a machine can hold: layers point one way, the algorithms need torch alone, no local paths."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = {".py", ".cfg", ".toml", ".md", ".jinja", ".yaml", ".yml", ".json", ".sh", ""}
+LEFT_OUT = {"build", "dist", "results", "data"}
+
+
+@pytest.fixture(scope="module")
+def installed_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package as an installation lays it out: ``baselines/`` inside of it."""
+    folder = tmp_path_factory.mktemp("layout")
+    package = folder / "raytune_hyperlearn"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "raytune_hyperlearn", package, copy_function=os.symlink, ignore=ignored)
+    shutil.copytree(ROOT / "baselines", package / "baselines", copy_function=os.symlink, ignore=ignored)
+    return folder
+
+
+def test_layers_point_one_way(installed_layout: Path) -> None:
+    linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()"]
+    done = subprocess.run(
+        [*linter, "--config", str(ROOT / "pyproject.toml"), "--no-cache"],
+        cwd=installed_layout,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 3 kept, 0 broken" in done.stdout
+
+
+def test_the_linter_sees_a_layer_that_points_back(installed_layout: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    shutil.copytree(installed_layout, layout, symlinks=True)
+    (layout / "raytune_hyperlearn" / "baselines" / "wrong.py").write_text("import raytune_hyperlearn.comparison.run\n")
+    linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()"]
+    done = subprocess.run(
+        [*linter, "--config", str(ROOT / "pyproject.toml"), "--no-cache"], cwd=layout, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "raytune_hyperlearn.baselines.wrong -> raytune_hyperlearn.comparison.run" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["algorithms", "derivatives"])
+def test_algorithms_and_derivatives_need_torch_alone(package: str, tmp_path: Path) -> None:
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"import raytune_hyperlearn.{package} as package\n"
+        "for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+        "print(*[name for name in sys.modules if name.startswith('raytune_hyperlearn.')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported, own = (line.split() for line in done.stdout.splitlines())
+    assert "torch" in imported
+    assert {"ray", "sklearn", "torchvision", "pandas", "ConfigSpace", "hpbandster"}.isdisjoint(imported)
+    layers = {name.split(".")[1] for name in own}
+    assert layers <= {"algorithms", "derivatives"}
+    assert len(own) > 5
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    local = re.compile(r"(?<![\w.$}])/" + "(?:work|root|home|Users)" + r"/\w|(?<![\w.$}])/" + r"tmp/\w")
+    assert local.search("open('/" + "tmp/records')")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in project_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if local.search(line)
+    ]
+    assert found == []
+
+
+def project_files() -> list[Path]:
+    """Text files of the project: neither hidden folders nor what a build or a run leaves behind."""
+    files = []
+    for folder, names, inside in os.walk(ROOT):
+        names[:] = [
+            name
+            for name in names
+            if not name.startswith(".") and not name.endswith((".egg-info", "__pycache__")) and name not in LEFT_OUT
+        ]
+        files += [Path(folder, name) for name in inside if Path(name).suffix in TEXT]
+    assert ROOT / "setup.cfg" in files
+    return files

@@ -1,0 +1,351 @@
+"""The command: complete help, every refusal one line with exit status 2 and nothing written, Ctrl-C and resume."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raytune_hyperlearn import cli
+from raytune_hyperlearn.comparison import run as running
+from raytune_hyperlearn.comparison.experiment import read_experiment
+from raytune_hyperlearn.comparison.methods import METHODS
+from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
+from raytune_hyperlearn.problems import PROBLEMS
+from tests.comparison.synthetic import make_experiment, make_reference, write_folder
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--epochs", "0.2", "--seeds", "1"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the command did."""
+
+    status: int
+    output: str
+    errors: str
+
+
+Hyperlearn = Callable[..., Outcome]
+
+
+@pytest.fixture
+def hyperlearn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hyperlearn:
+    """Calls the entry point as a shell would, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["hyperlearn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def result_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One comparison of six methods with three seeds on digits; not to be changed."""
+    return write_folder(tmp_path_factory.mktemp("results") / "digits", make_experiment(), skill=0.03)
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be started."""
+
+    def started(*_arguments: Any, **_options: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(running.ray, "init", started)
+
+
+def refused(outcome: Outcome, *said: str) -> None:
+    """It was one line on standard error that holds what is said, and exit status 2."""
+    assert outcome.status == 2, outcome
+    assert outcome.output == ""
+    assert outcome.errors.startswith("hyperlearn: ")
+    assert outcome.errors.count("\n") == 1
+    for part in said:
+        assert part.lower() in outcome.errors.lower()
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--problem", "cats"], ["problem is 'cats'", "digits, fashion-mnist"]),
+        (["--methods", "fds,luck"], ["method is 'luck'", "fds, hd, rs, bo, hb, bohb"]),
+        (["--methods", "rs,rs"], ["methods", "('rs', 'rs')", "without repetitions"]),
+        (["--methods", ","], ["methods", "at least one"]),
+        (["--seeds", "0"], ["seeds is '0'", "a number >= 1 of seeds"]),
+        (["--seeds", "-3"], ["seeds is '-3'", "a number >= 1 of seeds"]),
+        (["--seeds", "few"], ["seeds is 'few'", "separated by commas"]),
+        (["--seeds", "1,1"], ["seeds", "(1, 1)", "without repetitions"]),
+        (["--seeds", "1,-1"], ["seeds", "(1, -1)", "whole numbers >= 0"]),
+        (["--time-limit", "0"], ["time_limit", "not 0.0", "seconds > 0"]),
+        (["--time-limit", "nan"], ["time_limit", "not nan"]),
+        (["--time-limit", "soon"], ["--time-limit", "'soon'", "a number"]),
+        (["--epochs", "-1"], ["epochs", "not -1.0", "> 0"]),
+        (["--epochs", "inf"], ["epochs", "not inf"]),
+        (["--workers", "0"], ["workers", "not 0", ">= 1"]),
+        (["--workers", "two"], ["--workers", "'two'", "a whole number"]),
+        (["--gpus-per-trial", "-1"], ["gpus_per_trial", "not -1.0", ">= 0"]),
+        (["--address", "127.0.0.1:1"], ["address is '127.0.0.1:1'", "HOST:PORT"]),
+        (["--address", "nowhere"], ["address is 'nowhere'", "HOST:PORT"]),
+        (["--address", "127.0.0.1:99999999"], ["address is '127.0.0.1:99999999'", "HOST:PORT"]),
+        (["--config", "missing.yaml"], ["config is missing.yaml", "YAML file"]),
+        (["--resume", "missing"], ["resume is missing", "experiment.yaml"]),
+        (["--resume", "missing", "--workers", "2"], ["workers is given beside resume"]),
+        (["--resume", "missing", "--output", "x"], ["output is given beside resume"]),
+        (["--speed", "9"], ["--speed"]),
+        (["now"], ["now"]),
+    ],
+)
+def test_compare_refuses_bad_arguments(
+    hyperlearn: Hyperlearn, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    refused(hyperlearn("compare", *arguments), *said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"space": {"learning_rate": {"range": [1, 0]}}}, ["LearningRate range", "(1, 0)", "lower bound"]),
+        ({"space": {"learning_rate": {"range": 3}}}, ["range"]),
+        ({"space": {"learning_rate": {"values": 0}}}, ["values is 0"]),
+        ({"space": {"speed": 1.0}}, ["'speed'", "learning_rate, momentum, weight_decay"]),
+        ({"space": 3}, ["space is 3"]),
+        ({"speed": 9}, ["'speed'", "allowed are name, problem"]),
+        ({"problem": ["digits"]}, ["problem is ['digits']", "digits, fashion-mnist"]),
+        ({"epochs": "many"}, ["epochs", "'many'", "a number"]),
+        ({"min_epochs": 50.0}, ["min_epochs", "50.0", "<= epochs"]),
+        ({"seeds": []}, ["seeds", "at least one"]),
+        ({"seeds": 3}, ["seeds", "a list", "not 3"]),
+        ({"metric": "test_loss"}, ["metric", "'test_loss'", "validation_loss, validation_accuracy"]),
+        ({"method_options": {"fds": {"speed": 1}}}, ["option of fds is 'speed'", "growth"]),
+        ({"method_options": {"fds": {"growth": 0.5}}}, ["growth is 0.5", "at least 1"]),
+        ({"method_options": {"fds": {"growth": "fast"}}}, ["method_options of fds", "'growth': 'fast'"]),
+        ({"method_options": {"fds": {"hessian": {"speed": 1}}}}, ["fds", "speed"]),
+        ({"method_options": {"hb": {"eta": 1}}}, ["eta", "got 1"]),
+        ({"method_options": {"rs": {"eta": 3}}}, ["option of rs is 'eta'", "none"]),
+        ({"reference": reference_to_mapping(make_reference("fashion-mnist"))}, ["reference", "'fashion-mnist'"]),
+        ({"reference": reference_to_mapping(make_reference()), "epochs": 3}, ["reference", "3 epochs", "27"]),
+        ({"reference": {"problem": "digits"}}, ["reference", "missing"]),
+    ],
+)
+def test_compare_refuses_bad_settings(
+    hyperlearn: Hyperlearn, tmp_path: Path, settings: dict[str, Any], said: list[str]
+) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    refused(hyperlearn("compare", "--config", config), *said)
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "epochs: 3\nepochs: 4\n", ""])
+def test_compare_refuses_a_file_that_holds_no_settings(hyperlearn: Hyperlearn, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(text)
+    refused(hyperlearn("compare", "--config", config), "settings.yaml")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_compare_refuses_a_problem_whose_data_are_missing(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_arguments: Any, **_options: Any) -> None:
+        raise RuntimeError("no network, as asked")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", unreachable)
+    monkeypatch.setenv("HYPERLEARN_DATA", str(tmp_path / "data"))
+    refused(hyperlearn("compare", "--problem", "cifar10-wrn16-1"), "CIFAR-10 is not in", "HYPERLEARN_DATA")
+    assert not (tmp_path / "results").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_compare_refuses_a_folder_that_holds_something_else(
+    hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path
+) -> None:
+    another = tmp_path / "another"
+    shutil.copytree(result_folder, another)
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"cat")
+    before = contents(tmp_path)
+    refused(hyperlearn("compare", *TINY, "--output", another), f"output is {another}", "holds another experiment")
+    refused(hyperlearn("compare", *TINY, "--output", other), f"output is {other}", "neither empty nor")
+    refused(hyperlearn("compare", *TINY, "--output", other / "cat.jpg"), "cat.jpg", "must be a folder")
+    refused(hyperlearn("reference", "digits", "--output", other / "cat.jpg"), "cat.jpg", "exists already")
+    refused(hyperlearn("reference", "digits", "--output", tmp_path / "no" / "r.json"), "its folder does not exist")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_records_of_the_same_experiment_are_not_begun_again_unasked(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({"methods": ["rs"], "seeds": [0], "epochs": 0.2, "reference": None}))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(running, "start_ray", lambda _experiment: None)
+        patched.setattr(running, "stop_ray", lambda: None)
+        patched.setattr(running, "run_experiment", interrupt)
+        assert hyperlearn("compare", "--config", config, "--output", folder).status == 130
+    before = contents(folder)
+    refused(hyperlearn("compare", "--config", config, "--output", folder), f"add --resume {folder}")
+    assert contents(folder) == before
+
+
+def interrupt(*_arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_says_how_to_go_on_in_one_line_that_a_shell_takes(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[bool] = []
+    monkeypatch.setattr(running, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(running, "stop_ray", lambda: stopped.append(True))
+    monkeypatch.setattr(running, "run_experiment", interrupt)
+    folder = tmp_path / ("a folder [of] my own " + "x" * 100)
+    outcome = hyperlearn("compare", *TINY, "--output", folder)
+    assert outcome.status == 130
+    assert stopped == [True]
+    assert outcome.errors.count("\n") == 1
+    assert outcome.errors.strip().endswith(f"hyperlearn compare --resume '{folder}'")
+    assert read_experiment(folder / "experiment.yaml").epochs == 0.2
+
+
+def test_options_win_over_the_file_and_the_file_over_the_defaults(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def note(experiment: Any, *_arguments: Any) -> None:
+        asked.append(experiment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(running, "stop_ray", lambda: None)
+    monkeypatch.setattr(running, "run_experiment", note)
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump({"methods": ["rs", "hb"], "epochs": 2, "time_limit": 7, "gradient_clamp": 3}))
+    hyperlearn("compare", "--config", config, "--seeds", "4,7", "--time-limit", "9", "--workers", "2")
+    (experiment,) = asked
+    assert experiment.methods == ("rs", "hb")
+    assert experiment.seeds == (4, 7)
+    assert (experiment.epochs, experiment.time_limit, experiment.workers) == (2, 9, 2)
+    assert experiment.gradient_clamp == 3
+    assert experiment.problem == "digits"
+    assert (tmp_path / "results" / "digits" / "experiment.yaml").is_file()
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cats"], ["problem is 'cats'", "digits"]),
+        ([], ["problem", "issing"]),
+        (["digits", "--seeds", "0"], ["seeds is 0", "at least 1"]),
+        (["digits", "--seeds", "few"], ["--seeds", "'few'", "a whole number"]),
+        (["digits", "--epochs", "0"], ["epochs", "> 0", "not 0.0"]),
+        (["digits", "--epochs", "many"], ["--epochs", "'many'", "a number"]),
+        (["digits", "--workers", "0"], ["workers", ">= 1", "not 0"]),
+        (["digits", "--gpus-per-trial", "-1"], ["gpus_per_trial", ">= 0", "not -1.0"]),
+    ],
+)
+def test_reference_refuses_bad_arguments(
+    hyperlearn: Hyperlearn, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    refused(hyperlearn("reference", *arguments), *said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_refuses_what_is_no_result_folder(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(hyperlearn("report"), "folders", "issing")
+    refused(hyperlearn("report", "nowhere"), "folder is nowhere")
+    refused(hyperlearn("report", empty), "experiment.yaml", "empty")
+    assert list(empty.iterdir()) == []
+
+
+def test_report_refuses_folders_that_do_not_belong_together(
+    hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path
+) -> None:
+    longer = write_folder(tmp_path / "longer", replace(make_experiment(), time_limit=90.0, seeds=(7,)))
+    refused(hyperlearn("report", result_folder, result_folder), "hold each run once")
+    refused(hyperlearn("report", result_folder, longer, "-o", tmp_path / "r.html"), "time_limit must be the same")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_report_writes_a_page_and_prints_the_table(hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path) -> None:
+    more = write_folder(tmp_path / "more", make_experiment(seeds=(3, 4)))
+    outcome = hyperlearn("report", result_folder, more, "--output", tmp_path / "joined.html")
+    assert outcome.status == 0, outcome
+    page = (tmp_path / "joined.html").read_text()
+    assert "<html" in page
+    assert f"Report: {tmp_path / 'joined.html'}" in outcome.output
+    for name in ("FDS", "BOHB", "Hyperband"):
+        assert name in outcome.output
+    assert not (result_folder / "report.html").exists()
+
+
+def test_list_shows_every_problem_and_method(hyperlearn: Hyperlearn) -> None:
+    outcome = hyperlearn("list")
+    assert outcome.status == 0
+    for name in (*PROBLEMS, *METHODS):
+        assert re.search(rf"^{re.escape(name)}\s+\S", outcome.output, re.MULTILINE), name
+
+
+COMMANDS = {
+    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address output config resume help",
+    "report": "output help",
+    "list": "help",
+    "reference": "epochs seeds workers gpus-per-trial output help",
+}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_help_names_every_command(hyperlearn: Hyperlearn, arguments: list[str]) -> None:
+    outcome = hyperlearn(*arguments)
+    assert outcome.status == 0
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b +\S", outcome.output), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_says_what_each_option_is(hyperlearn: Hyperlearn, command: str) -> None:
+    outcome = hyperlearn(command, "--help")
+    assert outcome.status == 0
+    lines = [line.strip(" │") for line in outcome.output.splitlines()]
+    options = [line for line in lines if re.match(r"--[a-z]", line)]
+    names = [line.split()[0].removeprefix("--").rstrip(",") for line in options]
+    assert sorted(names) == sorted(COMMANDS[command].split())
+    for line in options:
+        words = re.sub(r"^(--[a-z-]+,?|-[a-z]\b|[A-Z]+\b|<[^>]*>|\s)+", "", line)
+        assert len(words.split()) >= 2, line  # more than a name and a type
+
+
+def test_help_shows_the_defaults(hyperlearn: Hyperlearn) -> None:
+    output = " ".join(hyperlearn("compare", "--help").output.split())
+    for default in ("digits", "fds,hd,rs,bo,hb,bohb", "3", "1", "0", "results/PROBLEM"):
+        assert f"(default: {default})" in output
