@@ -112,9 +112,15 @@ def deuteranope(colour: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def test_methods_differ_in_colour_line_and_marker() -> None:
-    main = {style.label: style for style in METHOD_STYLES.values()}.values()
-    for first, second in itertools.combinations(main, 2):
+SEARCHES = ("fds", "hd", "rs", "bo", "hb", "bohb")
+ARBITERS = tuple(method for method in METHOD_STYLES if method.startswith("arbiter"))
+BATCH_SIZES = tuple(method for method in METHOD_STYLES if method not in (*SEARCHES, *ARBITERS))
+
+
+@pytest.mark.parametrize("family", [SEARCHES, BATCH_SIZES, ARBITERS])
+def test_methods_that_stand_in_one_figure_differ_in_colour_line_and_marker(family: tuple[str, ...]) -> None:
+    for one, other in itertools.combinations(family, 2):
+        first, second = METHOD_STYLES[one], METHOD_STYLES[other]
         assert first.marker != second.marker
         assert first.line != second.line
         distance = float(np.linalg.norm(deuteranope(first.colour) - deuteranope(second.colour)))
