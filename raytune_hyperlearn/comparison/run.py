@@ -271,9 +271,8 @@ def _run_config(
         verbose=0,
         # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.
         failure_config=tune.FailureConfig(max_failures=3 if setup.searcher is None else 0),
-        checkpoint_config=tune.CheckpointConfig(
-            checkpoint_frequency=checkpoints, checkpoint_at_end=False, num_to_keep=2 if checkpoints else None
-        ),
+        # All checkpoints are kept while the run lasts: Tune's snapshot, up to ten seconds old, may name any of them.
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=checkpoints, checkpoint_at_end=False),
     )
 
 
