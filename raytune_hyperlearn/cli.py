@@ -221,6 +221,43 @@ def reference(
         console.print(f"{path}: validation loss {found.validation_loss:.4f}, test accuracy {found.test_accuracy:.4f}")
 
 
+@app.command(name="reproduce")
+def reproduce_experiment(
+    name: Annotated[str | None, typer.Argument(help="Reproduction (see --list).")] = None,
+    scale: Annotated[str, typer.Option(help="smoke (a minute), small, or paper (the paper's own).")] = "smoke",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder, new or of a run that was stopped (default: results/NAME-SCALE)."),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the reproductions and stop.")] = False,
+) -> None:
+    """Run an experiment of a paper again and set the paper's claims beside what is measured."""
+    with _one_line_errors():
+        from raytune_hyperlearn.reproductions.registry import REPRODUCTIONS, find
+        from raytune_hyperlearn.reproductions.reproduction import as_scale
+        from raytune_hyperlearn.reproductions.writing import REPORT_FILE, reproduce
+
+        if show_list:
+            table = Table("reproduction", "what", box=None, padding=(0, 2, 0, 0))
+            for known, reproduction in REPRODUCTIONS.items():
+                table.add_row(known, f"{reproduction.description} ({reproduction.source.rstrip('.')})")
+            console.print(table)
+            return
+        if name is None:
+            raise ValueError(f"name is missing; it must be one of {', '.join(REPRODUCTIONS)}")
+        chosen, size = find(name), as_scale(scale)
+        folder = output or Path("results") / f"{name}-{scale}"
+        try:
+            findings = reproduce(name, chosen, size, folder, console)
+        except KeyboardInterrupt:
+            go_on = f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"
+            _say(f"stopped; go on with: {go_on}")
+            raise typer.Exit(130) from None
+    for verdict in findings.verdicts:
+        console.print(f"[bold]{verdict.word}[/bold]: {verdict.claim}\n  {verdict.found}", highlight=False)
+    console.print(f"Report: {folder / REPORT_FILE}")
+
+
 def _report(folders: list[Path], path: Path) -> None:
     """Write the report and print its final table."""
     from raytune_hyperlearn.comparison.report import build_report

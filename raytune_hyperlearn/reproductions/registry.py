@@ -1,0 +1,31 @@
+"""The reproductions by name, in the papers' order.
+
+A reproduction is added in two steps: write a file with a :class:`Reproduction`, and put that into ``REPRODUCTIONS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raytune_hyperlearn.reproductions import ba_figure1, ba_figure2, ba_figure4, ba_figure5, ba_figure6, ba_figure7
+from raytune_hyperlearn.reproductions.reproduction import Reproduction
+
+REPRODUCTIONS: Mapping[str, Reproduction] = {
+    "ba-figure1": ba_figure1.REPRODUCTION,
+    "ba-figure2": ba_figure2.REPRODUCTION,
+    "ba-figure4": ba_figure4.REPRODUCTION,
+    "ba-figure5": ba_figure5.REPRODUCTION,
+    "ba-figure6": ba_figure6.REPRODUCTION,
+    "ba-figure7": ba_figure7.REPRODUCTION,
+}
+
+
+def find(name: str) -> Reproduction:
+    """The reproduction of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in REPRODUCTIONS:
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join(REPRODUCTIONS)}")
+    return REPRODUCTIONS[name]
