@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from raytune_hyperlearn.reproductions.course_figures import (
     mean_size_panel,
     size_panels,
 )
-from raytune_hyperlearn.reproductions.courses import SCORES, Course, Training, follow, part_of, read_courses
+from raytune_hyperlearn.reproductions.courses import SCORES, Course, Training, course_of, follow, part_of
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 from tests.reproductions.small_problem import small_problem
 
@@ -58,16 +57,14 @@ def test_courses_are_what_each_training_does_alone(tmp_path: Path) -> None:
         assert [sizes.tolist() for sizes in course.batch_sizes] == [result["batch_sizes"] for result in expected]
     again = follow(small_problem, TRAININGS, 2, 3, tmp_path, Console(quiet=True))
     assert again["adaptive"].losses.tolist() == courses["adaptive"].losses.tolist()
-    assert len((tmp_path / "epochs.jsonl").read_text().splitlines()) == 4, "a finished run trains nothing again"
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 4, "a finished run trains nothing again"
 
 
-def test_an_epoch_trained_twice_counts_once(tmp_path: Path) -> None:
+def test_a_course_is_the_rows_of_its_trial() -> None:
     rows = [
-        {"name": "constant", "epoch": epoch, "seconds": 2.0, **dict.fromkeys(SCORES, loss), "batch_sizes": [16, 16]}
-        for epoch, loss in ((1, 0.9), (2, 0.8), (2, 0.7), (3, 0.6))
+        {"training_seconds": 2.0, **dict.fromkeys(SCORES, loss), "batch_sizes": [16, 16]} for loss in (0.9, 0.7, 0.6)
     ]
-    (tmp_path / "epochs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    course = read_courses(tmp_path / "epochs.jsonl", TRAININGS[1:])["constant"]
+    course = course_of(TRAININGS[1], rows)
     assert course.losses.tolist() == [0.9, 0.7, 0.6]
     assert course.seconds.tolist() == [2.0, 4.0, 6.0]
     assert course.epochs.tolist() == [1, 2, 3]
