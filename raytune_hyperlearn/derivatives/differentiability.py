@@ -7,13 +7,15 @@ running statistics are known to :class:`FunctionalModel`, others are refused by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
 @contextmanager
@@ -27,8 +29,19 @@ def twice_differentiable_kernels(recurrent: bool) -> Iterator[None]:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if recurrent:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(_without_onednn())
         yield
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """As ``torch.backends.mkldnn.flags``, which sets other devices' flags as well and warns of absent ones."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 class ConstantBuffers:
@@ -57,7 +70,9 @@ class ConstantBuffers:
         before = [(module._buffers[key], _version(module._buffers[key])) for _, module, key in self._places]
         yield
         for (name, module, key), (buffer, version) in zip(self._places, before, strict=True):
-            if module._buffers[key] is not buffer or _version(buffer) != version:
+            replaced = module._buffers[key] is not buffer
+            module._buffers[key] = buffer  # what took its place may belong to a transformation that has ended
+            if replaced or _version(buffer) != version:
                 raise ValueError(
                     f"{name} of {type(module).__name__} changes in a training step; "
                     "only BatchNorm's running statistics may"
@@ -75,17 +90,17 @@ def undifferentiable_layer(model: nn.Module, inputs: Tensor) -> str | None:
         model: In the mode in which it fails. Its buffers and torch's random numbers are left as they were.
         inputs: A batch [N, …].
     """
-    recurrent = has_recurrent_layers(model)
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = [inputs.device] if inputs.is_cuda else []
-    with torch.random.fork_rng(devices), twice_differentiable_kernels(recurrent), torch.enable_grad():
-        try:
-            calls = _recorded_calls(model, inputs)
-            return next((f"{name} ({type(m).__name__})" for name, m, call in calls if not _twice(m, *call)), None)
-        finally:
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)
+    return _first_failing(model, inputs, _by_reverse_mode)
+
+
+def layer_without_forward_mode(model: nn.Module, inputs: Tensor) -> str | None:
+    """Name and type of the innermost layer whose gradient forward mode cannot differentiate, or None if it can all.
+
+    Args:
+        model: In the mode in which it fails. Its buffers and torch's random numbers are left as they were.
+        inputs: A batch [N, …].
+    """
+    return _first_failing(model, inputs, _by_forward_mode)
 
 
 def has_recurrent_layers(model: nn.Module) -> bool:
@@ -94,6 +109,27 @@ def has_recurrent_layers(model: nn.Module) -> bool:
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+Trial = Callable[[nn.Module, Call], object]
+"""Differentiates the gradient of Σ output² of a call; RuntimeError where that is not possible."""
+
+
+def _first_failing(model: nn.Module, inputs: Tensor, trial: Trial) -> str | None:
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = [inputs.device] if inputs.is_cuda else []
+    with torch.random.fork_rng(devices), twice_differentiable_kernels(has_recurrent_layers(model)):
+        try:
+            return next(
+                (
+                    f"{name} ({type(module).__name__})" if name else type(module).__name__
+                    for name, module, call in _recorded_calls(model, inputs)
+                    if _fails(trial, module, call)
+                ),
+                None,
+            )
+        finally:
+            with torch.no_grad():
+                for buffer, value in kept:
+                    buffer.copy_(value)
 
 
 def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Module, Call]]:
@@ -106,10 +142,7 @@ def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Modu
 
         return record
 
-    hooks = [
-        module.register_forward_hook(recorder(name or type(model).__name__), with_kwargs=True)
-        for name, module in model.named_modules()
-    ]
+    hooks = [module.register_forward_hook(recorder(name), with_kwargs=True) for name, module in model.named_modules()]
     try:
         model(inputs)
     finally:
@@ -118,29 +151,50 @@ def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Modu
     return [(name, module, call) for name, (module, call) in calls.items()]
 
 
-def _twice(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    """Whether a squared gradient of a squared output can be differentiated."""
-    arguments, options = torch.utils._pytree.tree_map(_fresh, (arguments, options))
-    leaves = [*torch.utils._pytree.tree_leaves((arguments, options)), *module.parameters()]
-    leaves = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
+def _fails(trial: Trial, module: nn.Module, call: Call) -> bool:
     try:
-        outputs = torch.utils._pytree.tree_leaves(module(*arguments, **options))
-        total = sum((o.double() ** 2).sum() for o in outputs if isinstance(o, Tensor) and o.requires_grad)
-        if not isinstance(total, Tensor) or not leaves:
-            return True
-        slopes = torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
-        curved = sum((s.double() ** 2).sum() for s in slopes if s is not None and s.requires_grad)
-        if isinstance(curved, Tensor):
-            torch.autograd.grad(curved, leaves, allow_unused=True)
+        trial(module, call)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # NotImplementedError is one
-        return False
-    return True
+        return True
+    return False
 
 
-def _fresh(value: Any) -> Any:
-    """A tensor as a new leaf; integers cannot be differentiated."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.detach().clone().requires_grad_(value.is_floating_point())
+def _by_reverse_mode(module: nn.Module, call: Call) -> None:
+    loss, leaves = _squares(module, call)
+    if leaves:
+        with torch.enable_grad():
+            leaves = tuple(leaf.requires_grad_() for leaf in leaves)
+            slopes = torch.autograd.grad(loss(*leaves), leaves, create_graph=True, allow_unused=True)
+            reached = [slope for slope in slopes if slope is not None and slope.requires_grad]
+            if reached:
+                # Not torch.autograd.grad: it takes a backward pass that must not be differentiated for a constant.
+                torch.autograd.backward(reached, [slope.detach() for slope in reached])
+
+
+def _by_forward_mode(module: nn.Module, call: Call) -> None:
+    loss, leaves = _squares(module, call)
+    if leaves:
+        jvp(grad(loss, argnums=tuple(range(len(leaves)))), leaves, leaves)
+
+
+def _squares(module: nn.Module, call: Call) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    """Σ output² as a function of the call's floating-point tensors and the parameters, and copies of these."""
+    names = list(dict(module.named_parameters()))
+    arguments, structure = tree_flatten(call)
+    smooth = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.is_floating_point()]
+    leaves = [arguments[i].detach().clone() for i in smooth]
+    leaves += [p.detach().clone() for p in module.parameters()]
+
+    def loss(*values: Tensor) -> Tensor:
+        given = list(arguments)
+        for i, value in zip(smooth, values, strict=False):
+            given[i] = value.clone()  # layers that work in place may not change a leaf
+        positional, named = tree_unflatten(given, structure)
+        parameters = dict(zip(names, values[len(smooth) :], strict=True))
+        outputs = tree_flatten(functional_call(module, parameters, positional, named))[0]
+        parts = [o.square().sum() for o in outputs if isinstance(o, Tensor) and o.is_floating_point()]
+        return torch.stack(parts).sum() if parts else values[0].sum()
+
+    return loss, tuple(leaves)

@@ -15,6 +15,7 @@ the products may be taken on a part of the batch (no longer exact: an unbiased e
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,7 +27,10 @@ from torch import Tensor
 from torch.func import grad_and_value, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from raytune_hyperlearn.derivatives.differentiability import undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+
+LOGGER = logging.getLogger(__name__)
 
 Linearised = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """(loss [], gradient [D], b' [B], H Z [K, D], B' [K, B])."""
@@ -138,7 +142,7 @@ class HessianProductOptions:
     fraction: float = 1.0
     chunk: int | None = None
     recorded: bool = True
-    record_after: int = 50
+    record_after: int = 200
 
     def __post_init__(self) -> None:
         if self.way != "auto" and self.way not in WAYS:
@@ -157,7 +161,8 @@ class HessianProducts:
         options: Which way, on which part of the batch, in which chunks.
 
     Attributes:
-        way: The way in use; with ``"auto"`` known after the first call with columns.
+        way: The way in use; with ``"auto"`` known after the first call with columns. Where the model does not allow
+            the one asked for (a layer without forward-mode derivative), it becomes ``"reverse_over_reverse"``.
         seconds: With ``"auto"``: what one call of each way took on the first batch.
     """
 
@@ -168,20 +173,56 @@ class HessianProducts:
         self.seconds: dict[str, float] = {}
         self._uses: dict[tuple[object, ...], int] = {}
         self._recorded: dict[tuple[object, ...], Callable[..., Linearised] | None] = {}
+        self._proven = False
 
     def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
-        """Loss, gradient and products at (w, b); shapes as in :data:`Way`. K = 0 costs one plain gradient."""
+        """Loss, gradient and products at (w, b); shapes as in :data:`Way`. K = 0 costs one plain gradient.
+
+        Raises:
+            ValueError: On the first call, if a layer cannot be differentiated twice in any way; it is named.
+        """
         if len(Z) == 0:
             loss, slope, updated = gradient(self.model, w, b, inputs, targets)
             return loss, slope, updated, Z, B
         if self.way is None:
             self.way = self._fastest(w, b, Z, B, inputs, targets)
+        products = self._products if self._proven else self._first_products
+        return products(w, b, Z, B, inputs, targets)
+
+    def _products(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
         rows = max(1, round(self.options.fraction * len(inputs)))
         if rows == len(inputs):
             return self._chunked(w, b, Z, B, inputs, targets)
         loss, slope, updated = gradient(self.model, w, b, inputs, targets)
         *_, products, tangents = self._chunked(w, b, Z, B, inputs[:rows], targets[:rows])
         return loss, slope, updated, products, tangents
+
+    def _first_products(self, *arguments: Tensor) -> Linearised:
+        """By the way asked for, or by reverse over reverse where the model does not allow it."""
+        random = _random_state(arguments[0].device)
+        try:
+            self._refuse_reverse_mode(arguments)
+            found = self._products(*arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # what torch raises where a derivative is missing (NotImplementedError is one)
+            if self.way == "reverse_over_reverse":
+                raise
+            reason = str(error).partition("\n")[0]
+            LOGGER.warning("%s does not serve this model, reverse_over_reverse takes its place: %s", self.way, reason)
+            self.way = "reverse_over_reverse"
+            _set_random_state(arguments[0].device, random)
+            return self._first_products(*arguments)
+        self._proven = True
+        return found
+
+    def _refuse_reverse_mode(self, arguments: tuple[Tensor, ...]) -> None:
+        """Refuse reverse over reverse if a layer cannot be differentiated twice: PyTorch may take it for a constant."""
+        if self.way != "reverse_over_reverse":
+            return
+        layer = undifferentiable_layer(self.model.model, arguments[4])
+        if layer is not None:
+            raise ValueError(f"model has {layer}; no way can differentiate it twice")
 
     def _chunked(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
         """All columns, ``chunk`` at a time; random layers draw the same masks for every chunk."""
@@ -231,9 +272,11 @@ class HessianProducts:
     def _fastest(self, *arguments: Tensor) -> str:
         """Time every way twice on these arguments and keep the second time; ways that fail are left out."""
         devices = [arguments[0].device] if arguments[0].is_cuda else []
+        failure: Exception = torch.OutOfMemoryError("no way of computing Hessian products fits into memory")
         for name in WAYS:
             self.way = name
             try:
+                self._refuse_reverse_mode(arguments)
                 for _ in range(2):
                     with torch.random.fork_rng(devices):
                         _synchronise(arguments[0])
@@ -241,12 +284,25 @@ class HessianProducts:
                         self._chunked(*arguments)
                         _synchronise(arguments[0])
                         self.seconds[name] = time.perf_counter() - start
-            except (RuntimeError, NotImplementedError):
+            except torch.OutOfMemoryError:
                 self.seconds.pop(name, None)
+            except (RuntimeError, ValueError) as error:
+                self.seconds.pop(name, None)
+                failure = error if isinstance(error, ValueError) or not isinstance(failure, ValueError) else failure
         if not self.seconds:
             self.way = None
-            raise ValueError("way is 'auto'; none of the ways can differentiate this model twice")
+            raise failure
         return min(self.seconds, key=lambda name: self.seconds[name])
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
 
 
 def _synchronise(tensor: Tensor) -> None:

@@ -286,7 +286,7 @@ def test_auto_refuses_a_model_that_no_way_can_differentiate_twice() -> None:
     products = HessianProducts(functional, HessianProductOptions(way="auto"))
     w, b = functional.parameters, functional.buffers
     batch = NETWORKS["mlp"].examples(ROWS, seed=1)
-    with pytest.raises(ValueError, match=r"^way is 'auto'; none of the ways can differentiate this model twice$"):
+    with pytest.raises(ValueError, match=r"^model has Cubic; no way can differentiate it twice$"):
         products(w, b, w[None], b[None], *batch)
 
 
