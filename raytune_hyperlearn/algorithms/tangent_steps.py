@@ -8,7 +8,8 @@ the Hessian products' options and works where a layer has no forward-mode deriva
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from raytune_hyperlearn.algorithms.update_maps import (
     State,
     UpdateMap,
 )
+from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.derivatives.push_forward import PushForward, PushForwardOptions, Tensors
@@ -62,7 +64,8 @@ class MapStep:
         self.update = update
         self.defaults: Mapping[str, float] = update.defaults
         self._smooth, self._counted = _kinds(update.initial_state())
-        self._push = PushForward(self._whole_map, options)
+        self._options = options
+        self._pushes: dict[tuple[str, ...], PushForward] = {}
 
     @property
     def model(self) -> FunctionalModel:
@@ -91,30 +94,48 @@ class MapStep:
         begun = sum(column.first <= step for column in learnable)
         if begun == 0:
             return self.plain(state, batch, hyperparameters)
+        learned, fixed = _split(self.defaults, learnable)
         scalars = as_tensors(hyperparameters, state.parameters.device)
-        directions = in_use(hyperparameters, learnable[:begun], step, state.parameters.device)
-        values, pushed, further = self._push(
-            (state.parameters, *(state.memory[name] for name in self._smooth), *scalars.values()),
-            (
-                state.parameter_tangents[:begun],
-                *(state.memory_tangents[name][:begun] for name in self._smooth),
-                *directions.values(),
-            ),
-            (*batch, *(state.memory[name] for name in self._counted)),
-        )
+        directions = in_use(learned, learnable[:begun], step, state.parameters.device)
+        if learned not in self._pushes:
+            self._pushes[learned] = PushForward(partial(self._whole_map, (*learned, *fixed)), self._options)
+        try:
+            values, pushed, further = self._pushes[learned](
+                (state.parameters, *_of(state.memory, self._smooth), *_of(scalars, learned)),
+                (
+                    state.parameter_tangents[:begun],
+                    *(tangents[:begun] for tangents in _of(state.memory_tangents, self._smooth)),
+                    *directions.values(),
+                ),
+                (*batch, *_of(state.memory, self._counted), *_of(scalars, fixed)),
+            )
+        except RuntimeError as error:
+            self._explain(state, batch, error)
+            raise
         loss, *counted = further
         state.parameters = values[0]
         state.memory = dict(zip((*self._smooth, *self._counted), (*values[1:], *counted), strict=True))
         _put(state, begun, pushed[0], dict(zip(self._smooth, pushed[1:], strict=True)))
         return loss
 
-    def _whole_map(self, point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
-        smooth, hyperparameters = point[1 : 1 + len(self._smooth)], point[1 + len(self._smooth) :]
-        state = dict(zip((*self._smooth, *self._counted), (*smooth, *constants[2:]), strict=True))
-        scalars = dict(zip(self.defaults, hyperparameters, strict=True))
+    def _explain(self, state: TangentState, batch: Batch, error: RuntimeError) -> None:
+        """Raise what says more than ``error`` if a buffer or a layer is to blame."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return
+        self.model.training_outputs(state.parameters, state.statistics, batch[0])
+        layer = layer_without_forward_mode(self.model.model, batch[0])
+        if layer is not None:
+            raise ValueError(f"{layer} has no forward-mode derivative; only a GradientUpdate can do without") from error
+
+    def _whole_map(self, names: Sequence[str], point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
+        """The update, its hyperparameters' ``names`` in the order: those with tangents, then the constant ones."""
+        smooth, counted = len(self._smooth), len(self._counted)
+        state = dict(
+            zip((*self._smooth, *self._counted), point[1 : 1 + smooth] + constants[2 : 2 + counted], strict=True)
+        )
+        scalars = dict(zip(names, point[1 + smooth :] + constants[2 + counted :], strict=True))
         moved, after, loss = self.update(point[0], state, scalars, (constants[0], constants[1]))
-        values = (moved, *(after[name] for name in self._smooth))
-        return values, (loss, *(after[name] for name in self._counted))
+        return (moved, *_of(after, self._smooth)), (loss, *_of(after, self._counted))
 
 
 class GradientStep:
@@ -142,9 +163,8 @@ class GradientStep:
         self._smooth, self._counted = ([name for name in names if name != STATISTICS] for names in kinds)
         self.products = HessianProducts(ObjectiveModel(update.model, update.objective), options)
         chosen = self.products.options
-        self._push = PushForward(
-            self._arithmetic, PushForwardOptions(recorded=chosen.recorded, record_after=chosen.record_after)
-        )
+        self._options = PushForwardOptions(recorded=chosen.recorded, record_after=chosen.record_after)
+        self._pushes: dict[tuple[str, ...], PushForward] = {}
 
     @property
     def model(self) -> FunctionalModel:
@@ -179,27 +199,25 @@ class GradientStep:
         begun = sum(column.first <= step for column in learnable)
         if begun == 0:
             return self.plain(state, batch, hyperparameters)
+        learned, fixed = _split(self._own, learnable)
         scalars = as_tensors(hyperparameters, state.parameters.device)
-        directions = in_use(hyperparameters, learnable[:begun], step, state.parameters.device)
+        directions = in_use((*learned, *self._outer), learnable[:begun], step, state.parameters.device)
         loss, gradient, statistics, moved, shifted = self._gradient(
             state, batch, scalars, directions, learnable[:begun], step
         )
         if self.product_clamp is not None:
             moved = moved.clamp(-self.product_clamp, self.product_clamp)
-        values, pushed, counted = self._push(
-            (
-                state.parameters,
-                gradient,
-                *(state.memory[name] for name in self._smooth),
-                *(scalars[name] for name in self._own),
-            ),
+        if learned not in self._pushes:
+            self._pushes[learned] = PushForward(partial(self._arithmetic, (*learned, *fixed)), self._options)
+        values, pushed, counted = self._pushes[learned](
+            (state.parameters, gradient, *_of(state.memory, self._smooth), *_of(scalars, learned)),
             (
                 state.parameter_tangents[:begun],
                 moved,
-                *(state.memory_tangents[name][:begun] for name in self._smooth),
-                *(directions[name] for name in self._own),
+                *(tangents[:begun] for tangents in _of(state.memory_tangents, self._smooth)),
+                *_of(directions, learned),
             ),
-            tuple(state.memory[name] for name in self._counted),
+            (*_of(state.memory, self._counted), *_of(scalars, fixed)),
         )
         names = (*self._smooth, *self._counted)
         state.parameters = values[0]
@@ -234,7 +252,7 @@ class GradientStep:
             *batch,
         )
         size = len(state.parameters)
-        moved, shifted = products[:, :size], shifted
+        moved = products[:, :size]
         if moving < count:
             moved = torch.cat([moved, moved.new_zeros(count - moving, size)])
             shifted = torch.cat([shifted, shifted.new_zeros(count - moving, shifted.shape[1])])
@@ -247,12 +265,13 @@ class GradientStep:
         ends = torch.stack([scalars[name] for name in self._outer], dim=-1)
         return torch.cat([vectors, ends.to(vectors.dtype)], dim=-1)
 
-    def _arithmetic(self, point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
-        w, gradient, *rest = point
-        state = dict(zip((*self._smooth, *self._counted), (*rest[: len(self._smooth)], *constants), strict=True))
-        scalars = dict(zip(self._own, rest[len(self._smooth) :], strict=True))
-        moved, memory = self.update.apply(w, state, gradient, scalars)
-        return (moved, *(memory[name] for name in self._smooth)), tuple(memory[name] for name in self._counted)
+    def _arithmetic(self, names: Sequence[str], point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
+        """The optimiser's part, its hyperparameters' ``names`` in the order of :meth:`MapStep._whole_map`."""
+        smooth, counted = len(self._smooth), len(self._counted)
+        state = dict(zip((*self._smooth, *self._counted), point[2 : 2 + smooth] + constants[:counted], strict=True))
+        scalars = dict(zip(names, point[2 + smooth :] + constants[counted:], strict=True))
+        moved, memory = self.update.apply(point[0], state, point[1], scalars)
+        return (moved, *_of(memory, self._smooth)), _of(memory, self._counted)
 
 
 def as_tensors(hyperparameters: Mapping[str, float], device: torch.device) -> State:
@@ -260,13 +279,23 @@ def as_tensors(hyperparameters: Mapping[str, float], device: torch.device) -> St
     return {name: torch.full((), value, dtype=torch.float64, device=device) for name, value in hyperparameters.items()}
 
 
-def in_use(hyperparameters: Mapping[str, float], learnable: Sequence[Column], step: int, device: torch.device) -> State:
-    """Tangents [K] of every hyperparameter at this step: 1 in the column of the value in use."""
-    tangents = {name: torch.zeros(len(learnable), dtype=torch.float64, device=device) for name in hyperparameters}
+def in_use(names: Iterable[str], learnable: Sequence[Column], step: int, device: torch.device) -> State:
+    """Tangents [K] of hyperparameters at this step: 1 in the column of the value in use."""
+    tangents = {name: torch.zeros(len(learnable), dtype=torch.float64, device=device) for name in names}
     for k, column in enumerate(learnable):
         if column.first <= step < column.end:
             tangents[column.name][k] = 1.0
     return tangents
+
+
+def _split(names: Iterable[str], learnable: Sequence[Column]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The hyperparameters that columns belong to, and those that stay constant."""
+    learned = tuple(name for name in names if any(column.name == name for column in learnable))
+    return learned, tuple(name for name in names if name not in learned)
+
+
+def _of(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
+    return tuple(tensors[name] for name in names)
 
 
 def _kinds(state: State) -> tuple[list[str], list[str]]:
