@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raytune_hyperlearn.reproductions import ba_figure1, ba_figure2, ba_figure4, ba_figure5, ba_figure6, ba_figure7
+from raytune_hyperlearn.reproductions import (
+    ba_figure1,
+    ba_figure2,
+    ba_figure4,
+    ba_figure5,
+    ba_figure6,
+    ba_figure7,
+    fds_theorem,
+)
 from raytune_hyperlearn.reproductions.reproduction import Reproduction
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {
@@ -17,6 +25,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
     "ba-figure5": ba_figure5.REPRODUCTION,
     "ba-figure6": ba_figure6.REPRODUCTION,
     "ba-figure7": ba_figure7.REPRODUCTION,
+    "fds-theorem": fds_theorem.REPRODUCTION,
 }
 
 
