@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -36,15 +38,24 @@ INFO = (
 
 
 class RunClock:
-    """Seconds since the run's first worker was up, without test scoring; survives being pickled and restored."""
+    """Seconds since the run's first worker was up, without test scoring; survives being pickled and restored.
+
+    Tune pickles a run's stopper apart from its callbacks and restores each from its own file, so two copies of one
+    clock meet again in the restored driver. They must agree: a clock that is unpickled where another of its copies
+    lives already is that one.
+    """
+
+    _living: ClassVar[WeakValueDictionary[str, RunClock]] = WeakValueDictionary()
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.before = 0.0
         self.test_seconds = 0.0
         self.startup_seconds = math.nan
+        self._identity = uuid.uuid4().hex
         self._asked = time.monotonic()
         self._started: float | None = None
+        self._living[self._identity] = self
 
     def start(self) -> None:
         """A worker is up; only the first call counts."""
@@ -64,14 +75,20 @@ class RunClock:
             return self.before
         return max(self.before + time.monotonic() - self._started - self.test_seconds, 0.0)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """The clock stops while it is pickled; it goes on with the first worker after."""
-        return {**self.__dict__, "before": self.now, "test_seconds": 0.0, "_started": None}
+        stopped = {"before": self.now, "startup_seconds": self.startup_seconds, "_identity": self._identity}
+        return _living_or_restored, (self.workers, stopped)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """A run whose first worker never came up is asked for again."""
-        self.__dict__.update(state)
-        self._asked = time.monotonic()
+
+def _living_or_restored(workers: int, stopped: dict[str, Any]) -> RunClock:
+    """This process's copy of a pickled clock; a run whose first worker never came up is asked for again."""
+    clock = RunClock._living.get(stopped["_identity"])
+    if clock is None:
+        clock = RunClock(workers)
+        clock.__dict__.update(stopped)
+        RunClock._living[clock._identity] = clock
+    return clock
 
 
 class TimeLimit(Stopper):

@@ -101,14 +101,25 @@ class TestClock:
         clock.start()
         seconds.now += 10
         clock.leave_out(1)
-        copy = pickle.loads(pickle.dumps(clock))
+        pickled = pickle.dumps(clock)
         seconds.now += 500
-        assert copy.now == 9
         assert clock.now == 509  # the one that was copied goes on
+        del clock
+        copy = pickle.loads(pickled)
+        assert copy.now == 9
         copy.start()
         seconds.now += 5
         assert copy.now == 14
         assert copy.startup_seconds == 2
+
+    def test_copies_that_meet_in_one_process_are_one_clock(self, seconds: Seconds) -> None:
+        clock = RunClock(workers=1)
+        pickled = pickle.dumps(clock)
+        assert pickle.loads(pickled) is clock
+        del clock  # the driver is gone; Tune restores callbacks and stopper from files of their own
+        first, second = pickle.loads(pickled), pickle.loads(pickled)
+        assert first is second
+        assert pickle.loads(pickle.dumps(RunClock(workers=1))) is not first
 
     def test_a_run_that_never_had_a_worker_is_asked_for_again(self, seconds: Seconds) -> None:
         copy = pickle.dumps(RunClock(workers=1))
@@ -133,11 +144,12 @@ class TestTimeLimit:
         assert limit.stop_all()
         assert not limit("t1", result())
 
-    def test_it_keeps_reading_the_observers_clock_after_both_are_pickled(
+    def test_it_keeps_reading_the_observers_clock_after_each_is_pickled_on_its_own(
         self, observer: Observer, seconds: Seconds
     ) -> None:
-        limit = TimeLimit(observer.clock, 15)
-        watching, limiting = pickle.loads(pickle.dumps((observer, limit)))
+        pickled = pickle.dumps(observer), pickle.dumps(TimeLimit(observer.clock, 15))
+        del observer.clock
+        watching, limiting = map(pickle.loads, pickled)
         watching.on_trial_start(0, [], trial())
         seconds.now += 16
         assert limiting.stop_all()
@@ -250,6 +262,8 @@ class TestRestore:
         observer.on_trial_start(0, [], trial())
         seconds.now += 6
         observer.worker_seconds = 5.0
-        state, copy = observer.get_state(), pickle.loads(pickle.dumps(observer))
+        state, pickled = observer.get_state(), pickle.dumps(observer)
+        del observer.clock
+        copy = pickle.loads(pickled)
         copy.set_state(json.loads(json.dumps(state)))
         assert (copy.clock.now, copy.worker_seconds) == (6.0, 5.0)
