@@ -163,6 +163,7 @@ class Skipping:
 
 
 EXACT = Skipping()
+WHOLE = slice(None)
 
 
 # ------------------------------------------------------------------------------------------ hypergradients
@@ -237,6 +238,7 @@ def hypergradients(
     every: int | None = None,
     between: Literal["restart", "keep"] = "restart",
     skipping: Skipping = EXACT,
+    part: slice = WHOLE,
 ) -> Generator[Hypergradient, Values | None, None]:
     """Train from the model's initial state; after every ``every`` steps yield the hypergradient of the loss there.
 
@@ -260,13 +262,18 @@ def hypergradients(
         between: ``"restart"``: the tangents of every segment start from zero: the hypergradient of its loss with
             respect to the values that it used, the state at its beginning taken as given. ``"keep"``: they go on.
         skipping: Steps without tangents, in every segment alike.
+        part: Which of the K columns, in the order of their windows' beginnings, are differentiated; the entries of the
+            others are 0. With exact tangents and H = T all parts see the same trajectory, bit for bit.
 
     Raises:
         ValueError: If a name, a window or ``every`` is not allowed, or ``batches`` ends before ``horizon`` steps.
     """
     _check(inner, values, horizon, learned, windows or {}, every)
     stride = every or horizon
-    learnable = columns(values, learned, horizon, windows)
+    every_column = columns(values, learned, horizon, windows)
+    own = every_column[part]
+    # Gradients with and without tangents differ in rounding: a part that begins later carries the first column along.
+    learnable = own if own and own[0].first == 0 else [*every_column[:1], *own]
     state = inner.start()
     remaining = iter(batches)
     carried: list[int] = []
@@ -280,6 +287,7 @@ def hypergradients(
         training_loss = _train(inner, state, remaining, values, steps, horizon, windows, used, now)
         carried += now
         entries, loss = _read_out(inner.model, state, validation, values, learned, used, carried)
+        _keep(entries, own)
         revised = yield Hypergradient(
             values=entries,
             validation_loss=loss,
@@ -301,10 +309,13 @@ def hypergradient(
     *,
     windows: Windows | None = None,
     skipping: Skipping = EXACT,
+    part: slice = WHOLE,
 ) -> Hypergradient:
     """The non-greedy hypergradient at t = T; arguments as in :func:`hypergradients`."""
     return next(
-        hypergradients(inner, batches, validation, values, horizon, learned, windows=windows, skipping=skipping)
+        hypergradients(
+            inner, batches, validation, values, horizon, learned, windows=windows, skipping=skipping, part=part
+        )
     )
 
 
@@ -352,6 +363,13 @@ def _read_out(
         if shared:
             entries[column.name][column.index] = product / shared
     return entries, loss.item()
+
+
+def _keep(entries: dict[str, list[float]], own: Sequence[Column]) -> None:
+    """Set the entries of all other columns to 0, in place."""
+    kept = {(column.name, column.index) for column in own}
+    for name, schedule in entries.items():
+        entries[name] = [entry if (name, index) in kept else 0.0 for index, entry in enumerate(schedule)]
 
 
 def _check(
