@@ -36,6 +36,8 @@ from raytune_hyperlearn.tune.trainable import (
 
 OUTER_STATE = "outer_state"
 UPDATED_BY = "updated_by"
+REPLAY = 1
+"""Marks the seeds of replays; their four parts set them apart from those of retraining, which have three."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,8 @@ class FDSTrainable(HyperLearningTrainable):
 
     def replay(self) -> dict[str, float]:
         """Mean scores of plain training at the full budget with the current values, once per replicate."""
-        seeds = [derived_seed(self.settings.seed, self.outer.index, 1 + i) for i in range(self.settings.replicates)]
+        run, step = self.settings.seed, self.outer.index
+        seeds = [derived_seed(run, step, REPLAY, i) for i in range(self.settings.replicates)]
         return mean_scores([self.train_and_score(self.outer.values, self.epochs, seed) for seed in seeds])
 
     def apply_update(self, update: Mapping[str, Any]) -> None:
