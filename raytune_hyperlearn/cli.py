@@ -103,6 +103,15 @@ def compare(
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to join; without it Ray is started on this machine.")
     ] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole,
+            metavar="INTEGER",
+            help="Train every run's incumbent again with so many fresh seeds at the end; 0 for not at all "
+            "(default: 3 on digits and fashion-mnist, else 0).",
+        ),
+    ] = None,
     output: Output = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of experiment settings; options given here override it.")
@@ -117,6 +126,7 @@ def compare(
     """
     with _one_line_errors():
         from raytune_hyperlearn.comparison import run as running
+        from raytune_hyperlearn.comparison.confirmation import confirm as train_again
         from raytune_hyperlearn.comparison.defaults import experiment_from_settings
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
         from raytune_hyperlearn.comparison.progress import Progress
@@ -131,6 +141,7 @@ def compare(
             "workers": workers,
             "gpus_per_trial": gpus_per_trial,
             "address": address,
+            "confirmations": confirm,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         if resume is not None:
@@ -155,6 +166,7 @@ def compare(
             done = len(folder.finished())
         with Progress(experiment, folder.records, done, console) as progress:
             running.run_experiment(experiment, folder, progress.announce)
+        train_again(experiment, folder_path, console)
     except KeyboardInterrupt:
         go_on = f"hyperlearn compare --resume {shlex.quote(str(folder_path))}"
         _say(f"stopped; every record is kept, go on with: {go_on}")

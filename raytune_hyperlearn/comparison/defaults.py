@@ -14,8 +14,15 @@ from raytune_hyperlearn.problems import PROBLEMS
 METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     # 18 runs with 5 to 8 s of Ray's start-up each: at most eight minutes in all on two cores.
-    "digits": {"seeds": [0, 1, 2], "time_limit": 15.0, "epochs": 27.0, "min_epochs": 1.0, "replicates": 2},
-    "fashion-mnist": {"seeds": [0], "time_limit": 60.0, "epochs": 1.0, "min_epochs": 1 / 9},
+    "digits": {
+        "seeds": [0, 1, 2],
+        "time_limit": 15.0,
+        "epochs": 27.0,
+        "min_epochs": 1.0,
+        "replicates": 2,
+        "confirmations": 3,
+    },
+    "fashion-mnist": {"seeds": [0], "time_limit": 60.0, "epochs": 1.0, "min_epochs": 1 / 9, "confirmations": 3},
     "fashion-mnist-cnn3": {"seeds": [0], "time_limit": 900.0, "epochs": 5.0, "min_epochs": 1.0},
     "connect-4": {"seeds": [0, 1, 2], "time_limit": 120.0, "epochs": 14.0, "min_epochs": 1.0},
     "wordnet-relations": {"seeds": [0, 1, 2], "time_limit": 300.0, "epochs": 15.0, "min_epochs": 1.0},

@@ -35,6 +35,7 @@ class Experiment:
         metric: the validation value that chooses; losses are minimised, accuracies maximised.
         replicates: networks trained per evaluation, from different initialisations and data orders, by every method;
             its scores are their means, so that hyperparameters are compared and not lucky starts.
+        confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
@@ -56,6 +57,7 @@ class Experiment:
     address: str | None = None
     metric: Metric = "validation_loss"
     replicates: int = 1
+    confirmations: int = 0
     gradient_clamp: float | None = None
     space: dict[str, Any] = field(default_factory=dict)
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Experiment:
         _require(self.workers >= 1, "workers", "a whole number >= 1", self.workers)
         _require(0 <= self.gpus_per_trial < math.inf, "gpus_per_trial", "a number >= 0", self.gpus_per_trial)
         _require(self.replicates >= 1, "replicates", "a whole number >= 1", self.replicates)
+        _require(self.confirmations >= 0, "confirmations", "a whole number >= 0", self.confirmations)
         _require(
             self.gradient_clamp is None or self.gradient_clamp > 0,
             "gradient_clamp",

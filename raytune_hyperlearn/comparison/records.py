@@ -16,11 +16,12 @@ from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mappin
 Status = Literal["completed", "diverged", "crashed", "out_of_memory", "timed_out"]
 Phase = Literal["search", "retraining"]
 Finish = Literal["time_limit", "ended", "interrupted", "error"]
-Row = TypeVar("Row", "Record", "Run")
+Row = TypeVar("Row", "Record", "Run", "Confirmation")
 
 EXPERIMENT_FILE = "experiment.yaml"
 RECORDS_FILE = "records.jsonl"
 RUNS_FILE = "runs.jsonl"
+CONFIRMATIONS_FILE = "confirmations.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 
 
@@ -103,6 +104,31 @@ class Run:
         conform_fields(self)
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """What a run's final incumbent scored when it was trained again at the full budget, outside the run's clock.
+
+    Attributes:
+        method: name of the method.
+        seed: seed of the run.
+        validation_loss: of each new training, [S], each with a split, initialisation and data order of its own;
+            infinite where it diverged. Training i has the same seed for all methods and runs.
+        validation_accuracy: likewise, as are the two below.
+        test_loss: see above.
+        test_accuracy: see above.
+    """
+
+    method: str
+    seed: int
+    validation_loss: list[float]
+    validation_accuracy: list[float]
+    test_loss: list[float]
+    test_accuracy: list[float]
+
+    def __post_init__(self) -> None:
+        conform_fields(self)
+
+
 class RecordWriter:
     """Appends rows to a file of JSON lines; each is with the operating system before ``append`` returns.
 
@@ -117,7 +143,7 @@ class RecordWriter:
         _mend_last_line(path)
         self._file = path.open("a", encoding="utf-8")
 
-    def append(self, row: Record | Run) -> None:
+    def append(self, row: Record | Run | Confirmation) -> None:
         """Writes one row."""
         self._file.write(json.dumps(row_to_mapping(row)) + "\n")
         self._file.flush()
@@ -151,6 +177,15 @@ def read_runs(path: Path) -> tuple[Run, ...]:
         ValueError: if a line is not a run summary, naming file and line.
     """
     return tuple({(run.method, run.seed): run for run in _read_rows(path, Run)}.values())
+
+
+def read_confirmations(path: Path) -> tuple[Confirmation, ...]:
+    """Reads a file of confirmations like :func:`read_records`; none where there is no file.
+
+    Raises:
+        ValueError: if a line is not a confirmation, naming file and line.
+    """
+    return tuple(_read_rows(path, Confirmation)) if path.exists() else ()
 
 
 def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:

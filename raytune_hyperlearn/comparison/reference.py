@@ -5,37 +5,18 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import tempfile
 from datetime import date
 from typing import Any
 
-from ray import tune
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.environment import describe_environment
 from raytune_hyperlearn.comparison.reference_record import Reference
+from raytune_hyperlearn.comparison.retraining import SCORES, retrain
 from raytune_hyperlearn.comparison.run import check_experiment, start_ray, stop_ray
 from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.tune.retraining import RetrainingTrainable
-
-METRICS = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-
-
-class _Counter(tune.Callback):
-    """Moves a progress bar by one for every finished setting."""
-
-    def __init__(self, bar: Bar, total: int) -> None:
-        self._bar = bar
-        self._task = bar.add_task("settings of the grid", total=total)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._bar.advance(self._task)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 def find_reference(
@@ -69,36 +50,21 @@ def find_reference(
     settings = grid.settings()
     start_ray(experiment)
     try:
-        with Bar(console=console) as bar, tempfile.TemporaryDirectory() as storage:
-            results = tune.Tuner(
-                tune.with_resources(RetrainingTrainable, {"cpu": 1, "gpu": gpus_per_trial}),
-                param_space={
-                    "problem": problem,
-                    "space": experiment.space,
-                    "epochs": experiment.epochs,
-                    "gradient_clamp": experiment.gradient_clamp,
-                    "hyperparameters": tune.grid_search(settings),
-                    "retrainings": seeds,
-                    "resplit": True,
-                },
-                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
-                run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Counter(bar, len(settings))]),
-            ).fit()
-            rows = [result.metrics for result in results if result.metrics and "validation_loss" in result.metrics]
+        found = retrain(experiment, settings, seeds, workers, "settings of the grid", console)
     finally:
         stop_ray()
-    best = min(rows, key=lambda row: row["validation_loss"])
+    best = min((row for row in found if row is not None), key=lambda row: row["validation_loss"])
     if not math.isfinite(best["validation_loss"]):
         raise ValueError(f"epochs is {experiment.epochs}; every setting of the grid diverged")
     every = best["scores"]
     deviations = {
-        name: statistics.stdev(scores[name] for scores in every) if len(every) > 1 else 0.0 for name in METRICS
+        name: statistics.stdev(scores[name] for scores in every) if len(every) > 1 else 0.0 for name in SCORES
     }
     return Reference(
         problem=problem,
         epochs=experiment.epochs,
         batch_size=load(problem).batch_size,
-        **{name: best[name] for name in METRICS},
+        **{name: best[name] for name in SCORES},
         deviations=deviations,
         hyperparameters=json.loads(json.dumps(best["hyperparameters"])),
         seeds=tuple(range(seeds)),

@@ -27,6 +27,7 @@ from raytune_hyperlearn.comparison.styles import method_styles
 from raytune_hyperlearn.comparison.summary import MethodSummary, final_by_seed, summarize
 from raytune_hyperlearn.comparison.tables import (
     Table,
+    confirmation_table,
     environment_table,
     final_table,
     given_table,
@@ -57,6 +58,7 @@ class Section:
     targets: Table | None
     speed_ups: list[Table]
     final: Table
+    confirmation: Table | None
     statistics: Table | None
     no_power: str
     methods: tuple[FigureBlock, ...]
@@ -127,6 +129,7 @@ def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
         targets=target_table(study, summaries, styles) if has_reference else None,
         speed_ups=speed_up_tables(study, summaries, styles) if has_reference else [],
         final=final_table(study, summaries, styles),
+        confirmation=confirmation_table(study, summaries, styles),
         statistics=statistics_table(study, pairs, styles) if pairs else None,
         no_power="" if pairs else _no_power(summaries),
         methods=method_blocks(study, styles, files),

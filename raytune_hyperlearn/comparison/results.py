@@ -20,19 +20,22 @@ from raytune_hyperlearn.comparison.curves import (
 from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment, Metric, read_experiment
 from raytune_hyperlearn.comparison.records import (
+    CONFIRMATIONS_FILE,
     ENVIRONMENT_FILE,
     EXPERIMENT_FILE,
     RECORDS_FILE,
     RUNS_FILE,
+    Confirmation,
     Record,
     Run,
+    read_confirmations,
     read_records,
     read_runs,
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
 
 # What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
-POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options")
+POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations")
 SHARED_SETTINGS = tuple(f.name for f in dataclasses.fields(Experiment) if f.name not in POOLED_SETTINGS)
 
 
@@ -46,6 +49,7 @@ class RunResult:
         records: its rows in the order of observation, late ones included.
         chosen: the rows that became its incumbent within the time limit, in order.
         run: its summary; None where the driver was killed before writing one.
+        confirmation: what its incumbent scored with fresh seeds; None where it was not trained again.
     """
 
     method: str
@@ -53,6 +57,7 @@ class RunResult:
     records: tuple[Record, ...]
     chosen: tuple[Record, ...]
     run: Run | None
+    confirmation: Confirmation | None = None
 
     @property
     def incumbent(self) -> Record | None:
@@ -128,7 +133,7 @@ def load_study(folder: Path) -> Study:
     return Study(
         experiment,
         None if experiment.reference is None else reference_from_mapping(experiment.reference),
-        _runs(experiment, records, runs),
+        _runs(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE)),
         (environment,) if environment else (),
         (folder,),
     )
@@ -190,17 +195,21 @@ def join(first: Study, second: Study) -> Study:
     )
 
 
-def _runs(experiment: Experiment, records: Iterable[Record], runs: Iterable[Run]) -> dict[tuple[str, int], RunResult]:
+def _runs(
+    experiment: Experiment, records: Iterable[Record], runs: Iterable[Run], confirmations: Iterable[Confirmation]
+) -> dict[tuple[str, int], RunResult]:
     rows: dict[tuple[str, int], list[Record]] = {pair: [] for pair in _pairs(experiment)}
     for record in records:
         rows[record.method, record.seed].append(record)
     summaries = {(run.method, run.seed): run for run in runs}
+    confirmed = {(row.method, row.seed): row for row in confirmations}
     return {
         pair: RunResult(
             *pair,
             tuple(own),
             incumbents(own, experiment.metric, experiment.time_limit),
             summaries.get(pair),
+            confirmed.get(pair),
         )
         for pair, own in rows.items()
         if own or pair in summaries

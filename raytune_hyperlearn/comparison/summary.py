@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raytune_hyperlearn.comparison.curves import (
@@ -38,6 +38,8 @@ class MethodSummary:
         failures: rows that count by status other than completed.
         startup_seconds: median over the runs that wrote a summary; NaN without one.
         searcher_seconds: likewise.
+        confirmed: validation regret of the incumbents trained again, each a mean over fresh seeds; None where none was.
+        confirmed_test: likewise the test regret.
         times: seconds to each of the experiment's targets, median over runs; infinite where too few reached it.
         reached: number of runs that reached each target.
     """
@@ -55,6 +57,8 @@ class MethodSummary:
     failures: dict[str, int]
     startup_seconds: float
     searcher_seconds: float
+    confirmed: Quartiles | None
+    confirmed_test: Quartiles | None
     times: tuple[float, ...]
     reached: tuple[int, ...]
 
@@ -75,6 +79,14 @@ def final_regret(study: Study, result: RunResult, quantity: Quantity) -> float:
 def record_regret(study: Study, record: Record, quantity: Quantity) -> float:
     """Regret of one row's own value."""
     return regret(metric_value(record, study.metric, quantity), study.zero(quantity), study.metric)
+
+
+def confirmed_regret(study: Study, result: RunResult, quantity: Quantity) -> float:
+    """Mean regret of the run's incumbent over fresh seeds; infinite without one."""
+    if result.confirmation is None:
+        return math.inf
+    scores = getattr(result.confirmation, study.metric.replace("validation", quantity))
+    return regret(sum(scores) / len(scores), study.zero(quantity), study.metric)
 
 
 def final_by_seed(study: Study) -> dict[str, dict[int, float]]:
@@ -130,6 +142,8 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
         failures=failures_by_status(rows),
         startup_seconds=quartiles(run.startup_seconds for run in summaries).median,
         searcher_seconds=quartiles(run.searcher_seconds for run in summaries).median,
+        confirmed=_confirmed_quartiles(study, results, "validation"),
+        confirmed_test=_confirmed_quartiles(study, results, "test"),
         times=tuple(quartiles(of_target).median for of_target in times),
         reached=tuple(sum(math.isfinite(time) for time in of_target) for of_target in times),
     )
@@ -152,6 +166,12 @@ def _retrained_quartiles(study: Study, rows: list[Record | None], quantity: Quan
         record_regret(study, row, quantity) if row is not None and row.status == "completed" else math.inf
         for row in rows
     )
+
+
+def _confirmed_quartiles(study: Study, results: Sequence[RunResult], quantity: Quantity) -> Quartiles | None:
+    if all(result.confirmation is None for result in results):
+        return None
+    return quartiles(confirmed_regret(study, result, quantity) for result in results)
 
 
 def best_method(summaries: Mapping[str, MethodSummary]) -> str:

@@ -15,6 +15,7 @@ from raytune_hyperlearn.comparison.styles import MethodStyle, method_styles
 from raytune_hyperlearn.comparison.summary import (
     MethodSummary,
     area_limits,
+    confirmed_regret,
     failures_by_status,
     record_regret,
     summarize,
@@ -115,6 +116,39 @@ def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
     return Table("At the end", tuple(columns), tuple(rows), note)
 
 
+def confirmation_table(study: Study, summaries: Summaries, styles: Styles) -> Table | None:
+    """What the incumbents are worth when they are trained again; None where none was."""
+    if all(summary.confirmed is None for summary in summaries.values()):
+        return None
+    validation, test = quantity_name(study, "validation"), quantity_name(study, "test")
+    rows = tuple(
+        (
+            styles[method].heading,
+            *(
+                quartiles_text(value, study.metric)
+                for value in (summary.validation, summary.confirmed, summary.confirmed_test)
+            ),
+            ", ".join(
+                regret_text(confirmed_regret(study, result, "validation"), study.metric)
+                for result in study.runs_of(method)
+            ),
+        )
+        for method, summary in summaries.items()
+        if summary.confirmed is not None
+    )
+    confirmations = [result.confirmation for result in study.runs.values() if result.confirmation is not None]
+    counts = sorted({len(confirmation.validation_loss) for confirmation in confirmations})
+    return Table(
+        "Trained again with fresh seeds",
+        ("method", f"{validation}, as found", f"{validation}, again", f"{test}, again", "again, run by run"),
+        rows,
+        f"Every run's incumbent, trained {' or '.join(map(str, counts))} times at the full budget after all runs, "
+        "outside their clocks, each time with a new split, initialisation and data order, the same for all methods. "
+        "What was found is the best of many noisy evaluations and so flatters itself; these scores are not selected. "
+        "Medians [quartiles] over runs of the mean over fresh seeds.",
+    )
+
+
 def target_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
     """Median time to each target."""
     limit = study.experiment.time_limit
@@ -213,6 +247,7 @@ def shared_table(study: Study) -> Table:
         ("trials at a time, where a method can run several", str(experiment.workers)),
         ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
         ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
+        ("networks per evaluation", str(experiment.replicates)),
         ("chosen by", experiment.metric.replace("_", " ")),
         ("seeds", ", ".join(map(str, experiment.seeds))),
         *((f"space: {name.replace('_', ' ')}", plain_text(values)) for name, values in experiment.space.items()),

@@ -106,7 +106,7 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
         sentences.append("Below zero means better than the reference.")
     if HERO in summaries and best != HERO:
         sentences.append(_hero_behind(study, summaries[HERO], lead.median))
-    sentences.append(_test_sentence(study, summaries, styles))
+    sentences += [_test_sentence(study, summaries, styles), _confirmed_sentence(study, summaries, styles)]
     return sentences
 
 
@@ -141,14 +141,26 @@ def _hero_behind(study: Study, hero: MethodSummary, best: float) -> str:
 
 def _test_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
     medians = {method: summary.test.median for method, summary in summaries.items()}
+    what = quantity_name(study, "test")
+    return _lowest(study, medians, styles, "On the test data, which chose nothing, {} has", what)
+
+
+def _confirmed_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+    medians = {method: summary.confirmed.median for method, summary in summaries.items() if summary.confirmed}
+    what = quantity_name(study, "validation")
+    return _lowest(study, medians, styles, "Trained again with fresh seeds, what {} found has", what)
+
+
+def _lowest(
+    study: Study, medians: Mapping[str, float], styles: Mapping[str, MethodStyle], beginning: str, what: str
+) -> str:
+    """Which method has the lowest of ``medians``, and where FDS is if it is another; empty where none is known."""
     known = {method: value for method, value in medians.items() if math.isfinite(value)}
     if not known:
         return ""
     best = min(known, key=lambda method: known[method])
-    sentence = (
-        f"On the test data, which chose nothing, {styles[best].label} has the lowest median "
-        f"{quantity_name(study, 'test')} ({regret_text(known[best], study.metric)})"
-    )
+    shown = regret_text(known[best], study.metric)
+    sentence = f"{beginning.format(styles[best].label)} the lowest median {what} ({shown})"
     if HERO in known and best != HERO:
         sentence += f"; FDS has {regret_text(known[HERO], study.metric)}"
     return sentence + "."

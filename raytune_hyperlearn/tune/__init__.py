@@ -4,6 +4,7 @@ from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
 from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
 from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
 from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.sgd import SGDTrainable
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
@@ -18,6 +19,7 @@ __all__ = [
     "HyperLearningScheduler",
     "HyperLearningTrainable",
     "HypergradientDescentTrainable",
+    "RetrainingTrainable",
     "SGDTrainable",
     "TrialSettings",
 ]

@@ -6,8 +6,6 @@ import io
 import math
 import statistics
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,8 +14,9 @@ from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison import reference
 from raytune_hyperlearn.comparison.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.methods import setup_method
-from raytune_hyperlearn.comparison.reference import METRICS, find_reference
+from raytune_hyperlearn.comparison.reference import find_reference
 from raytune_hyperlearn.comparison.reference_record import read_reference, reference_to_mapping, write_reference
+from raytune_hyperlearn.comparison.retraining import SCORES
 from raytune_hyperlearn.comparison.run import trial_config
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
@@ -44,7 +43,7 @@ def test_the_best_setting_of_the_grid_becomes_the_reference(tmp_path: Path) -> N
     shared = {**trial_config(setup_method(asked, "rs", 0), asked, 0), "retrainings": 2, "resplit": True}
     every = [RetrainingTrainable({**shared, "hyperparameters": setting}).step() for setting in grid.settings()]
     best = min(every, key=lambda result: result["validation_loss"])
-    for name in METRICS:
+    for name in SCORES:
         assert getattr(found, name) == best[name]
         assert found.deviations[name] == statistics.stdev(scores[name] for scores in best["scores"])
     assert found.hyperparameters == best["hyperparameters"]
@@ -67,11 +66,7 @@ def test_the_best_setting_of_the_grid_becomes_the_reference(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("small_grid")
 def test_a_grid_that_diverges_everywhere_has_no_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [SimpleNamespace(metrics={"validation_loss": math.inf, "scores": []}), SimpleNamespace(metrics=None)]
-
-    def tuner(*_arguments: Any, **_options: Any) -> Any:
-        return SimpleNamespace(fit=lambda: rows)
-
-    monkeypatch.setattr(reference.tune, "Tuner", tuner)
+    rows = [{"validation_loss": math.inf, "scores": []}, None]
+    monkeypatch.setattr(reference, "retrain", lambda *_arguments: rows)
     with pytest.raises(ValueError, match=r"epochs is 0\.2; every setting of the grid diverged"):
         find_reference("digits", 0.2, 2, 1, 0.0, Console(file=io.StringIO()))

@@ -1,0 +1,72 @@
+"""Trains given hyperparameters at the full budget, each with several seeds, on Ray Tune."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+
+Schedules = Mapping[str, Sequence[float]]
+SCORES = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+
+
+def retrain(
+    experiment: Experiment, settings: Sequence[Schedules], seeds: int, workers: int, what: str, console: Console
+) -> list[dict[str, Any] | None]:
+    """The result of :class:`.RetrainingTrainable` for each setting, None where its trial failed; Ray is running.
+
+    Seed i has the same split, initialisation and data order for every setting. Equal settings are trained once.
+
+    Args:
+        experiment: Problem, budget and resources of a trial.
+        settings: Schedules by hyperparameter.
+        seeds: Of each setting.
+        workers: Trials at a time.
+        what: What the progress bar counts.
+        console: Where it is shown.
+    """
+    distinct = list({_key(setting): dict(setting) for setting in settings}.values())
+    with Bar(console=console) as bar, tempfile.TemporaryDirectory() as storage:
+        results = tune.Tuner(
+            tune.with_resources(RetrainingTrainable, {"cpu": 1, "gpu": experiment.gpus_per_trial}),
+            param_space={
+                "problem": experiment.problem,
+                "space": experiment.space,
+                "epochs": experiment.epochs,
+                "gradient_clamp": experiment.gradient_clamp,
+                "hyperparameters": tune.grid_search(distinct),
+                "retrainings": seeds,
+                "resplit": True,
+            },
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Counter(bar, what, len(distinct))]),
+        ).fit()
+        rows = [result.metrics for result in results if result.metrics and SCORES[0] in result.metrics]
+    found = {_key(row["hyperparameters"]): row for row in rows}
+    return [found.get(_key(setting)) for setting in settings]
+
+
+class _Counter(tune.Callback):
+    """Moves a progress bar by one for every finished setting."""
+
+    def __init__(self, bar: Bar, what: str, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task(what, total=total)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._bar.advance(self._task)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _key(schedules: Schedules) -> str:
+    return json.dumps({name: list(map(float, values)) for name, values in schedules.items()}, sort_keys=True)
