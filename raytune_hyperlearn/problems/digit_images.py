@@ -1,0 +1,73 @@
+"""MNIST and SVHN, the two sets of digits that [FDS] sections 5.1 and 5.2 train LeNet on."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from raytune_hyperlearn.problems.data import MissingDataError, channel_statistics, data_root, normalised
+from raytune_hyperlearn.problems.problem import Examples
+
+Part = tuple[Tensor, Tensor]
+"""Images [N, C, H, W] of bytes and classes [N]."""
+
+
+def mnist(root: Path | None = None) -> tuple[Examples, Examples]:
+    """MNIST: 60,000 training and 10,000 test images, 28×28 grey; read from ``root`` or downloaded.
+
+    Args:
+        root: Folder that holds ``MNIST/raw``; default :func:`.data.data_root`.
+
+    Raises:
+        MissingDataError: If it is nowhere and cannot be downloaded.
+    """
+    from torchvision.datasets import MNIST
+
+    folder = root or data_root()
+    present = (folder / "MNIST" / "raw").is_dir()
+    try:
+        sets = [MNIST(str(folder), train=train, download=not present) for train in (True, False)]
+    except (RuntimeError, OSError, HTTPException) as error:
+        raise _missing("MNIST", "MNIST/raw/*-ubyte", folder, error) from error
+    return _examples([(part.data[:, None], part.targets) for part in sets])
+
+
+def svhn(root: Path | None = None) -> tuple[Examples, Examples]:
+    """SVHN, cropped digits: 73,257 training and 26,032 test images, 32×32 colour; read from ``root`` or downloaded.
+
+    Args:
+        root: Folder that holds ``train_32x32.mat`` and ``test_32x32.mat``; default :func:`.data.data_root`.
+
+    Raises:
+        MissingDataError: If it is nowhere and cannot be downloaded.
+    """
+    from torchvision.datasets import SVHN
+
+    folder = root or data_root()
+    present = all((folder / f"{part}_32x32.mat").is_file() for part in ("train", "test"))
+    try:
+        sets = [SVHN(str(folder), split=part, download=not present) for part in ("train", "test")]
+    except (RuntimeError, OSError, HTTPException) as error:
+        raise _missing("SVHN", "train_32x32.mat and test_32x32.mat", folder, error) from error
+    return _examples([(torch.from_numpy(part.data), torch.from_numpy(part.labels)) for part in sets])
+
+
+def _examples(parts: list[Part]) -> tuple[Examples, Examples]:
+    """Training and test examples, normalised by the training images."""
+    images = [part[0].float() / 255.0 for part in parts]
+    mean, deviation = channel_statistics(images[0])
+    train, test = (
+        Examples(normalised(image, mean, deviation).contiguous(), part[1].long())
+        for image, part in zip(images, parts, strict=True)
+    )
+    return train, test
+
+
+def _missing(name: str, files: str, folder: Path, error: Exception) -> MissingDataError:
+    return MissingDataError(
+        f"{name} is not in {folder} and cannot be downloaded ({error.__class__.__name__}); put {files} there or set "
+        "HYPERLEARN_DATA"
+    )

@@ -1,0 +1,70 @@
+"""MNIST and SVHN as torchvision gives them, and the one line where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from raytune_hyperlearn.problems import MissingDataError
+from raytune_hyperlearn.problems.digit_images import mnist, svhn
+
+GENERATOR = np.random.default_rng(0)
+PIXELS = GENERATOR.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
+GREY = torch.from_numpy(GENERATOR.integers(0, 256, (9, 28, 28), dtype=np.uint8))
+
+
+class _MNIST:
+    def __init__(self, root: str, train: bool, download: bool) -> None:
+        rows = slice(0, 6) if train else slice(6, 9)
+        self.data, self.targets = GREY[rows], torch.arange(9)[rows]
+
+
+class _SVHN:
+    def __init__(self, root: str, split: str, download: bool) -> None:
+        rows = slice(0, 6) if split == "train" else slice(6, 9)
+        self.data, self.labels = PIXELS[rows], np.arange(9)[rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "stand_in", "read", "shape"),
+    [("MNIST", _MNIST, mnist, (1, 28, 28)), ("SVHN", _SVHN, svhn, (3, 32, 32))],
+)
+def test_images_are_normalised_by_the_training_part(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    stand_in: type,
+    read: Callable[[Path], Any],
+    shape: tuple[int, ...],
+) -> None:
+    monkeypatch.setattr(torchvision.datasets, name, stand_in)
+    train, test = read(tmp_path)
+    assert (train.inputs.shape, test.inputs.shape) == ((6, *shape), (3, *shape))
+    assert train.targets.tolist() + test.targets.tolist() == list(range(9))
+    assert train.inputs.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+    assert (train.inputs.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-5
+    raw = GREY[:, None].numpy() if name == "MNIST" else PIXELS
+    pixels = torch.from_numpy(raw).float() / 255
+    mean, deviation = pixels[:6].mean(dim=(0, 2, 3)), pixels[:6].std(dim=(0, 2, 3))
+    expected = (pixels[6:] - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
+    torch.testing.assert_close(test.inputs, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "read"), [("MNIST", mnist), ("SVHN", svhn)])
+def test_missing_data_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, read: Callable[[Path], Any]
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, name, refuse)
+    with pytest.raises(MissingDataError, match=f"{name} is not in .* cannot be downloaded .*HYPERLEARN_DATA") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
