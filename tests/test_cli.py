@@ -100,6 +100,8 @@ def refused(outcome: Outcome, *said: str) -> None:
         (["--epochs", "inf"], ["epochs", "not inf"]),
         (["--workers", "0"], ["workers", "not 0", ">= 1"]),
         (["--workers", "two"], ["--workers", "'two'", "a whole number"]),
+        (["--confirm", "-1"], ["confirmations", "not -1", ">= 0"]),
+        (["--confirm", "some"], ["--confirm", "'some'", "a whole number"]),
         (["--gpus-per-trial", "-1"], ["gpus_per_trial", "not -1.0", ">= 0"]),
         (["--address", "127.0.0.1:1"], ["address is '127.0.0.1:1'", "HOST:PORT"]),
         (["--address", "nowhere"], ["address is 'nowhere'", "HOST:PORT"]),
@@ -316,11 +318,32 @@ def test_list_shows_every_problem_and_method(hyperlearn: Hyperlearn) -> None:
         assert re.search(rf"^{re.escape(name)}\s+\S", outcome.output, re.MULTILINE), name
 
 
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["name is missing", "ba-figure1"]),
+        (["ba-figure3"], ["name is 'ba-figure3'", "ba-figure1"]),
+        (["ba-figure6", "--scale", "huge"], ["scale is 'huge'", "smoke, small, paper"]),
+        (["ba-figure6", "--output", "full"], ["output is full", "neither empty nor a reproduction's folder"]),
+    ],
+)
+def test_reproduce_refuses_bad_arguments(
+    hyperlearn: Hyperlearn, tmp_path: Path, arguments: list[str], said: list[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "cat.jpg").touch()
+    refused(hyperlearn("reproduce", *arguments), *said)
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "cat.jpg"]
+
+
 COMMANDS = {
-    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address output config resume help",
+    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address confirm output config resume "
+    "help",
     "report": "output help",
     "list": "help",
     "reference": "epochs seeds workers gpus-per-trial output help",
+    "reproduce": "scale output list help",
 }
 
 
