@@ -162,7 +162,7 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             ha="left",
             fontsize=9,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.9, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.9, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)},
         )
 
 
