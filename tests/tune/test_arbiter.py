@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,6 +275,45 @@ def test_a_learning_rate_that_would_turn_negative_can_be_held_at_zero() -> None:
     held = [rate for result in course(ArbiterTrainable(config), 2) for rate in result["learning_rates"][0]]
     assert min(free) < 0
     assert min(held) == 0
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def test_test_data_choose_nothing() -> None:
+    problem = small_problem()
+    other = replace(problem, test=Examples(-problem.test.inputs, problem.test.targets))
+    found, changed = (course(ArbiterTrainable({**CONFIG, "problem": lambda p=p: p})) for p in (problem, other))
+    for first, second in zip(found, changed, strict=True):
+        assert first["test_loss"] != second["test_loss"]
+        for key in ("batch_sizes", "next_batch_sizes", "validation_loss", "training_loss", "outer_loss", "mixture"):
+            assert same(first[key], second[key]), key
+
+
+def test_agent_and_outer_loss_see_validation_examples_as_they_are_and_training_sees_none() -> None:
+    augmented: list[Tensor] = []
+    seen: list[Tensor] = []
+
+    def noted(inputs: Tensor, generator: torch.Generator) -> Tensor:
+        augmented.append(inputs)
+        return inputs + 1000
+
+    training = ArbiterTrainable(
+        {**CONFIG, "problem": lambda: replace(small_problem(), augmentation=noted), "arbiter": SMALL_AGENT}
+    ).trainings[0]
+    assert isinstance(training.agent, Arbiter)
+    training.agent.agent.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    training.model.register_forward_pre_hook(lambda model, args: None if model.training else seen.append(args[0]))
+    training.train_epoch()
+    train, validation = training.split.train.inputs, training.split.validation.inputs
+
+    def inside(rows: Tensor, of: Tensor) -> bool:
+        return bool((rows[:, None] == of[None]).all(dim=2).any(dim=1).all())
+
+    assert len(augmented) == 240 // 20
+    assert all(inside(rows, train) for rows in augmented)
+    assert len(seen) > 2 * len(augmented), "a warm-up, and an agent's and a network's pass for every update"
+    assert all(inside(rows, validation) for rows in seen)
 
 
 # --- controls ----------------------------------------------------------------------------------------------
