@@ -2,7 +2,8 @@
 
 Images are 32×32 standard normal numbers, so nothing is downloaded. Both steps train on the same batch; agent
 and outer loss see as many validation examples as the batch has. Plain and Arbiter steps alternate and medians
-are compared, so that a change of the machine's speed meets both.
+are compared, so that a change of the machine's speed meets both. On one thread of a CPU it is the process's own
+time that counts, so that other processes on a shared machine count less.
 
 The floor is the inner network's forward pass in evaluation mode on the validation batch: F cannot be had
 without it. The rest is the agent's own forward and backward pass and small change (drawing examples, Adam,
@@ -40,7 +41,9 @@ Clock = Callable[[Callable[[], object]], float]
 
 
 def clock_for(device: torch.device) -> Clock:
-    """A clock that waits for the device's queue before and after the call."""
+    """A clock that waits for the device's queue before and after the call; processor time on one thread of a CPU."""
+    own_time = device.type == "cpu" and torch.get_num_threads() == 1
+    now = time.process_time if own_time else time.perf_counter
 
     def wait() -> None:
         if device.type != "cpu":
@@ -48,10 +51,10 @@ def clock_for(device: torch.device) -> Clock:
 
     def seconds(call: Callable[[], object]) -> float:
         wait()
-        start = time.perf_counter()
+        start = now()
         call()
         wait()
-        return time.perf_counter() - start
+        return now() - start
 
     return seconds
 
