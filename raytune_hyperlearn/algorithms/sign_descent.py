@@ -17,7 +17,7 @@ best validation loss so far — is retried: half way back to the values before i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,9 @@ class OuterState:
         signs: Last non-zero sign (−1, 0 before the first, or 1) of every learned value's hypergradient.
         accepted: λ of the last outer step that did not fail; empty before the first.
         best_loss: Lowest validation loss of the outer steps so far; infinite before the first.
+        best: λ of that outer step; empty before the first.
+        best_index: Its index.
+        memory: What another rule than :func:`sign_update` remembers of every learned value.
     """
 
     index: int
@@ -45,6 +48,9 @@ class OuterState:
     signs: Numbers
     accepted: Numbers = field(default_factory=dict)
     best_loss: float = math.inf
+    best: Numbers = field(default_factory=dict)
+    best_index: int | None = None
+    memory: dict[str, Numbers] = field(default_factory=dict)
 
     @classmethod
     def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
@@ -65,6 +71,10 @@ class OuterState:
         """The state that :meth:`to_mapping` wrote."""
         best = mapping.get("best_loss")
         return cls(**{**mapping, "best_loss": math.inf if best is None else best})
+
+
+Rule = Callable[[OuterState, Mapping[str, Sequence[float]], Mapping[str, tuple[float, float]]], OuterState]
+"""(state, hypergradient, ranges) ↦ state after the outer step."""
 
 
 def sign(entry: float) -> float:
@@ -93,9 +103,7 @@ def sign_update(
         raise ValueError(f"growth is {growth}; it must be at least 1")
     values, step_sizes, signs = dict(state.values), dict(state.step_sizes), dict(state.signs)
     for name, sizes in state.step_sizes.items():
-        entries = hypergradient.get(name, ())
-        if len(entries) != len(sizes):
-            raise ValueError(f"hypergradient of {name} has {len(entries)} entries; it must have {len(sizes)}")
+        entries = check_shape(state, hypergradient, name)
         low, high = ranges[name]
         moved = [
             _move(value, size, last, sign(entry), low, high, growth)
@@ -105,6 +113,18 @@ def sign_update(
         step_sizes[name] = [m[1] for m in moved]
         signs[name] = [m[2] for m in moved]
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
+
+
+def check_shape(state: OuterState, hypergradient: Mapping[str, Sequence[float]], name: str) -> Sequence[float]:
+    """The hypergradient's entries of one hyperparameter.
+
+    Raises:
+        ValueError: If they are not as many as its learned values.
+    """
+    entries, expected = hypergradient.get(name, ()), len(state.step_sizes[name])
+    if len(entries) != expected:
+        raise ValueError(f"hypergradient of {name} has {len(entries)} entries; it must have {expected}")
+    return entries
 
 
 def retry(state: OuterState) -> OuterState:
@@ -122,17 +142,17 @@ def outer_step(
     hypergradient: Mapping[str, Sequence[float]],
     loss: float,
     ranges: Mapping[str, tuple[float, float]],
-    growth: float = 1.0,
+    rule: Rule = sign_update,
     tolerance: float | None = None,
 ) -> OuterState:
-    """Accept an outer step and move on by :func:`sign_update`, or :func:`retry` it.
+    """Accept an outer step and move on by a rule, or :func:`retry` it.
 
     Args:
         state: Before the step.
         hypergradient: One entry per learned value.
         loss: Validation loss at ``state.values``; not finite where training diverged.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
-        growth: As in :func:`sign_update`.
+        rule: The paper's, or another.
         tolerance: Factor > 1 on the best loss so far above which the step has failed; None accepts every finite loss.
 
     Raises:
@@ -146,8 +166,10 @@ def outer_step(
         failed = True
     if failed and state.accepted:
         return retry(state)
-    accepted = state if failed else replace(state, accepted=state.values, best_loss=min(loss, state.best_loss))
-    return sign_update(accepted, hypergradient, ranges, growth)
+    accepted = state if failed else replace(state, accepted=state.values)
+    if not failed and loss < state.best_loss:
+        accepted = replace(accepted, best_loss=loss, best=state.values, best_index=state.index)
+    return rule(accepted, hypergradient, ranges)
 
 
 def _move(
