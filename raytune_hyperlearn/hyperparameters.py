@@ -12,6 +12,7 @@ wants scalars, under flat names ``learning_rate_0``, ``learning_rate_1``, ….
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -86,27 +87,18 @@ KINDS: Mapping[str, type[Schedule]] = {
 }
 
 
-@dataclass(frozen=True)
-class SearchSpace:
-    """Learning rate, momentum and weight decay of SGD, each learned (a schedule) or fixed (a number)."""
+class Space(ABC):
+    """Named hyperparameters, each learned (a schedule) or fixed (a number)."""
 
-    learning_rate: Schedule | float = field(default_factory=LearningRate)
-    momentum: Schedule | float = field(default_factory=Momentum)
-    weight_decay: Schedule | float = field(default_factory=WeightDecay)
-
-    def __post_init__(self) -> None:
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if not isinstance(value, Schedule):
-                object.__setattr__(self, part.name, _number(part.name, value))
-        if not self.schedules:
-            raise ValueError("the search space has no schedule; at least one hyperparameter must be learned")
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, Schedule | float]:
+        """Every hyperparameter's schedule, or its number where it is fixed."""
 
     @property
     def schedules(self) -> dict[str, Schedule]:
         """The learned hyperparameters' schedules by name."""
-        named = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {name: schedule for name, schedule in named.items() if isinstance(schedule, Schedule)}
+        return {name: part for name, part in self.parts.items() if isinstance(part, Schedule)}
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -122,7 +114,7 @@ class SearchSpace:
         """Start values of every schedule; fixed hyperparameters as schedules of one value."""
         return {
             name: [part.init] * part.values if isinstance(part, Schedule) else [part]
-            for name, part in ((f.name, getattr(self, f.name)) for f in fields(self))
+            for name, part in self.parts.items()
         }
 
     def step_sizes(self) -> Hyperparameters:
@@ -193,6 +185,25 @@ class SearchSpace:
             for index in range(schedule.values)
         }
 
+
+@dataclass(frozen=True)
+class SearchSpace(Space):
+    """Learning rate, momentum and weight decay of SGD, each learned (a schedule) or fixed (a number)."""
+
+    learning_rate: Schedule | float = field(default_factory=LearningRate)
+    momentum: Schedule | float = field(default_factory=Momentum)
+    weight_decay: Schedule | float = field(default_factory=WeightDecay)
+
+    def __post_init__(self) -> None:
+        for name, part in self.parts.items():
+            object.__setattr__(self, name, _checked(name, part))
+        _require_schedule(self)
+
+    @property
+    def parts(self) -> Mapping[str, Schedule | float]:
+        """The three by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
     def to_mapping(self) -> dict[str, Any]:
         """Plain nested values for YAML; :meth:`from_mapping` reads them back."""
         result: dict[str, Any] = {}
@@ -226,6 +237,37 @@ class SearchSpace:
             else:
                 parts[name] = entry
         return cls(**parts)
+
+
+@dataclass(frozen=True)
+class OptimizerSpace(Space):
+    """Hyperparameters of any optimiser: what FDS can learn beyond SGD's three. Names not given keep their defaults.
+
+    Attributes:
+        named: Name → schedule, or number where it is fixed, for example
+            ``{"learning_rate": Schedule(values=5, step=1e-3, range=(0, 0.1)), "beta1": 0.9}``.
+    """
+
+    named: Mapping[str, Schedule | float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "named", {name: _checked(name, part) for name, part in self.named.items()})
+        _require_schedule(self)
+
+    @property
+    def parts(self) -> Mapping[str, Schedule | float]:
+        """As given."""
+        return self.named
+
+
+def _checked(name: str, part: Any) -> Schedule | float:
+    """A schedule as it is, or a finite number."""
+    return part if isinstance(part, Schedule) else _number(name, part)
+
+
+def _require_schedule(space: Space) -> None:
+    if not space.schedules:
+        raise ValueError("the search space has no schedule; at least one hyperparameter must be learned")
 
 
 def _number(what: str, value: Any) -> float:

@@ -13,13 +13,13 @@ import torch
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
-def start_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, float]:
+def start_values(space: Space, given: Mapping[str, Any]) -> dict[str, float]:
     """One start value per hyperparameter: what is given, else the space's (the first of a schedule).
 
     Raises:

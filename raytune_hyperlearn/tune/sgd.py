@@ -13,12 +13,12 @@ import torch
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
+from raytune_hyperlearn.hyperparameters import Hyperparameters, Space
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
-def trial_hyperparameters(space: SearchSpace, given: Mapping[str, Any]) -> Hyperparameters:
+def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Hyperparameters:
     """Checked schedules from a config's ``hyperparameters``, nested by name or under flat names.
 
     Raises:

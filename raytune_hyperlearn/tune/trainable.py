@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace
+from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, batches, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 
@@ -38,7 +38,7 @@ class TrialSettings:
     """
 
     problem: str | Problem | Callable[[], Problem]
-    space: SearchSpace
+    space: Space
     seed: int = 0
     epochs: float | None = None
     batch_size: int | None = None
@@ -57,7 +57,7 @@ class TrialSettings:
         space = config.get("space", SearchSpace())
         settings = cls(
             problem=config["problem"],
-            space=space if isinstance(space, SearchSpace) else SearchSpace.from_mapping(space),
+            space=space if isinstance(space, Space) else SearchSpace.from_mapping(space),
             seed=config.get("seed", 0),
             epochs=config.get("epochs"),
             batch_size=config.get("batch_size"),
@@ -91,6 +91,8 @@ class HyperLearningTrainable(tune.Trainable):
 
     allowed: ClassVar[frozenset[str]] = frozenset()
     """Config keys beyond the shared ones that a subclass reads."""
+    spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace,)
+    """Kinds of search space that a subclass can train in."""
 
     config: dict[str, Any]
     settings: TrialSettings
@@ -116,6 +118,9 @@ class HyperLearningTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.settings = TrialSettings.from_config(config)
+        if not isinstance(self.settings.space, self.spaces):
+            kind, allowed = type(self.settings.space).__name__, " or ".join(kind.__name__ for kind in self.spaces)
+            raise ValueError(f"space is of type {kind}; {type(self).__name__} needs a {allowed}")
         self.device = assigned_device()
         self.problem = self._load_once(self.settings.problem)
         if self.settings.batch_size is not None:

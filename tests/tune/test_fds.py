@@ -37,7 +37,13 @@ def run(tmp_path: Path, scheduler: FDSScheduler | None, **config: Any) -> tune.R
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("options", [{}, {"horizons": [1.0, 2.0], "growth": 1.5, "coarse_steps": 2, "tolerance": 1.01}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"horizons": [1.0, 2.0], "growth": 1.5, "coarse_steps": 2, "tolerance": 1.01},
+        {"horizons": {"first": 1.0, "factor": 1.5}, "coarse_steps": 2, "outer_optimizer": "secant"},
+    ],
+)
 def test_scheduler_and_trainable_give_the_same_schedule(tmp_path: Path, options: dict[str, Any]) -> None:
     alone = run(tmp_path / "alone", None, **options)
     scheduled = run(tmp_path / "scheduled", FDSScheduler(), **options)
@@ -146,7 +152,9 @@ def test_scheduler_stops_a_converged_search() -> None:
     }
     trial = SimpleNamespace(config=CONFIG)
     assert FDSScheduler().update(trial, flat) is None
-    goes_on = FDSScheduler().update(SimpleNamespace(config={**CONFIG, "stop_when_converged": False}), flat)
+    further = {**CONFIG, "stop_when_converged": False}
+    assert FDSScheduler().update(SimpleNamespace(config=further), flat) is None  # it was the last outer step
+    goes_on = FDSScheduler().update(SimpleNamespace(config={**further, "outer_steps": 5}), flat)
     assert goes_on is not None
     assert goes_on["outer_state"]["index"] == 4
 
@@ -155,6 +163,13 @@ def test_scheduler_stops_a_converged_search() -> None:
     ("key", "value", "message"),
     [
         ("growth", 0.5, "growth is 0.5"),
+        ("outer_optimizer", "adam", "outer_optimizer is 'adam'; it must be 'sign' or 'secant'"),
+        ("horizons", {"first": 1, "factor": 0.5}, "horizons is {'first': 1, 'factor': 0.5}"),
+        ("optimizer", "lion", "optimizer is 'lion'; it must be sgd, adam, adamw or a function of the model"),
+        ("optimizer", "adamw", "space holds 'momentum'; the optimizer has learning_rate, beta1"),
+        ("member", {"replica": 0}, "member is {'replica': 0}; it must be one of scheduler.members()"),
+        ("member", {"replica": 2, "ensemble": 2, "shard": 0, "shards": 1}, "replica of the member is 2"),
+        ("member", {"replica": 0, "ensemble": 2, "shard": 0, "shards": 1}, "it needs the FDSScheduler that made it"),
         ("horizons", [1, -1], "horizons is"),
         ("outer_steps", 0, "outer_steps is 0"),
         ("clamp_product", -1.0, "product clamp is -1.0"),

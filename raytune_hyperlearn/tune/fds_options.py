@@ -1,0 +1,149 @@
+"""What FDS can be told beyond the shared settings of a trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
+from raytune_hyperlearn.algorithms.forward_mode import InnerStep
+from raytune_hyperlearn.algorithms.secant_descent import secant_update
+from raytune_hyperlearn.algorithms.sign_descent import Rule, sign_update
+from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
+from raytune_hyperlearn.algorithms.update_maps import Adam, AdamW, GradientUpdate, UpdateMap
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
+
+MakeUpdate = Callable[[FunctionalModel], UpdateMap]
+OPTIMIZERS: Mapping[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
+
+
+@dataclass(frozen=True)
+class FDSOptions:
+    """What FDS can be told beyond the shared settings; keys of the trial's config.
+
+    Attributes:
+        horizons: Epochs of the inner loop in each outer step: a list, whose last entry serves all later ones, or a
+            rule ``{"first": e, "factor": f}``: e, e f, e f², …; at most the full budget, which None takes always.
+        replay: After a hypergradient over fewer epochs than the full budget, or where an evaluation has several
+            replicates, train with the same values at the full budget (no tangents), so that every outer step is
+            scored as any other method's evaluation.
+        replay_from: First outer step that is replayed; the ones before, far from good values, cost too much to score.
+        coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
+            columns and less noise while the values are far from their place. Then they part, with new step sizes.
+        outer_optimizer: ``"sign"``, the paper's rule, or ``"secant"``, which interpolates between positions whose
+            hypergradients have opposite signs.
+        growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
+            paper's.
+        tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
+            halved step sizes; None (the paper's rule) retries only what diverged.
+        clamp_product: Bound on H Z, element by element, or None.
+        hessian: Fields of :class:`HessianProductOptions`.
+        outer_steps: Stop after so many outer steps, or None.
+        stop_when_converged: Stop when every step size is below 5 % of its value.
+        optimizer: What trains: ``"sgd"``, ``"adam"``, ``"adamw"``, or a function that makes an own
+            :class:`UpdateMap` of a model. Other than for SGD, the space is an :class:`OptimizerSpace`.
+    """
+
+    horizons: tuple[float, ...] | Mapping[str, float] | None = None
+    replay: bool = True
+    replay_from: int = 1
+    coarse_steps: int = 0
+    outer_optimizer: str = "sign"
+    growth: float = 1.0
+    tolerance: float | None = None
+    clamp_product: float | None = None
+    hessian: HessianProductOptions = field(default_factory=HessianProductOptions)
+    outer_steps: int | None = None
+    stop_when_converged: bool = True
+    optimizer: str | MakeUpdate = "sgd"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FDSOptions:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        given = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        if "hessian" in given and not isinstance(given["hessian"], HessianProductOptions):
+            given["hessian"] = HessianProductOptions(**given["hessian"])
+        if "horizons" in given:
+            given["horizons"] = _checked_horizons(given["horizons"])
+        options = cls(**given)
+        if not options.growth >= 1:
+            raise ValueError(f"growth is {options.growth}; it must be at least 1")
+        if options.outer_optimizer not in ("sign", "secant"):
+            raise ValueError(f"outer_optimizer is {options.outer_optimizer!r}; it must be 'sign' or 'secant'")
+        if options.outer_optimizer == "secant" and options.growth != 1:
+            raise ValueError(f"growth is {options.growth}; outer_optimizer 'secant' has its own, growth must be 1")
+        if options.tolerance is not None and not options.tolerance > 1:
+            raise ValueError(f"tolerance is {options.tolerance}; it must be greater than 1 or None")
+        if not isinstance(options.coarse_steps, int) or options.coarse_steps < 0:
+            raise ValueError(f"coarse_steps is {options.coarse_steps}; it must be a whole number of at least 0")
+        if options.outer_steps is not None and options.outer_steps < 1:
+            raise ValueError(f"outer_steps is {options.outer_steps}; it must be at least 1 or None")
+        if not callable(options.optimizer) and options.optimizer not in ("sgd", *OPTIMIZERS):
+            allowed = ", ".join(("sgd", *OPTIMIZERS))
+            raise ValueError(f"optimizer is {options.optimizer!r}; it must be {allowed} or a function of the model")
+        Clamps(product=options.clamp_product)
+        return options
+
+    @property
+    def outer_rule(self) -> Rule:
+        """What moves the values."""
+        return secant_update if self.outer_optimizer == "secant" else partial(sign_update, growth=self.growth)
+
+    def inner_epochs(self, outer_step: int, full: float) -> float:
+        """Epochs of the inner loop in an outer step, at most the full budget."""
+        if self.horizons is None:
+            return full
+        if isinstance(self.horizons, Mapping):
+            # An exponent beyond the float range would be an error; so many factors are past any full budget.
+            return min(self.horizons["first"] * self.horizons["factor"] ** min(outer_step, 100), full)
+        return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
+
+    def is_last(self, outer_step: int) -> bool:
+        """Whether an outer step is the last."""
+        return self.outer_steps is not None and outer_step + 1 >= self.outer_steps
+
+    def inner_step(self, model: FunctionalModel, gradient_clamp: float | None) -> InnerStep:
+        """How one step of training carries tangents along.
+
+        Raises:
+            ValueError: If an own optimiser is to be clamped here.
+        """
+        if self.optimizer == "sgd":
+            products = HessianProducts(model, self.hessian)
+            return SGDStep(model, products, Clamps(gradient_clamp, self.clamp_product))
+        if isinstance(self.optimizer, str):
+            update: UpdateMap = OPTIMIZERS[self.optimizer](model, gradient_clamp=gradient_clamp)
+        else:
+            update = self.optimizer(model)
+            if gradient_clamp is not None:
+                raise ValueError(f"gradient_clamp is {gradient_clamp}; an own optimizer must clamp by itself")
+        if isinstance(update, GradientUpdate):
+            return GradientStep(update, self.hessian, self.clamp_product)
+        if self.clamp_product is not None:
+            raise ValueError(f"clamp_product is {self.clamp_product}; {type(update).__name__} allows None only")
+        return inner_step(update, self.hessian)
+
+
+def _checked_horizons(horizons: Any) -> tuple[float, ...] | dict[str, float]:
+    """A list of epochs, or a rule of growth.
+
+    Raises:
+        ValueError: In one line, if it is neither.
+    """
+    if isinstance(horizons, Mapping):
+        if set(horizons) != {"first", "factor"} or not horizons["first"] > 0 or not 1 <= horizons["factor"] <= 1000:
+            allowed = "first must be a positive number of epochs and factor at least 1 and at most 1000"
+            raise ValueError(f"horizons is {dict(horizons)}; {allowed}")
+        return {name: float(number) for name, number in horizons.items()}
+    epochs = tuple(float(e) for e in horizons)
+    if not epochs or not all(e > 0 and math.isfinite(e) for e in epochs):
+        raise ValueError(f"horizons is {list(epochs)}; it must hold positive numbers of epochs")
+    return epochs
