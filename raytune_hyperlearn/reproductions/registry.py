@@ -17,8 +17,10 @@ from raytune_hyperlearn.reproductions import (
     ba_figure5,
     ba_figure6,
     ba_figure7,
+    fds_figure1,
     fds_figure2,
     fds_figure3,
+    fds_figure4,
     fds_theorem,
 )
 from raytune_hyperlearn.reproductions.reproduction import Reproduction
@@ -34,8 +36,10 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
     "ba-figure6": ba_figure6.REPRODUCTION,
     "ba-figure7": ba_figure7.REPRODUCTION,
     "fds-theorem": fds_theorem.REPRODUCTION,
+    "fds-figure1": fds_figure1.REPRODUCTION,
     "fds-figure2": fds_figure2.REPRODUCTION,
     "fds-figure3": fds_figure3.REPRODUCTION,
+    "fds-figure4": fds_figure4.REPRODUCTION,
 }
 
 
