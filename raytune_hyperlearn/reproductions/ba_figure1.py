@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raytune_hyperlearn.reproductions.courses import Course, follow, part_of
+from raytune_hyperlearn.reproductions.courses import Course, follow
+from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.twelve_methods import (
     M0,
@@ -29,8 +30,8 @@ from raytune_hyperlearn.reproductions.twelve_methods import (
 
 PROBLEM = "fashion-mnist-cnn3"
 SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(train=500, test=300, epochs=4),
-    "small": Settings(train=2_000, test=1_000, epochs=16),
+    "smoke": Settings(train=300, test=200, epochs=4),
+    "small": Settings(train=1_500, test=1_000, epochs=16),
     "paper": Settings(train=0, test=0, epochs=100),
 }
 PAPER_ACCURACIES = {

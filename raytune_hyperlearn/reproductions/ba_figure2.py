@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.wording import number
-from raytune_hyperlearn.reproductions.courses import Course, follow, part_of
+from raytune_hyperlearn.reproductions.courses import Course, follow
+from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.twelve_methods import (
     LEVEL,
@@ -34,8 +35,8 @@ from raytune_hyperlearn.reproductions.twelve_methods import (
 
 PROBLEM = "wordnet-relations"
 SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(train=300, test=200, epochs=3),
-    "small": Settings(train=0, test=0, epochs=10),
+    "smoke": Settings(train=200, test=200, epochs=3),
+    "small": Settings(train=1_500, test=0, epochs=12),
     "paper": Settings(train=0, test=0, epochs=300),
 }
 PAPER_ACCURACIES = {

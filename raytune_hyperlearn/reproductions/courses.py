@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.console import Console
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
 from raytune_hyperlearn.comparison.curves import FloatArray
 from raytune_hyperlearn.comparison.styles import MethodStyle
-from raytune_hyperlearn.problems import Problem, load
+from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.reproductions.trials import Row, run_trials
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 
@@ -87,12 +87,6 @@ class Course:
         """Index of the first epoch that ends with at most this training loss, or None."""
         reached = np.flatnonzero(self.losses <= loss)
         return int(reached[0]) if reached.size else None
-
-
-def part_of(name: str, train: int, test: int) -> Problem:
-    """A problem with the first ``train`` training and ``test`` test examples of a known one; 0 means all."""
-    whole = load(name)
-    return replace(whole, train=whole.train[: train or len(whole.train)], test=whole.test[: test or len(whole.test)])
 
 
 def follow(

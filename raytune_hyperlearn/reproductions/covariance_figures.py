@@ -1,4 +1,4 @@
-"""Draws trainings with the exact covariance beside those with its diagonal, and what both want for the same draws."""
+"""Draws trainings with each covariance side by side, and what two of them want for the same draws."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from raytune_hyperlearn.reproductions.covariances import M0, NEAR, Outcome
 LOOKS: Mapping[str, tuple[str, Any, str]] = {
     "exact": ("#0072B2", "-", "o"),
     "diagonal": ("#D55E00", (0, (3, 1.2)), "x"),
+    "newest": ("#009E73", (0, (1, 1)), "+"),
 }
 SMOOTH = 400
 """More updates than this are drawn as a running mean over a hundredth of them."""
@@ -84,9 +85,9 @@ def _draw_choices(axes: Axes, outcome: Outcome) -> None:
     axes.set_title(outcome.regime.title, loc="left", fontsize=10)
     axes.set_xlabel("distance from the rebound, in deviations of a batch of 32")
     axes.set_ylabel("batch size wanted")
-    shown = [probe for probe in outcome.probes if probe.kind != "uphill" and np.isfinite(probe.distance)]
+    shown = [probe for probe in outcome.probes if probe.kind != "hopeless" and np.isfinite(probe.distance)]
     if not shown:
-        axes.text(0.5, 0.5, "no draw with positive drift", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "no draw in which any size lowers the loss", transform=axes.transAxes, ha="center")
         return
     distances = [probe.distance for probe in shown]
     wanted = {
@@ -105,4 +106,4 @@ def _draw_choices(axes: Axes, outcome: Outcome) -> None:
 
 def _legend(figure: Figure) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=3, frameon=False)

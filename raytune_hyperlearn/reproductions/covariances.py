@@ -1,4 +1,4 @@
-"""Trains with the exact covariance and with its diagonal, and puts the same draws to both."""
+"""Trains with the exact covariance, its diagonal and its newest part, and puts the same draws to the first two."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from raytune_hyperlearn.derivatives.projections import Instances, inner_product
 from raytune_hyperlearn.derivatives.variance import Variance, growing_batch
 from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.reproductions.parts import spread
 
-COVARIANCES: tuple[Covariance, Covariance] = ("exact", "diagonal")
+COVARIANCES: tuple[Covariance, ...] = ("exact", "diagonal", "newest")
 M0 = 32
 NEAR = 3.0
 """Within so many deviations of the rebound its price is felt."""
@@ -32,10 +33,11 @@ class Regime:
 
     Attributes:
         problem: Its name.
-        instances: First so many training instances, 0 for all.
+        instances: Of the training instances, evenly spread over them; 0 for all.
         epochs: Of instances.
         learning_rate: η.
         momentum: ρ.
+        minimum_loss: S*.
     """
 
     problem: str
@@ -43,12 +45,14 @@ class Regime:
     epochs: int
     learning_rate: float = 0.02
     momentum: float = 0.9
+    minimum_loss: float = 0.0
 
     @property
     def title(self) -> str:
         """What figures and tables call it."""
         size = f"{self.instances:,}" if self.instances else "all"
-        return f"{self.problem}, {size}, η = {self.learning_rate:g}, ρ = {self.momentum:g}"
+        floor = f", S* = {self.minimum_loss:g}" if self.minimum_loss else ""
+        return f"{self.problem}, {size}, η = {self.learning_rate:g}, ρ = {self.momentum:g}{floor}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Probe:
         epoch: When.
         loss: s.
         drift: μ.
+        decrease: D of the noiseless step; where it is not positive, no σ changes m*.
         exact: σ from the whole of Σ.
         diagonal: σ from its diagonal.
         distance: a₀ by the exact σ.
@@ -86,6 +91,7 @@ class Probe:
     epoch: float
     loss: float
     drift: float
+    decrease: float
     exact: float
     diagonal: float
     distance: float
@@ -94,9 +100,9 @@ class Probe:
 
     @property
     def kind(self) -> str:
-        """``uphill`` (no size lowers the loss), ``near`` the rebound, or ``far`` from it."""
-        if self.drift <= 0:
-            return "uphill"
+        """``hopeless`` (no size lowers the loss: both want the largest), ``near`` the rebound, or ``far`` from it."""
+        if self.decrease <= 0:
+            return "hopeless"
         return "near" if self.distance < NEAR else "far"
 
     @property
@@ -123,7 +129,7 @@ class Outcome:
 
 
 def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> Outcome:
-    """Trains one regime with both covariances.
+    """Trains one regime with every covariance.
 
     Args:
         regime: What to train.
@@ -132,7 +138,7 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
     """
     problem = load(regime.problem)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train = problem.train[: regime.instances or len(problem.train)].to(device)
+    train = spread(problem.train, regime.instances).to(device)
     sizes: dict[Covariance, FloatArray] = {}
     losses: dict[Covariance, FloatArray] = {}
     probes: list[Probe] = []
@@ -142,7 +148,7 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
             model,
             problem.loss,
             EpochSampler(train.inputs, train.targets, settings.seed),
-            GaussianWalkRule(M0, covariance=covariance),
+            GaussianWalkRule(M0, regime.minimum_loss, covariance),
             lr=regime.learning_rate,
             momentum=regime.momentum,
             max_batch_size=settings.max_batch_size,
@@ -195,11 +201,12 @@ class _Course:
         instances = Instances(part.inputs, part.targets, len(self.probes))
         loss, drift, exact = self._estimate(instances, "exact")
         diagonal = self._estimate(instances, "diagonal")[2]
-        walks = [Walk(loss, drift, deviation, self.regime.learning_rate) for deviation in (exact, diagonal)]
+        rate, floor = self.regime.learning_rate, self.regime.minimum_loss
+        walks = [Walk(loss, drift, deviation, rate, floor) for deviation in (exact, diagonal)]
         noise = walks[0].noise
         wants = [best_batch_size(walk, self.settings.max_batch_size) for walk in walks]
         distance = abs(walks[0].centre) * M0**0.5 / noise if noise > 0 else math.inf
-        return Probe(epoch, loss, drift, exact, diagonal, distance, *wants)
+        return Probe(epoch, loss, drift, walks[0].noiseless_decrease, exact, diagonal, distance, *wants)
 
     def _estimate(self, instances: Instances, variance: Variance) -> tuple[float, float, float]:
         """s, μ and σ of a draw, with the momentum that the next update would carry."""

@@ -15,7 +15,8 @@ from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.comparison.wording import number
-from raytune_hyperlearn.reproductions.courses import Course, Training, follow, part_of
+from raytune_hyperlearn.reproductions.courses import Course, Training, follow
+from raytune_hyperlearn.reproductions.parts import part_of
 
 PROBLEM = "fashion-mnist-cnn3"
 ADAPTIVE, CONSTANT = "BA-Momentum", "Mini-32-Momentum"

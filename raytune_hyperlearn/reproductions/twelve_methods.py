@@ -90,11 +90,15 @@ def places_before(course: Course, courses: Sequence[Course]) -> int:
 
 
 def loss_verdict(claim: str, courses: Sequence[Course], name: str, at_most_before: int) -> Verdict:
-    """Whether the course of that name ends with at most so many clearly below it."""
+    """Whether the course of that name ends with at most so many below it; level ones may leave it open."""
     own = next(course for course in courses if course.training.name == name)
-    before = places_before(own, courses)
+    others = [course for course in courses if course is not own]
+    before = places_before(own, others)
+    level = len(others) - before - sum(own.final_loss * LEVEL < other.final_loss for other in others)
     order = ", ".join(f"{c.training.name} {number(c.final_loss)}" for c in ranking(courses))
-    return Verdict(claim, f"Final training losses: {order}.", before <= at_most_before)
+    holds = None if before <= at_most_before < before + level else before <= at_most_before
+    note = f" Losses within {100 * (LEVEL - 1):.0f} % of each other are level." if level else ""
+    return Verdict(claim, f"Final training losses: {order}.{note}", holds)
 
 
 def size_quarters(course: Course) -> tuple[float, float]:

@@ -48,8 +48,9 @@ def test_estimates_are_those_of_the_whole_data_set(regression: Problem) -> None:
     assert np.median(sample.exact) == pytest.approx(deviation, rel=0.15)
     assert np.median(sample.means) == pytest.approx(sample.measured.mean(), rel=0.1)
     assert np.median(sample.diagonal) < 0.6 * deviation
+    assert np.median(sample.along_whole) == pytest.approx(deviation, rel=0.1)
     found = ba_figure6.findings([sample], settings)
-    assert [verdict.holds for verdict in found.verdicts[1:]] == [True, False, True]
+    assert [verdict.holds for verdict in found.verdicts[1:]] == [True, False, True, True]
     assert len(found.tables[0].rows) == 2
 
 
@@ -73,11 +74,13 @@ def regression_model(problem: Problem, settings: ba_figure6.Settings) -> nn.Modu
 def test_a_normal_sample_passes_and_a_skewed_one_does_not() -> None:
     generator = np.random.default_rng(0)
     normal = -1 + 0.1 * generator.standard_normal(200)
-    sample = ba_figure6.Sample(0.02, False, normal, np.full(200, -1.0), np.full(200, 0.1), np.full(20, 0.01))
+    sample = ba_figure6.Sample(
+        0.02, False, normal, np.full(200, -1.0), np.full(200, 0.1), np.full(20, 0.01), np.full(200, 0.1)
+    )
     settings = ba_figure6.SETTINGS["smoke"]
-    assert [v.holds for v in ba_figure6.findings([sample], settings).verdicts] == [True, True, False, True]
+    assert [v.holds for v in ba_figure6.findings([sample], settings).verdicts] == [True, True, False, True, True]
     skewed = replace(sample, measured=-generator.exponential(size=200))
-    assert [v.holds for v in ba_figure6.findings([skewed], settings).verdicts] == [False, True, False, False]
+    assert [v.holds for v in ba_figure6.findings([skewed], settings).verdicts] == [False, True, False, False, False]
 
 
 def test_probes_are_the_rules_own_choices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +88,7 @@ def test_probes_are_the_rules_own_choices(monkeypatch: pytest.MonkeyPatch) -> No
     regime = Regime("small", 200, 6, learning_rate=0.1)
     ticks: list[None] = []
     outcome = compare(regime, Settings((regime,), probes=30, max_batch_size=64), lambda: ticks.append(None))
-    assert len(ticks) == 12
+    assert len(ticks) == 18
     assert len(outcome.probes) >= 15
     for probe in outcome.probes:
         wanted = [best_batch_size(Walk(probe.loss, probe.drift, s, 0.1), 64) for s in (probe.exact, probe.diagonal)]
@@ -99,33 +102,41 @@ def test_probes_are_the_rules_own_choices(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def probe(distance: float, exact: int, diagonal: int, drift: float = 1.0) -> Probe:
-    return Probe(0.0, 1.0, drift, 2.0, 1.0, distance, exact, diagonal)
+    return Probe(0.0, 1.0, drift, drift, 2.0, 1.0, distance, exact, diagonal)
 
 
 def test_kinds_of_draws() -> None:
     assert probe(10, 1, 1).kind == "far"
     assert probe(1, 100, 1).kind == "near"
-    assert probe(1, 512, 512, drift=-0.5).kind == "uphill"
+    assert probe(1, 512, 512, drift=-0.5).kind == "hopeless"
     assert not probe(10, 32, 1).differs, "both draw once"
     assert probe(1, 33, 32).differs
 
 
-def outcome(name: str, exact: list[int], diagonal: list[int], losses: tuple[float, float]) -> Outcome:
-    sizes = {"exact": np.array(exact, dtype=float), "diagonal": np.array(diagonal, dtype=float)}
-    draws = (probe(10, 1, 1), probe(1, 100, 1))
+def outcome(name: str, diagonal: list[int], loss: float, newest: list[int]) -> Outcome:
+    """The exact covariance chooses 32 and 256 and ends at 0.1; the factor between the variances is 4."""
+    sizes = {"exact": [32, 256], "diagonal": diagonal, "newest": newest}
+    losses = {"exact": 0.1, "diagonal": loss, "newest": 0.1}
     return Outcome(
         Regime(name, 100, 2),
-        sizes,
-        {c: np.array([1.0, end]) for c, end in zip(COVARIANCES, losses, strict=True)},
-        draws,
+        {covariance: np.array(values, dtype=float) for covariance, values in sizes.items()},
+        {covariance: np.array([1.0, end]) for covariance, end in losses.items()},
+        (probe(10, 1, 1), probe(1, 100, 1)),
     )
 
 
+def verdicts(*outcomes: Outcome) -> list[bool | None]:
+    settings = Settings(tuple(one.regime for one in outcomes), 2)
+    return [verdict.holds for verdict in ba_figure7.findings(outcomes, settings).verdicts]
+
+
 def test_verdicts_of_figure7() -> None:
-    same = outcome("connect-4", [32, 32], [32, 32], (0.5, 0.5))
-    apart = outcome("fashion", [32, 256], [32, 32], (0.1, 0.3))
-    settings = Settings((same.regime, apart.regime), 2)
-    agreeing = [verdict.holds for verdict in ba_figure7.findings([same, apart], settings).verdicts]
-    assert agreeing == [True, True, False, True]
-    differing = [verdict.holds for verdict in ba_figure7.findings([apart, same], settings).verdicts]
-    assert differing == [False, False, False, True]
+    same = outcome("connect-4", [32, 256], 0.1, [32, 256])
+    apart = outcome("fashion", [32, 32], 0.3, [32, 240])
+    assert verdicts(same, same) == [True, True, True, False, True, True, True]
+    assert verdicts(same, apart) == [True, True, False, False, True, False, True]
+    assert verdicts(apart, same) == [False, False, False, False, True, False, True]
+    elsewhere = replace(same, probes=(probe(10, 100, 1), probe(1, 100, 1)))
+    assert verdicts(elsewhere)[4] is False
+    assert verdicts(replace(same, probes=(probe(1, 1, 1),)))[4] is None
+    assert verdicts(replace(same, sizes={**same.sizes, "newest": np.array([32.0, 32.0])}))[6] is False

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES
-from raytune_hyperlearn.problems import Problem, load
+from raytune_hyperlearn.problems import Examples, Problem, load
 from raytune_hyperlearn.reproductions.course_figures import (
     BINS,
     binned,
@@ -23,7 +24,8 @@ from raytune_hyperlearn.reproductions.course_figures import (
     mean_size_panel,
     size_panels,
 )
-from raytune_hyperlearn.reproductions.courses import SCORES, Course, Training, course_of, follow, part_of
+from raytune_hyperlearn.reproductions.courses import SCORES, Course, Training, course_of, follow
+from raytune_hyperlearn.reproductions.parts import part_of, spread
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 from tests.reproductions.small_problem import small_problem
 
@@ -81,6 +83,14 @@ def test_part_of_a_problem() -> None:
     whole, part = load("digits"), part_of("digits", 100, 0)
     assert (len(part.train), len(part.test)) == (100, len(whole.test))
     assert isinstance(replace(part), Problem)
+
+
+def test_a_part_of_sorted_examples_holds_every_class() -> None:
+    classes = torch.arange(5).repeat_interleave(20)
+    part = spread(Examples(torch.arange(100.0), classes), 10)
+    assert part.targets.bincount().tolist() == [2] * 5
+    assert len(set(part.inputs.tolist())) == 10
+    assert len(spread(part, 0)) == len(spread(part, 99)) == 10
 
 
 def test_panels_leave_out_what_diverged() -> None:
