@@ -8,7 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.problems.data import MissingDataError, channel_statistics, data_root, normalised
+from raytune_hyperlearn.problems.data import (
+    FASHION_MNIST_FILES,
+    MissingDataError,
+    channel_statistics,
+    data_root,
+    normalised,
+)
 from raytune_hyperlearn.problems.problem import Examples
 
 Part = tuple[Tensor, Tensor]
@@ -27,7 +33,7 @@ def mnist(root: Path | None = None) -> tuple[Examples, Examples]:
     from torchvision.datasets import MNIST
 
     folder = root or data_root()
-    present = (folder / "MNIST" / "raw").is_dir()
+    present = all((folder / "MNIST" / "raw" / name).is_file() for name in FASHION_MNIST_FILES)  # the same names
     try:
         sets = [MNIST(str(folder), train=train, download=not present) for train in (True, False)]
     except (RuntimeError, OSError, HTTPException) as error:
