@@ -30,7 +30,6 @@ from raytune_hyperlearn.comparison.wording import number
 from raytune_hyperlearn.reproductions.arbiter_directions import Direction, Start, draw_directions, sign_test
 from raytune_hyperlearn.reproductions.arbiter_judgement import (
     all_hold,
-    in_one_sentence,
     judge,
     judge_variants,
     of_final,
@@ -160,16 +159,11 @@ def findings(settings: Settings, courses: Courses) -> Findings:
     return Findings(
         settings={**asdict(settings), "methods": list(METHODS)},
         verdicts=(
-            in_one_sentence(judged, claim),
             _as_expected(expected),
             _dynamics_or_middle([*expected, *changed]),
             *(_needed(method, main, courses) for method in SHOWN),
             *(_variant(name, [one for one in changed if one.start.variant == name]) for name in settings.variants),
-            *verdicts(
-                judged,
-                f"{claim}.",
-                "Beyond the paper: they give a lower validation loss than the control “{control}”.",
-            ),
+            *verdicts(judged, claim),
             *(
                 [variants_verdict(varied, "validation loss is lower than with the constant batch size")]
                 if varied

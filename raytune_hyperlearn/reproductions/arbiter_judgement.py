@@ -121,42 +121,36 @@ def judge_variants(courses: Courses, groups: Mapping[str, str], difference: Diff
     return [Judged(group, WITHOUT, one, p) for (group, one), p in zip(differences.items(), tested, strict=True)]
 
 
-def in_one_sentence(judged: Sequence[Judged], claim: str) -> Verdict:
-    """What became of the claim against training without Arbiter and against every control, by name.
+def verdicts(judged: Sequence[Judged], claim: str) -> tuple[Verdict, Verdict]:
+    """The paper's claim, against training without Arbiter; and beyond the paper the same against every control.
 
     Args:
         judged: From :func:`judge`.
-        claim: What Arbiter does better, in words that continue "it …".
+        claim: That Arbiter is better than without it, as a sentence without its full stop.
     """
-    outcomes = {control: all_hold([one.better for one in own]) for control, own in _by_control(judged).items()}
-    words = {True: "holds", None: "cannot be told", False: "does not hold"}
+    without, controls = ([one for one in judged if (one.control == WITHOUT) is kept] for kept in (True, False))
+    power = power_sentence(min(len(one.differences) for one in judged))
+    numbers = " ".join(one.sentence for one in without)
+    outcomes = {control: all_hold([one.better for one in own]) for control, own in _by_control(controls).items()}
+    return (
+        Verdict(f"{claim}.", f"{numbers} {power}".strip(), all_hold([one.better for one in without])),
+        Verdict(
+            "Beyond the paper: no control does as well, so it is what Arbiter learns that does it.",
+            f"{_against(outcomes)} {power}".strip(),
+            all_hold(list(outcomes.values())),
+        ),
+    )
+
+
+def _against(outcomes: Mapping[str, bool | None]) -> str:
+    """A sentence that names every control with its outcome."""
+    words = {True: "better than", None: "not to be told from", False: "worse than"}
     parts = []
     for outcome, word in words.items():
         names = [METHOD_STYLES[control].label for control, found in outcomes.items() if found is outcome]
         if names:
-            parts.append(f"{word} against {_listed(names)}")
-    return Verdict(
-        f"In one sentence: {claim}; and no control does as well, so it is by what Arbiter learns.",
-        f"The claim {'; '.join(parts)}.",
-        all_hold(list(outcomes.values())),
-    )
-
-
-def verdicts(judged: Sequence[Judged], claim: str, beyond: str) -> list[Verdict]:
-    """One verdict per control: Arbiter is better than it in every group.
-
-    Args:
-        judged: From :func:`judge`.
-        claim: The paper's, about training without Arbiter.
-        beyond: The same for the controls that the paper did not run; a format with ``{control}``.
-    """
-    found = []
-    for control, own in _by_control(judged).items():
-        sentences = " ".join(one.sentence for one in own)
-        power = power_sentence(min(len(one.differences) for one in own))
-        text = claim if control == WITHOUT else beyond.format(control=METHOD_STYLES[control].label)
-        found.append(Verdict(text, f"{sentences} {power}".strip(), all_hold([one.better for one in own])))
-    return found
+            parts.append(f"{word} {_listed(names)}")
+    return f"Arbiter is {'; '.join(parts)}."
 
 
 def variants_verdict(judged: Sequence[Judged], claim: str) -> Verdict:
@@ -195,8 +189,16 @@ def table(judged: Sequence[Judged], title: str, note: str) -> Table:
         wins, count = int((one.differences < 0).sum()), len(one.differences)
         p_value = number(one.p_value) if np.isfinite(one.p_value) else "too few seeds"
         interval = f"{number(low)} to {number(high)}"
-        rows.append(
-            (one.group, METHOD_STYLES[one.control].label, number(one.median), interval, f"{wins} of {count}", p_value)
-        )
-    columns = ("start", "Arbiter against", "median difference", "95 % interval", "Arbiter better in", "p (Holm)")
+        outcome = {True: "better", None: "not to be told", False: "worse"}[one.better]
+        label = METHOD_STYLES[one.control].label
+        rows.append((one.group, label, number(one.median), interval, f"{wins} of {count}", p_value, outcome))
+    columns = (
+        "start",
+        "Arbiter against",
+        "median difference",
+        "95 % interval",
+        "Arbiter better in",
+        "p (Holm)",
+        "Arbiter is",
+    )
     return Table(title, columns, tuple(rows), note)

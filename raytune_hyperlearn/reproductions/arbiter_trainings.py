@@ -14,7 +14,7 @@ from rich.console import Console
 
 from raytune_hyperlearn.comparison.curves import FloatArray
 from raytune_hyperlearn.problems import Examples, Problem, load
-from raytune_hyperlearn.reproductions.courses import part_of
+from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.trials import Row, local_ray, run_trials
 from raytune_hyperlearn.tune import ArbiterTrainable
 from raytune_hyperlearn.tune.batch_size_training import NEEDS_RECORD
@@ -61,7 +61,7 @@ class Setting:
 
     Attributes:
         problem: Its name.
-        train: Use so many first training examples; 0 means all.
+        train: Use so many training examples, evenly spread; 0 means all.
         test: Likewise of the test examples.
         epochs: Of each training.
         seeds: Number of seeds; a seed is split, initialisation, data order and agent.
@@ -187,7 +187,7 @@ def training_problem(name: str, train: int, test: int, wrong_labels: float) -> P
 
     Args:
         name: The problem's name.
-        train: So many first training examples; 0 means all.
+        train: So many training examples, evenly spread; 0 means all.
         test: Likewise of the test examples, whose labels stay right.
         wrong_labels: The share, in [0, 1].
     """

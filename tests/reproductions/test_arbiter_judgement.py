@@ -12,7 +12,6 @@ from raytune_hyperlearn.reproductions.arbiter_directions import Direction, Start
 from raytune_hyperlearn.reproductions.arbiter_judgement import (
     Judged,
     all_hold,
-    in_one_sentence,
     judge,
     judge_variants,
     of_final,
@@ -58,9 +57,9 @@ def test_equal_losses_cannot_be_told_apart() -> None:
 def test_few_seeds_have_no_power_and_say_so() -> None:
     judged = judge(losses({ARBITER: LOW, "": HIGH}, seeds=4), LOSS)  # type: ignore[arg-type]
     assert set(outcomes(judged).values()) == {None}
-    found = verdicts(judged, "claim", "beyond {control}")
+    found = verdicts(judged, "claim")
     assert all("it takes at least 5 seeds" in verdict.found and verdict.holds is None for verdict in found)
-    assert table(judged, "title", "note").rows[0][-1] == "too few seeds"
+    assert table(judged, "title", "note").rows[0][-2:] == ("too few seeds", "not to be told")
 
 
 def test_two_diverged_trainings_are_equal_and_one_is_worse() -> None:
@@ -91,25 +90,29 @@ def test_all_hold(found: list[bool | None], expected: bool | None) -> None:
 
 def test_a_verdict_needs_every_start() -> None:
     good, bad = losses({ARBITER: LOW, "": HIGH}), losses({ARBITER: HIGH, "": LOW})
+    alone = verdicts(judge(good, LOSS), "It falls")  # type: ignore[arg-type]
+    assert [verdict.holds for verdict in alone] == [True, True]
     both = {"first": good["start"], "second": bad["start"]}
-    found = verdicts(judge(both, LOSS), "claim", "beyond {control}")  # type: ignore[arg-type]
-    assert [verdict.holds for verdict in found] == [False] * 6
-    assert found[0].claim == "claim"
-    assert found[1].claim == "beyond frozen response"
-    assert found[0].found.count("of 8 seeds") == 2
+    paper, beyond = verdicts(judge(both, LOSS), "It falls")  # type: ignore[arg-type]
+    assert (paper.holds, beyond.holds) == (False, False)
+    assert paper.claim == "It falls."
+    assert paper.found.count("of 8 seeds") == 2
 
 
-def test_one_sentence_names_every_control() -> None:
-    judged = judge(losses({ARBITER: SAME, WITHOUT: HIGH, "arbiter-noise": SAME, "": LOW}), LOSS)  # type: ignore[arg-type]
-    found = in_one_sentence(judged, "the loss is lower")
-    assert found.holds is False
-    assert found.claim.startswith("In one sentence: the loss is lower")
-    assert found.found == (
-        "The claim holds against “without Arbiter”; cannot be told against “noise for the agent”; does not hold "
-        "against “frozen response”, “constant mean of its schedule”, “its schedule on a new start” and “random walk "
-        "of its steps”."
+def test_every_control_is_named_with_its_outcome() -> None:
+    judged = judge(losses({ARBITER: SAME, WITHOUT: LOW, "arbiter-noise": SAME, "arbiter-frozen": HIGH, "": LOW}), LOSS)  # type: ignore[arg-type]
+    paper, beyond = verdicts(judged, "The loss is lower")
+    assert (paper.holds, beyond.holds) == (False, False)
+    assert beyond.found == (
+        "Arbiter is better than “frozen response”; not to be told from “noise for the agent”; worse than “constant "
+        "mean of its schedule”, “its schedule on a new start” and “random walk of its steps”."
     )
-    assert in_one_sentence(judge(losses({ARBITER: LOW, "": HIGH}), LOSS), "it").holds is True  # type: ignore[arg-type]
+    assert [row[-1] for row in table(judged, "title", "note").rows] == [
+        "worse",
+        "better",
+        "not to be told",
+        *["worse"] * 3,
+    ]
 
 
 def test_variants_are_judged_against_the_training_without_arbiter_of_their_start() -> None:
