@@ -104,5 +104,5 @@ def test_names_and_scales() -> None:
         assert find(name) is reproduction
         assert reproduction.claim[0].islower() or reproduction.claim[0].isupper()
         assert reproduction.source.endswith(".")
-    with pytest.raises(ValueError, match="name is 'ba-figure9'; it must be one of ba-figure1"):
+    with pytest.raises(ValueError, match="name is 'ba-figure9'; it must be one of arbiter-figure3, "):
         find("ba-figure9")
