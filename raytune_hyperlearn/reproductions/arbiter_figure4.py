@@ -82,7 +82,7 @@ def _digits(epochs: int, seeds: int) -> Setting:
 
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(_digits(8, 1), 0.05, ((0, 16), (2, 32), (4, 64), (6, 128)), ("window",)),
-    "small": Settings(_digits(24, 8), 0.05, ((0, 16), (3, 32), (6, 64), (12, 128))),
+    "small": Settings(_digits(16, 8), 0.05, ((0, 16), (2, 32), (4, 64), (8, 128))),
     "paper": Settings(
         Setting(
             "cifar10-wrn16-4",

@@ -74,7 +74,6 @@ def test_figure3_as_published() -> None:
     assert holds(found, "Beyond the paper: to go there, Arbiter needs a response") is None, "half go there without"
     assert holds(found, "Beyond the paper: with the variant “window”") is True
     assert holds(found, "Arbiter's schedules give a lower validation loss") is True
-    assert holds(found, "Beyond the paper: with a changed agent") is True
 
 
 def test_figure3_drawn_to_the_middle() -> None:
@@ -83,7 +82,7 @@ def test_figure3_drawn_to_the_middle() -> None:
     assert holds(found, "Beyond the paper: it is the step size that decides") is False
     assert holds(found, "Beyond the paper: to go there, Arbiter needs a response") is False
     assert holds(found, "Beyond the paper: to go there, Arbiter needs validation data") is False
-    assert holds(found, "Beyond the paper: with the variant “Φ at zero”") is False
+    assert holds(found, "Beyond the paper: with the variant “Φ at zero”") is None, "half go there"
     assert holds(found, "Arbiter's schedules give a lower validation loss") is True
     assert holds(found, "Beyond the paper: no control does as well") is False
 
@@ -143,7 +142,7 @@ def test_figure4_drawn_to_the_middle() -> None:
 
 
 def test_periods_end_at_the_milestones() -> None:
-    assert FOUR.periods == [slice(0, 3), slice(3, 6), slice(6, 12), slice(12, 24)]
+    assert FOUR.periods == [slice(0, 2), slice(2, 4), slice(4, 8), slice(8, 16)]
     paper = arbiter_figure4.SETTINGS["paper"]
     assert paper.group == "64 → 128 → 256 → 512"
     assert paper.periods[-1] == slice(100, 200)
