@@ -317,8 +317,8 @@ class _Call:
             for name, p in self.layer.named_parameters(recurse=False)
         }
         tangent: Tensor = functional_call(self.layer, parameters, self.arguments, self.options)
-        # A batch of dot products: linalg.vecdot would write all products down before it sums them.
-        return torch.bmm(tangent.reshape(n, 1, -1), self.output_gradient.reshape(n, -1, 1)).reshape(n)
+        products: Tensor = torch.linalg.vecdot(tangent.reshape(n, -1), self.output_gradient.reshape(n, -1))
+        return products
 
 
 @contextmanager
