@@ -4,14 +4,16 @@ The network is the paper's for Fashion-MNIST: three 3×3 convolutions (32, 64, 1
 dropout, and a linear layer. Four parts:
 
 - variance: mean gradient and variance along it, against the mean gradient alone, on the same batch; and against
-  one backward pass per instance.
+  the straightforward way to it, one backward pass per instance and the variance of these gradients.
 - growth: a batch grown in k enlargements, with the variance after each, against the same batch at once.
 - choice: computing m*, against one iteration of m0 = 32.
 - time: wall-clock until a training loss that Mini-32 with momentum reaches, on Fashion-MNIST; evaluations are not
-  counted. BA and Mini-32 share data, initialisation and training code.
+  counted. BA and Mini-32 share data, initialisation and training code. How often an instance is projected in
+  training tells what growth costs in practice: where no size lowers the loss, batches grow without any variance.
 
 Calls alternate within a round and the median over rounds of a ratio is reported, so that a change of the machine's
-speed meets all of them. The first three parts use random images and need no data.
+speed meets all of them. With one thread on a CPU the clock is the process's own CPU time, which other processes on the
+same cores disturb least; otherwise it is wall-clock. The first three parts use random images and need no data.
 """
 
 import argparse
@@ -28,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD, GaussianWalkRule
+from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchStatistics, Progress, RuledSGD
 from raytune_hyperlearn.algorithms.instances import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import Constant
@@ -72,17 +74,18 @@ def random_batch(m: int, device: torch.device) -> Instances:
 
 
 def seconds(call: Call, device: torch.device) -> float:
-    """Seconds that a call takes, the device's queue included."""
+    """Seconds that a call takes, the device's queue included; of CPU time where one thread does all the work."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
     def wait() -> None:
         if device.type != "cpu":
             torch.get_device_module(device).synchronize(device)
 
     wait()
-    start = time.perf_counter()
+    start = clock()
     call()
     wait()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def alternating(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, dict[str, float]]:
@@ -125,8 +128,12 @@ def variance_costs(m: int, device: torch.device, repeats: int) -> dict[str, dict
         torch.autograd.grad(loss, parameters)
 
     def loop() -> None:
+        rows = []
         for x, y in zip(batch.inputs, batch.targets, strict=True):
-            torch.autograd.grad(functional.cross_entropy(model(x[None]), y[None]), parameters)
+            gradient = torch.autograd.grad(functional.cross_entropy(model(x[None]), y[None]), parameters)
+            rows.append(torch.cat([g.flatten() for g in gradient]))
+        gradients = torch.stack(rows)
+        (gradients @ gradients.mean(dim=0)).var().item()
 
     calls: dict[str, Call] = {
         "plain": plain,
@@ -190,6 +197,19 @@ def choice_costs(device: torch.device, repeats: int) -> dict[str, dict[str, floa
     }
 
 
+class CountingRule(GaussianWalkRule):
+    """Counts the instances that were projected because the rule asked for a variance."""
+
+    projected = 0
+
+    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+        """m*."""
+        wanted = super().wanted(progress, batch)
+        if batch is not None and "variance_along_gradient" in vars(batch):
+            self.projected += batch.size if self.variance == "exact" else min(batch.size, M0)
+        return wanted
+
+
 def time_to_loss(device: torch.device, images: int, epochs: int, lr: float, bound: int) -> dict[str, Any]:
     """Loss on all training images against seconds and epochs, for Mini-32, BA exact and BA newest, momentum 0.9."""
     from raytune_hyperlearn.problems.data import fashion_mnist
@@ -197,6 +217,7 @@ def time_to_loss(device: torch.device, images: int, epochs: int, lr: float, boun
     train, _ = fashion_mnist()
     inputs, targets = train.inputs[:images].to(device), train.targets[:images].to(device)
     curves: dict[str, list[dict[str, float]]] = {}
+    projected: dict[str, float] = {}
     for name in ("mini-32", "exact", "newest"):
         model = network(1, device)
         sampler = EpochSampler(inputs, targets, seed=0)
@@ -204,7 +225,7 @@ def time_to_loss(device: torch.device, images: int, epochs: int, lr: float, boun
         if name == "mini-32":
             optimizer: RuledSGD = RuledSGD(model, cross_entropy, sampler, Constant(M0), **settings)
         else:
-            optimizer = BatchAdaptiveSGD(model, cross_entropy, sampler, m0=M0, covariance=name, **settings)
+            optimizer = RuledSGD(model, cross_entropy, sampler, CountingRule(M0, covariance=name), **settings)
         elapsed, curve = 0.0, []
         for epoch in range(1, epochs + 1):
             sizes: list[int] = []
@@ -217,12 +238,14 @@ def time_to_loss(device: torch.device, images: int, epochs: int, lr: float, boun
             loss = training_loss(model, inputs, targets)
             curve.append({"epochs": sampler.epochs, "seconds": elapsed, "loss": loss, "batch": statistics.mean(sizes)})
         curves[name] = curve
+        if isinstance(optimizer.rule, CountingRule):
+            projected[name] = optimizer.rule.projected / sampler.instances
     target = min(point["loss"] for point in curves["mini-32"])
     reached = {
         name: next(({"target": target, **point} for point in curve if point["loss"] <= target), None)
         for name, curve in curves.items()
     }
-    return {"images": images, "lr": lr, "curves": curves, "reached": reached, "target": target}
+    return {"images": images, "lr": lr, "curves": curves, "reached": reached, "target": target, "projected": projected}
 
 
 @torch.no_grad()
@@ -287,8 +310,17 @@ def report_time(measured: dict[str, Any]) -> None:
     for name, curve in measured["curves"].items():
         last, hit = curve[-1], measured["reached"][name]
         when = ("never", "") if hit is None else (f"{hit['seconds']:.1f}", f"{hit['epochs']:.1f}")
-        rows.append((name, *when, f"{last['loss']:.4f}", f"{last['seconds']:.1f}", f"{last['batch']:.0f}"))
-    header = ("method", "seconds to target", "epochs to target", "last loss", "seconds in all", "last mean batch")
+        projected = f"{measured['projected'][name]:.2f}" if name in measured["projected"] else ""
+        rows.append((name, *when, f"{last['loss']:.4f}", f"{last['seconds']:.1f}", f"{last['batch']:.0f}", projected))
+    header = (
+        "method",
+        "seconds to target",
+        "epochs to target",
+        "last loss",
+        "seconds in all",
+        "last mean batch",
+        "projections per instance",
+    )
     title = (
         f"Training loss {measured['target']:.4f} on {measured['images']:,} Fashion-MNIST images, η = {measured['lr']:g}"
     )
