@@ -155,7 +155,7 @@ def findings(settings: Settings, courses: Courses) -> Findings:
             _dynamics_or_middle([*expected, *changed]),
             *(_needed(method, main, courses) for method in SHOWN),
             *(_variant(name, [one for one in changed if one.start.variant == name]) for name in settings.variants),
-            *verdicts(judged, claim),
+            *verdicts(judged, claim, "no control gives as low a validation loss"),
         ),
         figures=(
             Drawn(

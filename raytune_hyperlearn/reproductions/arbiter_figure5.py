@@ -179,9 +179,9 @@ def findings(settings: Settings, courses: Courses) -> Findings:
         verdicts=(
             _decays(settings, main),
             _grows(settings, main),
-            *verdicts(by_rate, slower),
+            *verdicts(by_rate, slower, "no control slows the decay as much"),
             _fluctuations(by_rate),
-            *verdicts(by_error, better),
+            *verdicts(by_error, better, "no control gives as low a validation error"),
             variants_verdict(
                 judge_variants(courses, settings.changed(), less_kept),
                 "the learning rate decays more slowly than without Arbiter",

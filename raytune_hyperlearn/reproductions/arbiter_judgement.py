@@ -121,12 +121,13 @@ def judge_variants(courses: Courses, groups: Mapping[str, str], difference: Diff
     return [Judged(group, WITHOUT, one, p) for (group, one), p in zip(differences.items(), tested, strict=True)]
 
 
-def verdicts(judged: Sequence[Judged], claim: str) -> tuple[Verdict, Verdict]:
+def verdicts(judged: Sequence[Judged], claim: str, beyond: str) -> tuple[Verdict, Verdict]:
     """The paper's claim, against training without Arbiter; and beyond the paper the same against every control.
 
     Args:
         judged: From :func:`judge`.
         claim: That Arbiter is better than without it, as a sentence without its full stop.
+        beyond: That no control is as good, likewise.
     """
     without, controls = ([one for one in judged if (one.control == WITHOUT) is kept] for kept in (True, False))
     power = power_sentence(min(len(one.differences) for one in judged))
@@ -135,7 +136,7 @@ def verdicts(judged: Sequence[Judged], claim: str) -> tuple[Verdict, Verdict]:
     return (
         Verdict(f"{claim}.", f"{numbers} {power}".strip(), all_hold([one.better for one in without])),
         Verdict(
-            "Beyond the paper: no control does as well, so it is what Arbiter learns that does it.",
+            f"Beyond the paper: {beyond}, so it is what Arbiter learns that does it.",
             f"{_against(outcomes)} {power}".strip(),
             all_hold(list(outcomes.values())),
         ),

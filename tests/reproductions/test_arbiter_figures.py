@@ -68,7 +68,7 @@ def to_the_middle(start: Any, method: str) -> float:
 
 def test_figure3_as_published() -> None:
     found = of_figure3(by_dynamics, {ARBITER: 0.1, "": 0.2})
-    assert holds(found, "Beyond the paper: no control does as well") is True
+    assert holds(found, "Beyond the paper: no control") is True
     assert holds(found, "The batch size grows from the stochastic start") is True
     assert holds(found, "Beyond the paper: it is the step size that decides") is True
     assert holds(found, "Beyond the paper: to go there, Arbiter needs a response") is None, "half go there without"
@@ -84,7 +84,7 @@ def test_figure3_drawn_to_the_middle() -> None:
     assert holds(found, "Beyond the paper: to go there, Arbiter needs validation data") is False
     assert holds(found, "Beyond the paper: with the variant “Φ at zero”") is None, "half go there"
     assert holds(found, "Arbiter's schedules give a lower validation loss") is True
-    assert holds(found, "Beyond the paper: no control does as well") is False
+    assert holds(found, "Beyond the paper: no control") is False
 
 
 def test_figure3_tables_say_where_it_went() -> None:
@@ -124,7 +124,7 @@ def of_figure4(sizes: list[float], accuracies: dict[str, float]) -> Findings:
 
 def test_figure4_as_published() -> None:
     found = of_figure4([12, 40, 70, 140], {ARBITER: 0.9, "": 0.8})
-    assert holds(found, "Beyond the paper: no control does as well") is True
+    assert holds(found, "Beyond the paper: no control") is True
     assert holds(found, "Arbiter chooses smaller batches than the heuristic at first") is True
     assert holds(found, "Beyond the paper: where it goes is not simply towards the middle") is None, "2 of 4 go there"
     assert holds(found, "Arbiter's schedule gives a higher test accuracy") is True
@@ -295,7 +295,7 @@ def test_tiny_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(arbiter_trainings, "_run", run_here)
     monkeypatch.setattr(arbiter_trainings, "local_ray", nullcontext)
     summary = written(name, tmp_path / "out", monkeypatch)
-    tested = [verdict for verdict in summary["verdicts"] if "no control does as well" in verdict["claim"]]
+    tested = [verdict for verdict in summary["verdicts"] if "no control" in verdict["claim"]]
     assert tested
     assert all(verdict["holds"] is None for verdict in tested)
     assert all(label in tested[0]["found"] for label in ("frozen response", "noise for the agent", "random walk"))

@@ -57,7 +57,7 @@ def test_equal_losses_cannot_be_told_apart() -> None:
 def test_few_seeds_have_no_power_and_say_so() -> None:
     judged = judge(losses({ARBITER: LOW, "": HIGH}, seeds=4), LOSS)  # type: ignore[arg-type]
     assert set(outcomes(judged).values()) == {None}
-    found = verdicts(judged, "claim")
+    found = verdicts(judged, "claim", "no control")
     assert all("it takes at least 5 seeds" in verdict.found and verdict.holds is None for verdict in found)
     assert table(judged, "title", "note").rows[0][-2:] == ("too few seeds", "not to be told")
 
@@ -90,18 +90,19 @@ def test_all_hold(found: list[bool | None], expected: bool | None) -> None:
 
 def test_a_verdict_needs_every_start() -> None:
     good, bad = losses({ARBITER: LOW, "": HIGH}), losses({ARBITER: HIGH, "": LOW})
-    alone = verdicts(judge(good, LOSS), "It falls")  # type: ignore[arg-type]
+    alone = verdicts(judge(good, LOSS), "It falls", "no control falls")  # type: ignore[arg-type]
     assert [verdict.holds for verdict in alone] == [True, True]
     both = {"first": good["start"], "second": bad["start"]}
-    paper, beyond = verdicts(judge(both, LOSS), "It falls")  # type: ignore[arg-type]
+    paper, beyond = verdicts(judge(both, LOSS), "It falls", "no control falls")  # type: ignore[arg-type]
     assert (paper.holds, beyond.holds) == (False, False)
     assert paper.claim == "It falls."
+    assert beyond.claim.startswith("Beyond the paper: no control falls, so ")
     assert paper.found.count("of 8 seeds") == 2
 
 
 def test_every_control_is_named_with_its_outcome() -> None:
     judged = judge(losses({ARBITER: SAME, WITHOUT: LOW, "arbiter-noise": SAME, "arbiter-frozen": HIGH, "": LOW}), LOSS)  # type: ignore[arg-type]
-    paper, beyond = verdicts(judged, "The loss is lower")
+    paper, beyond = verdicts(judged, "The loss is lower", "no control has a lower one")
     assert (paper.holds, beyond.holds) == (False, False)
     assert beyond.found == (
         "Arbiter is better than “frozen response”; not to be told from “noise for the agent”; worse than “constant "
