@@ -36,7 +36,7 @@ from raytune_hyperlearn.reproductions.twelve_methods import (
 PROBLEM = "wordnet-relations"
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=200, test=200, epochs=3),
-    "small": Settings(train=1_500, test=0, epochs=12),
+    "small": Settings(train=600, test=200, epochs=12),
     "paper": Settings(train=0, test=0, epochs=300),
 }
 PAPER_ACCURACIES = {

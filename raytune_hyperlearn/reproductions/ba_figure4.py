@@ -29,7 +29,7 @@ GOOD = slice(0, 3)
 """The learning rates that the paper calls reasonable: all but the largest."""
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=400, test=200, epochs=5, learning_rates=RATES),
-    "small": Settings(train=1_000, test=500, epochs=30, learning_rates=RATES),
+    "small": Settings(train=500, test=200, epochs=40, learning_rates=RATES),
     "paper": Settings(train=0, test=0, epochs=100, learning_rates=RATES),
 }
 

@@ -36,7 +36,7 @@ SAME_TIME = 0.15
 """Two events are at the same time if they lie within this share of all epochs."""
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=300, test=200, epochs=8, learning_rates=RATES),
-    "small": Settings(train=1_000, test=500, epochs=40, learning_rates=RATES),
+    "small": Settings(train=500, test=200, epochs=40, learning_rates=RATES),
     "paper": Settings(train=0, test=0, epochs=100, learning_rates=RATES),
 }
 

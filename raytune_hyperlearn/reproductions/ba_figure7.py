@@ -51,14 +51,14 @@ SETTINGS: Mapping[Scale, Settings] = {
     ),
     "small": Settings(
         (
-            Regime(CONNECT4, 20_000, 14),
+            Regime(CONNECT4, 10_000, 14),
             Regime(CONNECT4, 1_000, 60, learning_rate=1.0, momentum=0.0),
-            Regime(FASHION, 1_500, 5),
-            Regime(FASHION, 300, 40),
-            Regime(FASHION, 300, 30, learning_rate=0.1, momentum=0.0),
-            Regime(FASHION, 300, 30, learning_rate=0.3, momentum=0.0),
+            Regime(FASHION, 1_000, 5),
+            Regime(FASHION, 300, 24),
+            Regime(FASHION, 300, 24, learning_rate=0.1, momentum=0.0),
+            Regime(FASHION, 300, 24, learning_rate=0.3, momentum=0.0),
         ),
-        probes=100,
+        probes=80,
     ),
     "paper": Settings(
         (
