@@ -246,7 +246,9 @@ class BatchSizeTraining:
         copies = [2 + moments, 4]  # weights, gradients and moments; the agent's optimiser is Adam
         fixed = sum(count * tensor_bytes(m.parameters()) for count, m in zip(copies, modules, strict=False))
         inputs = self.split.train.inputs[slice(0, 4)]
-        kept = max(saved_bytes_per_instance(module, inputs) for module in modules)
+        # Gradient statistics are as many whatever the batch size.
+        growing = modules if self.options.arbiter.agent_input != "gradients" else modules[:1]
+        kept = max(saved_bytes_per_instance(module, inputs) for module in growing)
         return Memory(fixed, fixed + round((self.sizes or [self.agent.batch_size])[-1] * kept))
 
     def state_dict(self) -> dict[str, Any]:

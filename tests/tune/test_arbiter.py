@@ -364,6 +364,24 @@ def test_a_small_validation_set_is_said_to_be_drawn_with_replacement() -> None:
     assert not ArbiterTrainable(dict(CONFIG)).step()["with_replacement"]
 
 
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"agent_input": "gradients"},
+        {"agent_input": "noise"},
+        {"decision": "window"},
+        {"response_scale": 0.0},
+        {"response": "frozen"},
+        {"outer_batch_size": 8, "agent_batch_size": 8},
+    ],
+)
+def test_every_variant_of_the_agent_trains(variant: dict[str, Any]) -> None:
+    results = course(ArbiterTrainable({**CONFIG, "arbiter": {**SMALL_AGENT, **variant}}), 3)
+    assert len({result["batch_sizes"][0] for result in results}) > 1
+    assert all(math.isfinite(result["outer_loss"]) for result in results)
+    assert all(result["memory_peak"] > result["memory_fixed"] > 0 for result in results)
+
+
 def test_bytes_kept_for_the_backward_pass_of_one_example() -> None:
     # A linear layer keeps its input, ReLU its output; the second layer's input is that same output.
     network = nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 2))
