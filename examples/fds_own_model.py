@@ -12,22 +12,17 @@ from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
 
 
 def spirals() -> Problem:
-    """Two classes on interleaved spirals."""
+    """Two classes on interleaved spirals, and the network that is to tell them apart."""
     angle = torch.rand(2000, generator=torch.Generator().manual_seed(0)) * 4 + 1
     side = torch.arange(2000) % 2
     turned = angle + side * torch.pi
     inputs = torch.stack([angle * turned.cos(), angle * turned.sin()], dim=1) / 5
-
-    def model() -> nn.Module:
-        return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
-
     train, test = Examples(inputs[:1500], side[:1500]), Examples(inputs[1500:], side[1500:])
-    return Problem("spirals", model, train, test, epochs=20)
+    return Problem("spirals", lambda: nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2)), train, test)
 
 
 if __name__ == "__main__":
-    config = {"problem": spirals, "seed": 0, "outer_steps": 6, "tolerance": 1.5}
+    config = {"problem": spirals, "seed": 0, "epochs": 20, "outer_steps": 8, "tolerance": 1.5}
     analysis = tune.run(FDSTrainable, config=config, scheduler=FDSScheduler(), verbose=0)
-    for row in analysis.trial_dataframes.popitem()[1].itertuples():
-        print(f"outer step {row.outer_step}: validation loss {row.validation_loss:.3f}")
-    print("last values:", analysis.trials[0].last_result["hyperparameters"])
+    best = analysis.trials[0].last_result["best"]
+    print(f"outer step {best['outer_step']}: validation loss {best['validation_loss']:.3f}", best["hyperparameters"])

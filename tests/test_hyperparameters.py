@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from raytune_hyperlearn.hyperparameters import KINDS, LearningRate, Momentum, Schedule, SearchSpace, WeightDecay
+from raytune_hyperlearn.hyperparameters import (
+    KINDS,
+    LearningRate,
+    Momentum,
+    OptimizerSpace,
+    Schedule,
+    SearchSpace,
+    WeightDecay,
+)
 
 NAN, INF = float("nan"), float("inf")
 SPACE = SearchSpace(
@@ -40,6 +48,19 @@ def test_a_space_says_what_is_learned_and_what_is_fixed() -> None:
         "weight_decay_0",
         "weight_decay_1",
     ]
+
+
+def test_a_space_of_any_optimizer_has_the_names_that_it_is_given() -> None:
+    space = OptimizerSpace({"beta1": Schedule(values=2, init=0.9, step=0.05, range=(0, 0.99)), "epsilon": "1e-6"})
+    assert space.learned == ("beta1",)
+    assert space.initial() == {"beta1": [0.9, 0.9], "epsilon": [1e-6]}
+    assert space.step_sizes() == {"beta1": [0.05, 0.05]}
+    assert space.ranges() == {"beta1": (0.0, 0.99)}
+    assert space.from_flat({"beta1_0": 0.5, "beta1_1": 0.6}) == {"beta1": [0.5, 0.6], "epsilon": [1e-6]}
+    with pytest.raises(ValueError, match="the search space has no schedule"):
+        OptimizerSpace({"beta1": 0.9})
+    with pytest.raises(ValueError, match=r"^beta2 is inf; it must be a finite number$"):
+        OptimizerSpace({"beta1": Schedule(), "beta2": INF})
 
 
 def test_flat_values_become_schedules() -> None:

@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 Numbers = dict[str, list[float]]
+RISE = 1.2
+"""A loss of more than so many times the best so far has risen: beyond the noise of another initialisation."""
 CONVERGED = 0.05
 """γ/|λ| under which a value has converged ([FDS] appendix G)."""
 
@@ -73,8 +75,8 @@ class OuterState:
         return cls(**{**mapping, "best_loss": math.inf if best is None else best})
 
 
-Rule = Callable[[OuterState, Mapping[str, Sequence[float]], Mapping[str, tuple[float, float]]], OuterState]
-"""(state, hypergradient, ranges) ↦ state after the outer step."""
+Rule = Callable[[OuterState, Mapping[str, Sequence[float]], Mapping[str, tuple[float, float]], bool], OuterState]
+"""(state, hypergradient, ranges, whether the loss rose) ↦ state after the outer step; errors as :func:`sign_update`."""
 
 
 def sign(entry: float) -> float:
@@ -115,6 +117,11 @@ def sign_update(
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
 
 
+def sign_rule(growth: float = 1.0) -> Rule:
+    """:func:`sign_update` as a rule, which takes no notice of the loss."""
+    return lambda state, hypergradient, ranges, rose: sign_update(state, hypergradient, ranges, growth)
+
+
 def check_shape(state: OuterState, hypergradient: Mapping[str, Sequence[float]], name: str) -> Sequence[float]:
     """The hypergradient's entries of one hyperparameter.
 
@@ -142,8 +149,9 @@ def outer_step(
     hypergradient: Mapping[str, Sequence[float]],
     loss: float,
     ranges: Mapping[str, tuple[float, float]],
-    rule: Rule = sign_update,
+    rule: Rule | None = None,
     tolerance: float | None = None,
+    comparable: bool = True,
 ) -> OuterState:
     """Accept an outer step and move on by a rule, or :func:`retry` it.
 
@@ -152,8 +160,9 @@ def outer_step(
         hypergradient: One entry per learned value.
         loss: Validation loss at ``state.values``; not finite where training diverged.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
-        rule: The paper's, or another.
+        rule: None is the paper's, :func:`sign_rule`.
         tolerance: Factor > 1 on the best loss so far above which the step has failed; None accepts every finite loss.
+        comparable: Whether the loss may be held against others: not where training was shorter.
 
     Raises:
         ValueError: If ``tolerance`` ≤ 1, or as in :func:`sign_update`.
@@ -162,14 +171,15 @@ def outer_step(
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 1 or None")
     entries = [entry for name in state.step_sizes for entry in hypergradient.get(name, ())]
     failed = not math.isfinite(loss) or not any(math.isfinite(entry) for entry in entries)
-    if tolerance is not None and loss > tolerance * state.best_loss:
+    if tolerance is not None and comparable and loss > tolerance * state.best_loss:
         failed = True
     if failed and state.accepted:
         return retry(state)
     accepted = state if failed else replace(state, accepted=state.values)
-    if not failed and loss < state.best_loss:
+    if not failed and comparable and loss < state.best_loss:
         accepted = replace(accepted, best_loss=loss, best=state.values, best_index=state.index)
-    return rule(accepted, hypergradient, ranges)
+    rose = comparable and loss > RISE * state.best_loss
+    return (rule or sign_rule())(accepted, hypergradient, ranges, rose)
 
 
 def _move(

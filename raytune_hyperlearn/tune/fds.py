@@ -241,11 +241,8 @@ def outer_update(result: Mapping[str, Any], options: FDSOptions, space: Space) -
     """
     state = OuterState.from_mapping(result["outer_state"])
     comparable = result["epochs"] >= result["full_epochs"]
-    tolerance = options.tolerance if comparable else None
     loss, found = result["validation_loss"], result["hypergradient"]
-    moved = outer_step(state, found, loss, space.ranges(), options.outer_rule, tolerance)
-    if not comparable:
-        moved = replace(moved, best_loss=state.best_loss, best=state.best, best_index=state.best_index)
+    moved = outer_step(state, found, loss, space.ranges(), options.outer_rule, options.tolerance, comparable)
     return refined(moved, space) if moved.index == options.coarse_steps else moved
 
 

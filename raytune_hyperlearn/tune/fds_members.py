@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.sign_descent import sign
@@ -83,7 +84,7 @@ def digest(*tensors: Tensor) -> str:
     """A hash of tensors' bytes: equal where they are equal bit for bit."""
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

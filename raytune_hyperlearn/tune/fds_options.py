@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
 from raytune_hyperlearn.algorithms.secant_descent import secant_update
-from raytune_hyperlearn.algorithms.sign_descent import Rule, sign_update
+from raytune_hyperlearn.algorithms.sign_descent import Rule, sign_rule
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import Adam, AdamW, GradientUpdate, UpdateMap
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -35,7 +34,7 @@ class FDSOptions:
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
             columns and less noise while the values are far from their place. Then they part, with new step sizes.
         outer_optimizer: ``"sign"``, the paper's rule, or ``"secant"``, which interpolates between positions whose
-            hypergradients have opposite signs.
+            hypergradients have opposite signs and steps back where the loss rose.
         growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
             paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
@@ -79,7 +78,7 @@ class FDSOptions:
         if options.outer_optimizer not in ("sign", "secant"):
             raise ValueError(f"outer_optimizer is {options.outer_optimizer!r}; it must be 'sign' or 'secant'")
         if options.outer_optimizer == "secant" and options.growth != 1:
-            raise ValueError(f"growth is {options.growth}; outer_optimizer 'secant' has its own, growth must be 1")
+            raise ValueError(f"growth is {options.growth}; with outer_optimizer 'secant' it must be 1")
         if options.tolerance is not None and not options.tolerance > 1:
             raise ValueError(f"tolerance is {options.tolerance}; it must be greater than 1 or None")
         if not isinstance(options.coarse_steps, int) or options.coarse_steps < 0:
@@ -95,7 +94,7 @@ class FDSOptions:
     @property
     def outer_rule(self) -> Rule:
         """What moves the values."""
-        return secant_update if self.outer_optimizer == "secant" else partial(sign_update, growth=self.growth)
+        return secant_update if self.outer_optimizer == "secant" else sign_rule(self.growth)
 
     def inner_epochs(self, outer_step: int, full: float) -> float:
         """Epochs of the inner loop in an outer step, at most the full budget."""

@@ -245,3 +245,27 @@ def test_without_a_tolerance_every_finite_loss_is_accepted() -> None:
 def test_a_tolerance_of_one_or_less_is_refused(tolerance: float) -> None:
     with pytest.raises(ValueError, match=rf"^tolerance is {tolerance}; it must be greater than 1 or None$"):
         outer_step(start(), gradient(1, 1), 1.0, RANGES, tolerance=tolerance)
+
+
+# --------------------------------------------------------------------------------------- best outer step
+
+
+def test_the_best_outer_step_is_kept_with_its_values() -> None:
+    state = start()
+    for loss in (0.8, 0.5, 0.6, INF, 0.5):
+        state = outer_step(state, gradient(1, -1), loss, RANGES)
+        if state.index == 2:
+            expected = state.best
+    assert (state.best_index, state.best_loss) == (1, 0.5)
+    assert state.best == expected
+    assert state.best["learning_rate"] == pytest.approx([0.4, 0.7])
+    assert state.best != state.values
+
+
+def test_a_loss_of_another_budget_is_neither_kept_nor_held_against_the_step() -> None:
+    before = outer_step(start(), gradient(1, -1), 0.8, RANGES)
+    lower = outer_step(before, gradient(1, -1), 0.1, RANGES, tolerance=1.5, comparable=False)
+    assert (lower.best_index, lower.best_loss) == (0, 0.8)
+    higher = outer_step(before, gradient(1, -1), 9.0, RANGES, tolerance=1.5, comparable=False)
+    assert higher.accepted == before.values
+    assert outer_step(before, gradient(1, -1), INF, RANGES, comparable=False) == retry(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,19 @@ from ray import tune
 
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
-from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
+from raytune_hyperlearn.algorithms.update_maps import AdamW, label_smoothing
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.hyperparameters import (
+    LearningRate,
+    Momentum,
+    OptimizerSpace,
+    Schedule,
+    SearchSpace,
+    WeightDecay,
+)
 from raytune_hyperlearn.problems import batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, SGDTrainable
 from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {"problem": small_problem, "space": SPACE, "seed": 5, "epochs": 2, "outer_steps": 4}
@@ -123,11 +133,129 @@ def test_reset_starts_another_search_from_the_beginning(trainable: FDSTrainable)
 
 
 def test_divergence_is_a_result_not_a_crash() -> None:
-    space = SearchSpace(LearningRate(values=2, init=1e30, range=(0, 1e38)), 0.0, 0.0)
+    space = SearchSpace(LearningRate(values=2, init=1e37, range=(0, 1e38)), 0.0, 0.0)
     result = FDSTrainable({**CONFIG, "space": space}).step()
     assert result["status"] == "diverged"
     assert result["validation_loss"] == math.inf
     assert result["validation_accuracy"] == 0
+
+
+def test_a_diverged_outer_step_is_retried_half_way_back_and_recorded() -> None:
+    """The first outer step is good; a second that overflows goes half way back with halved steps, and is said to."""
+    trainable = FDSTrainable(dict(CONFIG))
+    first = trainable.step()
+    after = trainable.outer
+    leap = {**after.values, "learning_rate": [1e37] * 3}
+    trainable.apply_update({"outer_state": replace(after, values=leap).to_mapping()})
+    second = trainable.step()
+    assert (second["status"], second["validation_loss"], second["outer_step"]) == ("diverged", math.inf, 1)
+    third = trainable.outer
+    assert third.values["learning_rate"] == [5e36] * 3  # half way back to zero, where the first outer step was
+    assert third.step_sizes["learning_rate"] == [size / 2 for size in after.step_sizes["learning_rate"]]
+    assert second["best"] == {
+        "outer_step": 0,
+        "validation_loss": first["validation_loss"],
+        "hyperparameters": first["hyperparameters"],
+    }
+
+
+def test_the_best_outer_step_is_reported_beside_the_last() -> None:
+    trainable = FDSTrainable(dict(CONFIG))
+    results = [trainable.step() for _ in range(4)]
+    for index, result in enumerate(results):
+        best = min(results[: index + 1], key=lambda r: r["validation_loss"])
+        assert result["best"] == {
+            "outer_step": best["outer_step"],
+            "validation_loss": best["validation_loss"],
+            "hyperparameters": best["hyperparameters"],
+        }
+    assert results[-1]["best"]["outer_step"] > 0
+
+
+def test_no_value_leaves_its_range_although_the_hypergradient_pushes_it() -> None:
+    space = SearchSpace(LearningRate(values=2, init=0.01, step=0.5, range=(0.005, 0.2)), Momentum(), WeightDecay())
+    trainable = FDSTrainable({**CONFIG, "space": space, "outer_steps": 6})
+    rates = set()
+    for _ in range(6):
+        values = trainable.step()["hyperparameters"]
+        rates |= set(values["learning_rate"])
+        for name, (low, high) in space.ranges().items():
+            assert all(low <= value <= high for value in values[name])
+    assert {0.005, 0.2} <= rates
+
+
+@pytest.mark.parametrize(
+    ("horizons", "expected"),
+    [([0.5, 1.0], [0.5, 1.0, 1.0]), ({"first": 0.5, "factor": 2}, [0.5, 1.0, 2.0]), (None, [2.0, 2.0, 2.0])],
+)
+def test_budgets_of_outer_steps_are_a_list_or_grow_by_a_rule(horizons: Any, expected: list[float]) -> None:
+    trainable = FDSTrainable({**CONFIG, "horizons": horizons, "replay": False})
+    assert [trainable.step()["inner_epochs"] for _ in range(3)] == expected
+    assert trainable.options.inner_epochs(10_000, 2.0) == expected[-1]
+
+
+# ---------------------------------------------------------------------------------------- other optimisers
+
+ADAMW = OptimizerSpace(
+    {
+        "learning_rate": Schedule(values=2, init=0.01, step=0.01, range=(0.0, 0.3)),
+        "beta1": Schedule(init=0.8, step=0.1, range=(0.0, 0.99)),
+        "epsilon": 1e-4,
+    }
+)
+
+
+def smoothed_adamw(model: FunctionalModel) -> AdamW:
+    return AdamW(model, label_smoothing())
+
+
+def loss_of_pytorchs_adamw(values: dict[str, list[float]], seed: int) -> float:
+    """Validation loss of training for two epochs with torch's own optimiser."""
+    problem = small_problem()
+    split, horizon = problem.split(5), problem.horizon(2)
+    model = initialise(problem.model, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), eps=1e-4)
+    for step, (inputs, targets) in enumerate(batches(split.train, 20, horizon, seed)):
+        for group in optimizer.param_groups:
+            group["lr"] = values["learning_rate"][2 * step // horizon]
+            group["betas"] = (values["beta1"][0], 0.999)
+        optimizer.zero_grad()
+        problem.loss(model(inputs), targets).mean().backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        return problem.loss(model(split.validation.inputs), split.validation.targets).mean().item()
+
+
+def test_adamw_trains_as_in_pytorch_with_the_reported_values() -> None:
+    trainable = FDSTrainable({**CONFIG, "space": ADAMW, "optimizer": "adamw"})
+    trainable.step()
+    result = trainable.step()
+    assert result["hyperparameters"]["beta1"] != [0.8]
+    expected = loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, 1))
+    assert result["validation_loss"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_another_optimizers_values_are_replayed_by_it_at_the_full_budget() -> None:
+    trainable = FDSTrainable({**CONFIG, "space": ADAMW, "optimizer": "adamw", "horizons": [1.0], "replicates": 2})
+    trainable.step()
+    result = trainable.step()
+    losses = [loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, 1, index)) for index in (1, 2)]
+    assert (result["inner_epochs"], result["epochs"]) == (1, 2)
+    assert result["validation_loss"] == pytest.approx(sum(losses) / 2, rel=1e-3)
+
+
+def test_an_own_update_map_learns_its_objectives_hyperparameters() -> None:
+    space = OptimizerSpace({"learning_rate": 0.05, "label_smoothing": Schedule(init=0.4, step=0.1, range=(0.0, 1.0))})
+    trainable = FDSTrainable({**CONFIG, "space": space, "optimizer": smoothed_adamw})
+    first = trainable.step()
+    assert first["hypergradient"]["label_smoothing"][0] > 0
+    assert trainable.step()["hyperparameters"]["label_smoothing"] == [pytest.approx(0.3)]
+
+
+def test_other_trainables_refuse_a_space_that_they_cannot_train_in() -> None:
+    with pytest.raises(ValueError, match="space is of type OptimizerSpace; SGDTrainable needs a SearchSpace"):
+        SGDTrainable({"problem": small_problem, "space": ADAMW})
 
 
 def test_scheduler_stops_a_converged_search() -> None:
