@@ -6,14 +6,16 @@ what training produces — they decide the validation loss — so they carry tan
 
     (w, b) ↦ (mean training loss, b')      b' = (1 − m) b + m · (batch statistics at w)
 
-PyTorch updates running statistics in place, outside of differentiation. Here the layers are told not to, and
-b' is computed from their inputs as a differentiable output instead.
+PyTorch updates running statistics in place, outside of differentiation. Here b' is a differentiable output instead,
+from the same batch statistics that the layer normalises by. BatchNorm is written out for that, in few operations:
+the derivatives of PyTorch's own kernel go three times as often through memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -184,9 +186,11 @@ class FunctionalModel:
         Layers that the caller has put in evaluation mode (frozen statistics) are left so.
         """
         handles = []
-        tracking = [module for module in self._norms.values() if module.training]
-        for name, module in self._norms.items():
-            if module.training:
+        tracking = [(name, module) for name, module in self._norms.items() if module.training]
+        for name, module in tracking:
+            if type(module).forward is _BatchNorm.forward:
+                module.__dict__["forward"] = partial(_normalised, module, name, collected)
+            else:
                 handles.append(module.register_forward_pre_hook(_collector(name, collected)))
                 module.track_running_stats = False
         try:
@@ -194,7 +198,8 @@ class FunctionalModel:
         finally:
             for handle in handles:
                 handle.remove()
-            for module in tracking:
+            for _, module in tracking:
+                module.__dict__.pop("forward", None)
                 module.track_running_stats = True
 
 
@@ -202,6 +207,27 @@ def _statistics(module: _BatchNorm) -> tuple[Tensor, Tensor]:
     assert module.running_mean is not None
     assert module.running_var is not None
     return module.running_mean, module.running_var
+
+
+def _normalised(module: _BatchNorm, name: str, collected: Collected, inputs: Tensor) -> Tensor:
+    """Outputs [N, C, …] of BatchNorm in training mode; notes the batch's mean and unbiased variance [C].
+
+    y = scale x + shift goes through memory less often than differences from the mean do, in every derivative. That
+    loses no digits because x is centred by a constant first, which changes nothing else.
+    """
+    axes, shape = [0, *range(2, inputs.dim())], (1, -1) + (1,) * (inputs.dim() - 2)
+    count = inputs.numel() // inputs.shape[1]
+    if count < 2:
+        raise ValueError(f"{name} normalises {count} value per channel; a training batch must hold at least 2")
+    exact = inputs.float() if inputs.dtype in (torch.bfloat16, torch.float16) else inputs
+    centre = exact.detach().mean(dim=axes)
+    centred = exact - centre.view(shape)
+    variance, mean = torch.var_mean(centred, dim=axes, correction=0)
+    collected.setdefault(name, []).append((mean + centre, variance * (count / (count - 1))))
+    scale = (variance + module.eps).rsqrt()
+    scale = scale * module.weight if module.affine else scale
+    shift = module.bias - mean * scale if module.affine else -mean * scale
+    return (centred * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
 
 
 def _collector(name: str, collected: Collected) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -208,3 +210,44 @@ def test_what_cannot_be_differentiated_is_refused_in_one_line(model: nn.Module, 
 def test_instance_norm_without_running_statistics_is_fine() -> None:
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.InstanceNorm1d(3), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     assert FunctionalModel(model, cross_entropy).buffers.numel() == 0
+
+
+@pytest.mark.parametrize("offset", [1.0, 1000.0])
+def test_batch_norm_in_single_precision_loses_no_more_digits_than_pytorch(offset: float) -> None:
+    """Channels whose mean is far above their deviation."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten())
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(8, 3, 6, 6, generator=generator) + offset
+    targets = torch.randint(3, (8,), generator=generator)
+
+    def ours(dtype: torch.dtype) -> Tensor:
+        model = FunctionalModel(copy.deepcopy(module).to(dtype), cross_entropy)
+        w = model.parameters.requires_grad_()
+        loss, _ = model.training_loss(w, model.buffers, inputs.to(dtype), targets)
+        return torch.autograd.grad(loss, w)[0].double()
+
+    cross_entropy(module(inputs), targets).mean().backward()
+    native = torch.cat([p.grad.flatten() for p in module.parameters()]).double()
+    exact = ours(torch.float64)
+    assert torch.linalg.vector_norm(ours(torch.float32) - exact) < 2 * torch.linalg.vector_norm(native - exact)
+
+
+def test_batch_norm_refuses_one_value_per_channel() -> None:
+    model = FunctionalModel(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), cross_entropy)
+    message = r"^1 normalises 1 value per channel; a training batch must hold at least 2$"
+    with pytest.raises(ValueError, match=message):
+        model.training_loss(model.parameters, model.buffers, torch.ones(1, 4), torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_batch_norm_of_ones_own_is_called_as_it_is() -> None:
+    class Doubled(nn.BatchNorm1d):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    model = FunctionalModel(nn.Sequential(Doubled(4)), cross_entropy)
+    inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    outputs, updated = model.training_outputs(model.parameters, model.buffers, inputs)
+    torch.testing.assert_close(outputs, 2 * (inputs - inputs.mean(0)) / (inputs.var(0, correction=0) + 1e-5).sqrt())
+    torch.testing.assert_close(updated, torch.cat([0.1 * inputs.mean(0), 0.9 + 0.1 * inputs.var(0)]))
