@@ -6,15 +6,17 @@ with the same shapes the operations are recorded once and replayed without the t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from raytune_hyperlearn.derivatives.column_chunks import ColumnChunks
+from raytune_hyperlearn.derivatives.recording import recorded
 
 Tensors = tuple[Tensor, ...]
 Map = Callable[[Tensors, Tensors], tuple[Tensors, Tensors]]
@@ -29,9 +31,8 @@ class PushForwardOptions:
     """How tangents are computed.
 
     Attributes:
-        chunk: Columns per pass, or None for all at once.
-        recorded: Replay recorded operations (falls back where the map cannot be recorded). Results are the same
-            operations in the same order.
+        chunk: Columns per pass, or None for all at once; fewer where memory is short.
+        recorded: Replay recorded operations (falls back where the map cannot be recorded); the same up to rounding.
         record_after: Uses of the same shapes before they are recorded.
     """
 
@@ -56,6 +57,7 @@ class PushForward:
     def __init__(self, function: Map, options: PushForwardOptions | None = None) -> None:
         self.function = function
         self.options = options or PushForwardOptions()
+        self._chunks = ColumnChunks(self.options.chunk)
         self._uses: dict[tuple[object, ...], int] = {}
         self._recorded: dict[tuple[object, ...], Callable[..., Pushed] | None] = {}
 
@@ -67,19 +69,15 @@ class PushForward:
             tangents: Ẋ, one [K, …] for each of ``point``, K ≥ 1.
             constants: What the function needs besides x.
         """
-        count = len(tangents[0])
-        chunk = self.options.chunk or count
-        starts = range(0, count, chunk)
-        device = point[0].device
-        parts = []
-        for start in starts:
-            with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=start != starts[-1]):
-                columns = tuple(tangent[start : start + chunk] for tangent in tangents)
-                values, pushed, further = self._push(point, columns, constants)
-            parts.append(pushed)
-        if len(parts) == 1:
-            return values, pushed, further
-        return values, tuple(torch.cat(columns) for columns in zip(*parts, strict=True)), further
+
+        def push(part: slice) -> Pushed:
+            return self._push(point, tuple(tangent[part] for tangent in tangents), constants)
+
+        parts = self._chunks(push, len(tangents[0]), point[0].device)
+        values, pushed, further = parts[-1]
+        if len(parts) > 1:
+            pushed = tuple(torch.cat(columns) for columns in zip(*(part[1] for part in parts), strict=True))
+        return values, pushed, further
 
     def _push(self, *arguments: Tensors) -> Pushed:
         if not self.options.recorded:
@@ -87,25 +85,12 @@ class PushForward:
         key = tuple((a.shape, a.dtype, a.device) for group in arguments for a in group)
         self._uses[key] = self._uses.get(key, 0) + 1
         if key not in self._recorded and self._uses[key] > self.options.record_after:
-            self._recorded[key] = self._record(arguments)
+            self._recorded[key] = recorded(partial(push_forward, self.function), arguments)
         replay = self._recorded.get(key)
         if replay is None:
             return push_forward(self.function, *arguments)
         with torch.no_grad():
             return replay(*arguments)
-
-    def _record(self, arguments: tuple[Tensors, ...]) -> Callable[..., Pushed] | None:
-        """The tensor operations for these shapes as a flat program, or None if they cannot be recorded."""
-        device = arguments[0][0].device
-        try:
-            with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                program = make_fx(lambda *groups: push_forward(self.function, *groups))(*arguments)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError, KeyError, AttributeError):
-            return None  # control flow that depends on values: the transformations themselves still work
-        program.graph.eliminate_dead_code()
-        program.recompile()
-        return program
 
 
 def push_forward(function: Map, point: Tensors, tangents: Tensors, constants: Tensors) -> Pushed:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import hessian, jacobian
 
+from raytune_hyperlearn.derivatives import hessian_products
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import (
     WAYS,
@@ -32,6 +33,9 @@ OPTIONS = {
     "sequential in chunks": HessianProductOptions(way="sequential", chunk=4),
     "auto": HessianProductOptions(way="auto"),
 }
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def unpacked(vector: Tensor, like: State) -> State:
@@ -163,6 +167,61 @@ def test_frozen_values_of_another_initialisation_reach_what_was_recorded(options
     again = products(*at, *batch)
     assert_agree(again, HessianProducts(FunctionalModel(network.build(seed=9), cross_entropy))(*at, *batch))
     assert not torch.allclose(first[0], again[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_short_memory_halves_the_columns_and_changes_nothing_else(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, full, asked = NETWORKS["dropout"], WAYS[way], []
+
+    def short_of_memory(model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, *rest: Tensor) -> Linearised:
+        asked.append(len(Z))
+        if len(Z) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return full(model, w, b, Z, *rest)
+
+    monkeypatch.setattr(hessian_products, "WAYS", {**WAYS, way: short_of_memory})
+    products = HessianProducts(FunctionalModel(network.build(), cross_entropy), HessianProductOptions(way=way))
+    with torch.random.fork_rng():
+        torch.manual_seed(MASKS)
+        found = products(*point(network), *network.examples(ROWS, seed=4))
+    assert asked == [5, 3, 2, 2, 1]
+    assert products.way == way
+    assert_agree(found, whole_hessian("dropout", 4))
+
+
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("cudagraphs", marks=needs_gpu)])
+def test_compiled_operations_give_the_same(compiler: str) -> None:
+    network = NETWORKS["batch norm mlp"]
+    device = torch.device("cuda" if compiler == "cudagraphs" else "cpu")
+    products = HessianProducts(
+        FunctionalModel(network.build().to(device), cross_entropy),
+        HessianProductOptions(record_after=0, compiler=compiler),
+    )
+    for seed in (5, 6, 7):
+        arguments = [tensor.to(device) for tensor in (*point(network, seed), *network.examples(ROWS, seed))]
+        found = products(*arguments)
+        assert_agree(tuple(tensor.cpu() for tensor in found), whole_hessian("batch norm mlp", seed))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------ bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"), [("mlp", True), ("mlp", False), ("batch norm cnn", False), ("frozen", False)]
+)
+def test_products_in_bfloat16_are_near_and_leave_the_gradient_alone(name: str, recorded: bool) -> None:
+    network = NETWORKS[name]
+    model = FunctionalModel(network.build().float(), cross_entropy)
+    options = HessianProductOptions(precision="bfloat16", recorded=recorded, record_after=0)
+    arguments = [t.float() if t.is_floating_point() else t for t in (*point(network), *network.examples(ROWS, seed=1))]
+    loss, slope, updated, products, tangents = HessianProducts(model, options)(*arguments)
+    w, b, _, _, x, y = arguments
+    for one, other in zip((loss, slope, updated), gradient(model, w, b, x, y), strict=True):
+        assert torch.equal(one, other)
+    exact = HessianProducts(model, HessianProductOptions(recorded=False))(*arguments)[3]
+    error = torch.linalg.vector_norm(products - exact) / torch.linalg.vector_norm(exact)
+    assert products.dtype == tangents.dtype == torch.float32
+    assert 1e-4 < error < 0.05
 
 
 # ------------------------------------------------------------------------------- a part of the batch
@@ -345,6 +404,8 @@ def test_recording_makes_later_calls_cheaper() -> None:
         ({"fraction": 1.5}, r"fraction is 1.5; it must lie in \(0, 1\]"),
         ({"fraction": float("nan")}, r"fraction is nan; it must lie in \(0, 1\]"),
         ({"chunk": 0}, "chunk is 0; it must be at least 1 or None"),
+        ({"precision": "half"}, "precision is 'half'; it must be one of full, bfloat16"),
+        ({"compiler": "none"}, "compiler is 'none'; it must be None or a backend such as .*inductor.*"),
     ],
 )
 def test_options_that_are_not_allowed_are_refused_in_one_line(options: dict[str, Any], message: str) -> None:
