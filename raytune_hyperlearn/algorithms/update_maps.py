@@ -194,7 +194,7 @@ class GradientUpdate(UpdateMap):
         if self.gradient_clamp is not None:
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
         spread = {
-            name: torch.stack([hyperparameters[key] for key in keys])[self._layer_of.to(parameters.device)]
+            name: torch.stack([hyperparameters[key] for key in keys])[self._layer_of]
             for name, keys in self._per_layer.items()
         }
         return self.rule(parameters, state, gradient, {**hyperparameters, **spread})
@@ -350,4 +350,5 @@ def _layers(model: FunctionalModel) -> tuple[list[str], Tensor]:
     owners = [name.rpartition(".")[0] or name for name in named]
     layers = list(dict.fromkeys(owners))
     sizes = torch.tensor([part.numel() for part in named.values()])
-    return layers, torch.tensor([layers.index(owner) for owner in owners]).repeat_interleave(sizes)
+    indices = torch.tensor([layers.index(owner) for owner in owners]).repeat_interleave(sizes)
+    return layers, indices.to(model.parameters.device)

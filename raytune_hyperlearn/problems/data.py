@@ -170,8 +170,8 @@ def crop_and_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
     """
     n, _, height, width = inputs.shape
     device = inputs.device
-    rows, columns = (torch.randint(0, 9, (n,), generator=generator).to(device) for _ in range(2))
-    mirrored = (torch.rand(n, generator=generator) < 0.5).to(device)
+    rows, columns = (torch.randint(0, 9, (n,), generator=generator).to(device, non_blocking=True) for _ in range(2))
+    mirrored = (torch.rand(n, generator=generator) < 0.5).to(device, non_blocking=True)
     padded = torch.nn.functional.pad(inputs, (4, 4, 4, 4))
     y = rows[:, None] + torch.arange(height, device=device)  # [N, H]
     x = torch.arange(width, device=device).expand(n, width)
