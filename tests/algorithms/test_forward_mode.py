@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from raytune_hyperlearn.algorithms import forward_mode as module
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import (
@@ -37,6 +40,9 @@ from raytune_hyperlearn.algorithms.update_maps import (
 )
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, Linearised
+from raytune_hyperlearn.problems import Examples
+from raytune_hyperlearn.problems import batches as problem_batches
+from raytune_hyperlearn.problems.data import crop_and_flip
 from tests.algorithms import unrolled_optimisers as reverse_mode
 from tests.algorithms.test_update_maps import squares
 from tests.algorithms.unrolled import training_batches, validation_batches
@@ -44,6 +50,8 @@ from tests.algorithms.unrolled_optimisers import Loss, Rule, Unrolled, plain_los
 from tests.plain_networks import NETWORKS, Network, cross_entropy
 
 MASKS, STEPS = 7, 7
+aten = torch.ops.aten
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 SGD_VALUES = {"learning_rate": [0.3, 0.1, 0.2], "momentum": [0.9, 0.5], "weight_decay": [0.03]}
 ADAM_VALUES = {
     "learning_rate": [0.05, 0.02],
@@ -383,7 +391,9 @@ def test_learning_rates_from_greedy_signs_end_below_those_of_the_whole_horizon()
     model = FunctionalModel(Valley(), lambda outputs, targets: (outputs - targets).square().sum(dim=1) / 2)
     horizon, noise = 20, torch.Generator().manual_seed(0)
     scale = torch.tensor([2.0, 0.0])
-    batches = [(scale * torch.randn(1, 2, generator=noise).double(), torch.zeros(1, 2).double()) for _ in range(horizon)]
+    batches = [
+        (scale * torch.randn(1, 2, generator=noise).double(), torch.zeros(1, 2).double()) for _ in range(horizon)
+    ]
     held_out = [(torch.zeros(1, 2).double(), torch.zeros(1, 2).double())]
 
     def learned(every: int) -> float:
@@ -452,6 +462,84 @@ def test_memory_does_not_grow_with_the_horizon(way: str) -> None:
 
     short, long = (peak_bytes(run(horizon)) for horizon in (6, 24))
     assert long == short
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses operations that make the host wait for a value on the device."""
+
+    refused = (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default, aten.masked_select.default)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in self.refused, f"{func} reads a value back"
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_synchronisation(device: torch.device) -> Iterator[None]:
+    """On a GPU PyTorch's own watch, which sees every kind; elsewhere operations that would be one there."""
+    if device.type == "cpu":
+        with NoReading():
+            yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+QUEUED: dict[str, tuple[Callable[[FunctionalModel], InnerStep], Values]] = {
+    "by hand": (
+        lambda model: SGDStep(
+            model, HessianProducts(model, HessianProductOptions(record_after=2)), Clamps(gradient=0.1, product=1.0)
+        ),
+        SGD_VALUES,
+    ),
+    "by hand, on half": (
+        lambda model: SGDStep(model, HessianProducts(model, HessianProductOptions(fraction=0.5, recorded=False))),
+        SGD_VALUES,
+    ),
+    "by hand, reverse over reverse": (
+        lambda model: SGDStep(model, HessianProducts(model, HessianProductOptions(way="reverse_over_reverse"))),
+        SGD_VALUES,
+    ),
+    "gradient first": (
+        lambda model: GradientStep(AdamW(model, label_smoothing(), per_layer=("learning_rate",))),
+        {"learning_rate@0": [0.3, 0.1], "beta2": [0.9], "label_smoothing": [0.1]},
+    ),
+    "whole map": (lambda model: MapStep(SGD(model)), SGD_VALUES),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("kind", QUEUED)
+def test_the_inner_loop_never_waits_for_the_device(kind: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, values = QUEUED[kind]
+    network, on = NETWORKS["batch norm cnn"], torch.device(device)
+    inner = make(FunctionalModel(network.build().to(on), cross_entropy))
+    examples = Examples(*network.examples(24, seed=0)).to(on)
+    held_out = [(examples.inputs, examples.targets)]
+
+    def run() -> Hypergradient:
+        order = problem_batches(examples, 8, STEPS, seed=0, augmentation=crop_and_flip)
+        return hypergradient(inner, order, held_out, values, STEPS, list(values))
+
+    expected = run()  # what is recorded or compiled once may wait
+    train, entered = module._train, []
+
+    def watched(*arguments: Any) -> Any:
+        with no_synchronisation(on):
+            entered.append(True)
+            return train(*arguments)
+
+    monkeypatch.setattr(module, "_train", watched)
+    assert run().validation_loss == pytest.approx(expected.validation_loss, rel=1e-6)
+    assert entered
+
+
+def test_the_watch_sees_a_value_that_is_read() -> None:
+    with pytest.raises(AssertionError, match="reads a value back"), no_synchronisation(torch.device("cpu")):
+        torch.ones(2).sum().item()
 
 
 # ------------------------------------------------------------------------------------------------ errors
