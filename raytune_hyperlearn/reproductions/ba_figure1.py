@@ -31,7 +31,7 @@ from raytune_hyperlearn.reproductions.twelve_methods import (
 PROBLEM = "fashion-mnist-cnn3"
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=300, test=200, epochs=4),
-    "small": Settings(train=800, test=400, epochs=16),
+    "small": Settings(train=300, test=400, epochs=50),
     "paper": Settings(train=0, test=0, epochs=100),
 }
 PAPER_ACCURACIES = {

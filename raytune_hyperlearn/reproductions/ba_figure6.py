@@ -14,6 +14,7 @@ which training cannot afford, to tell the estimator's fault from the theory's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -228,7 +229,7 @@ def deviation_along(batch: GrowingBatch, direction: Tensors) -> float:
     """√(dᵀ Σ d)."""
     variance = batch.variance_along(direction)
     assert variance is not None
-    return float(variance) ** 0.5
+    return math.sqrt(float(variance))
 
 
 def findings(samples: Sequence[Sample], settings: Settings) -> Findings:

@@ -100,7 +100,7 @@ def _draw_choices(axes: Axes, outcome: Outcome) -> None:
     axes.axvline(NEAR, color=INK, lw=0.8, ls=":")
     for covariance, sizes in wanted.items():
         colour, _, marker = LOOKS[covariance]
-        filled = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"c": colour}
+        filled: dict[str, Any] = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"c": colour}
         axes.scatter(distances, sizes, s=22, marker=marker, lw=1.0, label=covariance, clip_on=False, **filled)
 
 

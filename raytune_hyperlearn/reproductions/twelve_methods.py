@@ -6,13 +6,14 @@ BA, Mini-32, 64, 128, 256 and Manual (32, doubled at each quarter of the trainin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
+from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant, Manual
-from raytune_hyperlearn.comparison.styles import METHOD_STYLES
+from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.comparison.training_figures import draw_training
 from raytune_hyperlearn.comparison.wording import number, seconds
@@ -55,7 +56,7 @@ def trainings(settings: Settings) -> list[Training]:
     made = []
     for group in GROUPS:
         style = METHOD_STYLES["ba-momentum" if group == "Momentum" else "ba-sgd"]
-        rules = [
+        rules: list[tuple[str, MethodStyle, Callable[[], BatchSizeRule]]] = [
             ("BA", style, partial(GaussianWalkRule, M0)),
             *((f"Mini-{k}", METHOD_STYLES[f"mini-{k}"], partial(Constant, k)) for k in (32, 64, 128, 256)),
             ("Manual", METHOD_STYLES["manual"], partial(Manual, M0, settings.epochs / 4, 256)),
