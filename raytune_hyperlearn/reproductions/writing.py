@@ -48,15 +48,16 @@ def reproduce(name: str, reproduction: Reproduction, scale: Scale, folder: Path,
     Raises:
         ValueError: In one line, if the folder holds something else or data are missing.
     """
-    prepare_folder(folder, {"name": name, "scale": scale})
+    began_anew = prepare_folder(folder, {"name": name, "scale": scale})
     begun = time.monotonic()
     findings = reproduction.run(scale, folder, console)
-    write_findings(name, reproduction, scale, findings, time.monotonic() - begun, folder)
+    seconds = time.monotonic() - begun if began_anew else None
+    write_findings(name, reproduction, scale, findings, seconds, folder)
     return findings
 
 
-def prepare_folder(folder: Path, identity: Mapping[str, str]) -> None:
-    """Makes the folder, or takes up one of the same reproduction and scale that is not finished.
+def prepare_folder(folder: Path, identity: Mapping[str, str]) -> bool:
+    """Makes the folder, or takes up one of the same reproduction and scale that is not finished; True if it is new.
 
     Raises:
         ValueError: If it holds something else, or is finished.
@@ -64,7 +65,8 @@ def prepare_folder(folder: Path, identity: Mapping[str, str]) -> None:
     if (folder / SUMMARY_FILE).exists():
         raise ValueError(f"output is {folder}; it holds a finished reproduction, choose another folder")
     mark = folder / IDENTITY_FILE
-    if mark.exists():
+    is_new = not mark.exists()
+    if not is_new:
         held = json.loads(mark.read_text(encoding="utf-8"))
         if held != identity:
             raise ValueError(f"output is {folder}; it holds {held['name']} at scale {held['scale']}")
@@ -72,12 +74,13 @@ def prepare_folder(folder: Path, identity: Mapping[str, str]) -> None:
         raise ValueError(f"output is {folder}; it is neither empty nor a reproduction's folder")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+    return is_new
 
 
 def write_findings(
-    name: str, reproduction: Reproduction, scale: Scale, findings: Findings, seconds: float, folder: Path
+    name: str, reproduction: Reproduction, scale: Scale, findings: Findings, seconds: float | None, folder: Path
 ) -> None:
-    """Writes figures, page and, last, the summary."""
+    """Writes figures, page and, last, the summary; the seconds of a run that was stopped in between are not known."""
     environment = describe_environment()
     figures = folder / FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
@@ -94,7 +97,7 @@ def write_findings(
         findings=findings,
         svgs=[Markup(inline_svg(drawn.figure, drawn.name, drawn.title)) for drawn in findings.figures],
         settings=[(key.replace("_", " "), _shown(value)) for key, value in findings.settings.items()],
-        seconds=seconds_text(seconds),
+        took="It was stopped and gone on with." if seconds is None else f"It took {seconds_text(seconds)}.",
         environment=environment_table(environment),
     )
     (folder / REPORT_FILE).write_text(page, encoding="utf-8")

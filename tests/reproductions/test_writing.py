@@ -79,11 +79,18 @@ def test_a_finished_folder_is_kept(tmp_path: Path) -> None:
 
 def test_a_stopped_one_goes_on_and_no_other_takes_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "out"
-    prepare_folder(folder, {"name": "points", "scale": "smoke"})
+    assert prepare_folder(folder, {"name": "points", "scale": "smoke"})
     (folder / "epochs.jsonl").write_text("{}")
-    prepare_folder(folder, {"name": "points", "scale": "smoke"})
+    assert not prepare_folder(folder, {"name": "points", "scale": "smoke"})
+    # How long it took in all is not known then, and the page does not pretend to.
+    assert "It was stopped and gone on with." in written(folder)
+    assert "It took " in written(folder.with_name("new"))
+
+
+def test_another_reproductions_folder_is_refused(tmp_path: Path) -> None:
+    prepare_folder(tmp_path, {"name": "points", "scale": "smoke"})
     with pytest.raises(ValueError, match="holds points at scale smoke"):
-        prepare_folder(folder, {"name": "points", "scale": "paper"})
+        prepare_folder(tmp_path, {"name": "points", "scale": "paper"})
 
 
 def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:
