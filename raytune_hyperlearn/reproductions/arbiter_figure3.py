@@ -103,7 +103,17 @@ class Settings:
 # updates is that of 200 epochs on CIFAR-10 for φ and that of one epoch for α.
 DIGITS = Setting("digits", 0, 0, epochs=16, seeds=8, batch_min=8, batch_max=150, agent_lr=1e-3, mixing_lr=2e-3)
 CIFAR = Setting(
-    "", 0, 0, epochs=200, seeds=8, batch_min=8, batch_max=600, agent_lr=1e-5, mixing_lr=1e-4, checkpoint_every=1
+    "",
+    0,
+    0,
+    epochs=200,
+    seeds=8,
+    batch_min=8,
+    batch_max=600,
+    agent_lr=1e-5,
+    mixing_lr=1e-4,
+    warm_up_lr=1e-4,
+    checkpoint_every=1,
 )
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(

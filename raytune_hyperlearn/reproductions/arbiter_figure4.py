@@ -94,6 +94,7 @@ SETTINGS: Mapping[Scale, Settings] = {
             batch_max=600,
             agent_lr=1e-5,
             mixing_lr=1e-4,
+            warm_up_lr=1e-4,
             checkpoint_every=1,
         ),
         0.05,

@@ -108,6 +108,7 @@ CIFAR = Setting(
     batch_max=600,
     agent_lr=1e-5,
     mixing_lr=1e-4,
+    warm_up_lr=1e-4,
     checkpoint_every=1,
 )
 SETTINGS: Mapping[Scale, Settings] = {
