@@ -12,11 +12,11 @@ from rich.console import Console
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.comparison.training_figures import TrainingPanel, draw_training
-from raytune_hyperlearn.comparison.wording import number
 from raytune_hyperlearn.reproductions.course_figures import loss_panel, mean_size_panel
 from raytune_hyperlearn.reproductions.courses import Course
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import (
+    M0,
     PROBLEM,
     Pairs,
     Settings,
@@ -26,10 +26,10 @@ from raytune_hyperlearn.reproductions.step_sizes import (
 )
 
 RATES = (0.005, 0.01, 0.02)
-BOOM = 1.5
-"""A boom begins with the first epoch whose mean batch size is this many times that of the calm before it."""
-CALM = 0.1
-"""Share of the epochs, after the first, that is the calm: at the very start the momentum has nowhere to point yet."""
+FREQUENT = 0.05
+"""A boom begins with the first epoch with a larger batch after which so many of the updates have one, for a period."""
+PERIOD = 0.1
+"""Share of the epochs that is a period. The first one does not count: there the momentum has nowhere to point yet."""
 LOWEST = 1.1
 """Mini-32 has reached its lowest loss with the first epoch that ends within this factor of the least of all."""
 SAME_TIME = 0.15
@@ -47,7 +47,7 @@ class Boom:
 
     Attributes:
         begins: First epoch of BA's boom, or None without one.
-        peak: Largest mean batch size of an epoch.
+        peak: Largest share of updates with more than m0 instances in a period.
         lowest: First epoch at which Mini-32 is about as low as it ever gets.
         below: Whether BA ends below the lowest loss that Mini-32 ever has.
     """
@@ -66,14 +66,17 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
 
 def boom_of(adaptive: Course, constant: Course) -> Boom:
     """When BA's batch sizes boom and when Mini-32 reaches its lowest loss."""
-    sizes = adaptive.mean_sizes
-    calm = sizes[1 : 2 + round(CALM * len(sizes))].mean()
-    larger = np.flatnonzero(sizes[2:] >= BOOM * calm)
+    larger = np.array([np.sum(sizes > M0) for sizes in adaptive.batch_sizes])
+    updates = np.array([len(sizes) for sizes in adaptive.batch_sizes])
+    period = max(2, round(PERIOD * len(larger)))
+    starts = range(period, max(period, len(larger) - period) + 1)
+    shares = np.array([larger[a : a + period].sum() / updates[a : a + period].sum() for a in starts])
+    frequent = [a for a, share in zip(starts, shares, strict=True) if share >= FREQUENT and larger[a] > 0]
     lowest = constant.first_below(LOWEST * float(constant.losses.min()))
     assert lowest is not None
     return Boom(
-        begins=int(larger[0]) + 3 if larger.size else None,
-        peak=float(sizes.max()),
+        begins=frequent[0] + 1 if frequent else None,
+        peak=float(shares.max()),
         lowest=lowest + 1,
         below=adaptive.final_loss < float(constant.losses.min()),
     )
@@ -116,7 +119,8 @@ def verdicts(booms: Mapping[float, Boom], epochs: int) -> tuple[Verdict, ...]:
     return (
         Verdict(
             "At each learning rate there is a concentrated period in which BA-Momentum's batches grow.",
-            f"A boom is a mean batch size of {BOOM:g} times the early epochs'. {told}.",
+            f"A boom is a tenth of the training in which at least {100 * FREQUENT:.0f} % of the updates take more than "
+            f"{M0} instances. {told}.",
             complete,
         ),
         Verdict(
@@ -143,18 +147,19 @@ def boom_table(booms: Mapping[float, Boom]) -> Table:
         (
             f"η = {rate:g}",
             "–" if boom.begins is None else str(boom.begins),
-            number(boom.peak),
+            f"{100 * boom.peak:.0f} %",
             str(boom.lowest),
             "yes" if boom.below else "no",
         )
         for rate, boom in booms.items()
     )
-    columns = ("", "boom begins, epoch", "largest mean batch size", "Mini-32 lowest, epoch", "BA ends below it")
+    columns = ("", "boom begins, epoch", "most updates above 32", "Mini-32 lowest, epoch", "BA ends below it")
     return Table("Batch size boom", columns, rows)
 
 
 def _told(boom: Boom) -> str:
-    when = "no boom" if boom.begins is None else f"boom from epoch {boom.begins} up to a mean of {number(boom.peak)}"
+    begins = "no boom" if boom.begins is None else f"boom from epoch {boom.begins}"
+    when = f"{begins} (at most {100 * boom.peak:.0f} % of a period's updates above {M0})"
     return f"{when}, Mini-32-Momentum lowest from epoch {boom.lowest}"
 
 

@@ -118,6 +118,8 @@ def test_figure5_finds_booms_and_their_order() -> None:
     assert [row[1] for row in found.tables[0].rows] == ["17", "12", "7"]
     calm = {rate: course(16, 99) for rate in published}
     assert holds(ba_figure5.findings(calm, settings)) == [False, None, True, None]
+    spiked = make_course("BA-Momentum", [1.0] * 20, [[32] * 40] * 9 + [[32] * 39 + [475]] + [[32] * 40] * 10)
+    assert ba_figure5.boom_of(spiked, spiked).begins is None, "one large batch is no period of them"
     early = {rate: course(16, 5) for rate in published}
     assert holds(ba_figure5.findings(early, settings))[1] is False
 
