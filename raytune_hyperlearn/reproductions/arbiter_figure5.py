@@ -5,10 +5,10 @@ batches have calmer gradients, which disagree less from step to step: the rate d
 choose the batch sizes and sees less decay and a lower validation error.
 
 Three things must be told apart from that. A larger batch makes fewer updates in an epoch, so the rate has fewer
-occasions to decay: rates are compared after equally many updates. Most of the decay may come before Arbiter's first
-decision, where a control that begins with another batch or network differs without any merit: what is compared is the
-share of the rate that is kept from the first decision on. And any larger batch calms the gradients, whoever chose it:
-the controls show what is left for Arbiter.
+occasions to decay: rates are compared after equally many updates, and after equally many epochs as well. Most of the
+decay may come before Arbiter's first decision, where a control that begins with another batch or network differs
+without any merit: what is compared is the share of the rate that is kept from the first decision on. And any larger
+batch calms the gradients, whoever chose it: the controls show what is left for Arbiter.
 
 At small scale a part of the labels is wrong. Without, a small network fits the training part within a few epochs, the
 gradients vanish and the rate stands still before Arbiter has decided anything.
@@ -155,6 +155,13 @@ def less_kept(arbiter: Course, control: Course) -> float:
     return kept(other, first, last) - kept(own, first, last)
 
 
+def less_left(arbiter: Course, control: Course) -> float:
+    """The same at the end of training, after equally many epochs and so, at other batch sizes, other updates."""
+    own, other = finite_rates(arbiter), finite_rates(control)
+    first = min(int(arbiter.series["updates"][0]), len(own), len(other)) - 1
+    return kept(other, first, len(other) - 1) - kept(own, first, len(own) - 1)
+
+
 def kept(rates: FloatArray, first: int, last: int) -> float:
     """The learning rate after the update ``last`` as a share of that after ``first``; 0 where nothing was left then."""
     return float(rates[last] / rates[first]) if rates[first] > 0 else 0.0
@@ -170,9 +177,12 @@ def findings(settings: Settings, courses: Courses) -> Findings:
     """Verdicts, figure and tables from the courses."""
     main = {group: courses[group] for group in OPTIMIZERS.values()}
     error = of_final("validation_accuracy", -1.0)
-    by_rate, by_error = judge(main, less_kept), judge(main, error)
+    by_rate, by_end, by_error = (judge(main, difference) for difference in (less_kept, less_left, error))
     slower = (
         "Once Arbiter chooses, both optimisers' learning rates decay more slowly, update by update, than without it"
+    )
+    higher = (
+        "At the end of training, after equally many epochs, more is left of both learning rates than without Arbiter"
     )
     better = "With both optimisers Arbiter gives a lower validation error than training without it"
     return Findings(
@@ -181,6 +191,7 @@ def findings(settings: Settings, courses: Courses) -> Findings:
             _decays(settings, main),
             _grows(settings, main),
             *verdicts(by_rate, slower, "no control slows the decay as much"),
+            *verdicts(by_end, higher, "no control leaves as much"),
             _fluctuations(by_rate),
             *verdicts(by_error, better, "no control gives as low a validation error"),
             variants_verdict(
@@ -207,6 +218,9 @@ def findings(settings: Settings, courses: Courses) -> Findings:
                 by_rate,
                 "Share of the learning rate kept",
                 "Control − Arbiter, paired by seed: from the first decision to the last update that both made.",
+            ),
+            table(
+                by_end, "Share of the learning rate left at the end", "Control − Arbiter, from the first decision on."
             ),
             table(by_error, "Final validation error", "Arbiter − control, paired by seed: a share of the examples."),
             table(

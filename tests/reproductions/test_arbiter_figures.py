@@ -167,9 +167,11 @@ def of_figure5(rates: dict[str, list[float]], accuracies: dict[str, float]) -> F
 def test_figure5_as_published() -> None:
     rates = {ARBITER: [0.1, 0.08, 0.07, 0.06], "arbiter-constant-mean": [0.1, 0.08, 0.08, 0.08]}
     found = of_figure5({**rates, "": [0.1, 0.08, 0.01, 0.001]}, {ARBITER: 0.9, "": 0.8})
-    rate, error = (one.holds for one in found.verdicts if one.claim.startswith("Beyond the paper: no control"))
+    rate, end, error = (one.holds for one in found.verdicts if one.claim.startswith("Beyond the paper: no control"))
     assert rate is False, "a constant batch keeps more"
+    assert end is False
     assert error is True
+    assert holds(found, "At the end of training") is True
     assert holds(found, "Without Arbiter the learning rate decays") is True
     assert holds(found, "Arbiter enlarges the batch") is True
     assert holds(found, "Once Arbiter chooses") is True
@@ -190,6 +192,7 @@ def test_rates_are_compared_after_equally_many_updates_from_the_first_decision_o
     arbiter = make_course("g", ARBITER, 0, [32, 32], rates=[0.1, 0.08, 0.06, 0.04])
     control = make_course("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.02, 0.01, 0.001, 0.0])
     assert arbiter_figure5.less_kept(arbiter, control) == pytest.approx(0.01 / 0.04 - 0.04 / 0.08)
+    assert arbiter_figure5.less_left(arbiter, control) == pytest.approx(0.0 - 0.04 / 0.08)
     diverged = make_course("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.03, math.nan, 0.0, 0.0])
     assert arbiter_figure5.finite_rates(diverged).tolist() == [0.1, 0.04, 0.03]
     assert arbiter_figure5.less_kept(arbiter, diverged) == pytest.approx(0.03 / 0.04 - 0.06 / 0.08)
