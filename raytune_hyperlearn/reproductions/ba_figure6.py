@@ -78,7 +78,7 @@ class Settings:
 
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(300, 40, 6, ((0.02, False), (2e-4, False))),
-    "small": Settings(500, 200, 24, ((0.02, False), (2e-4, False), (0.02, True))),
+    "small": Settings(400, 120, 16, ((0.02, False), (2e-4, False), (0.02, True))),
     "paper": Settings(60_000, 500, 500, ((0.02, False), (2e-4, False), (0.02, True))),
 }
 
