@@ -38,7 +38,7 @@ VIEWS = (
     aten.unsqueeze.default,
     aten.view.default,
 )
-"""Operations whose result shares the memory of their first argument."""
+"""Operations that look at their first argument in another way."""
 
 SOURCES = (
     aten.new_zeros.default,
@@ -170,11 +170,11 @@ def _without_copies_into_zeros(graph: fx.Graph) -> None:
 
 
 def _replace(node: fx.Node, by: Any, written: Mapping[fx.Node, int]) -> None:
-    """Use another node in place of one, if it has its shape and type and stays as it is."""
+    """Use another node in place of one, if it is known to have its shape and type and stays as it is."""
     if not isinstance(by, fx.Node) or _owner(by) in written:
         return
-    mine, its = by.meta["tensor_meta"], node.meta["tensor_meta"]
-    if mine.shape == its.shape and mine.dtype == its.dtype:
+    mine, its = by.meta.get("tensor_meta"), node.meta.get("tensor_meta")  # a module's own tensors have none
+    if mine is not None and its is not None and mine.shape == its.shape and mine.dtype == its.dtype:
         node.replace_all_uses_with(by)
 
 
@@ -197,6 +197,16 @@ def _targets(node: fx.Node) -> list[fx.Node]:
 
 def _owner(node: fx.Node) -> fx.Node:
     """The node that made the memory a node's result lies in."""
-    while node.target in VIEWS or _targets(node):
+    while _shares(node):
         node = node.all_input_nodes[0]
     return node
+
+
+def _shares(node: fx.Node) -> bool:
+    """Whether a result may lie in its first argument's memory."""
+    if node.target is operator.getitem:
+        return _shares(node.all_input_nodes[0])
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    aliases = any(result.alias_info is not None for result in node.target._schema.returns)
+    return bool(node.all_input_nodes) and (aliases or node.target is aten._unsafe_view.default)

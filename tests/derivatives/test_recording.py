@@ -67,7 +67,66 @@ def double_zeros(x: Tensor, y: Tensor) -> Tensor:
     return x.float() + torch.zeros_like(y)
 
 
+def read_again(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    product = x * y
+    above = product + 1
+    part = product[1:]
+    return above * 2, part - 1, (x - y).neg()
+
+
+def multiplied_by_itself(x: Tensor, y: Tensor) -> Tensor:
+    product = x @ y.T
+    return product * product.T + product
+
+
+def spread(x: Tensor, y: Tensor) -> Tensor:
+    row = (x * y).sum(dim=0, keepdim=True).expand(3, 4)
+    return row * y - x
+
+
+def returned_and_read(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    total = x * 3
+    return total, total.view(-1).mul(2).view(3, 4) + y
+
+
+def slopes(x: Tensor, y: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(x * 2, y, 0) + torch.ops.aten.threshold_backward(x, y, 0)
+
+
+def in_halves(x: Tensor, y: Tensor) -> Tensor:
+    product = x * y
+    before = product.clone(memory_format=torch.contiguous_format)
+    left, _right = product.split(2, dim=1)
+    left += 1
+    return before * product
+
+
+class Shifted(nn.Module):
+    """Adds a zero to a constant of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", matrix(7))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.shift + torch.zeros_like(x) + x * y
+
+
+SHIFTED = Shifted()
+
+
+def with_a_constant(x: Tensor, y: Tensor) -> Tensor:
+    return SHIFTED(x, y)
+
+
 FUNCTIONS = [
+    with_a_constant,
+    read_again,
+    multiplied_by_itself,
+    spread,
+    returned_and_read,
+    slopes,
+    in_halves,
     copied_into_zeros,
     changed_copy,
     copy_of_what_changes,
