@@ -14,6 +14,7 @@ or column shards, which divide the values among themselves and replay the same t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,7 +57,8 @@ class FDSTrainable(HyperLearningTrainable):
     Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
     ``best`` (of the outer steps so far, by validation loss: its step, loss and values), ``inner_epochs``,
     ``inner_validation_loss`` (of the run that was differentiated) and ``hessian_way``. A member of a group reports its
-    own share; ``best`` is then the best of the group's outer steps before.
+    own share; ``best`` is then the best of the group's outer steps before, and ``waiting_seconds``, which are no
+    training, are those that it waited for the others.
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset(FDSOptions.__dataclass_fields__) | {
@@ -92,7 +94,9 @@ class FDSTrainable(HyperLearningTrainable):
     def step(self) -> dict[str, Any]:
         """One outer step; a member of a group first waits for the group's update."""
         if self.outcome is not None:
+            begun = time.perf_counter()
             update = next_update(self.config[MAILBOX], self.outer.index + 1)
+            self.waiting_seconds = time.perf_counter() - begun
             if update is None:
                 return {**self.outcome, "done": True}
             self.apply_update(update)
@@ -131,7 +135,12 @@ class FDSTrainable(HyperLearningTrainable):
         if not self.member.alone:
             # Its scheduler ends the group, after the last outer step has been combined.
             weights = digest(found.parameters, found.statistics)
-            return outcome | {"member": asdict(self.member), "weights_digest": weights, "best": best_so_far(outer)}
+            return outcome | {
+                "member": asdict(self.member),
+                "weights_digest": weights,
+                "best": best_so_far(outer),
+                "waiting_seconds": self.waiting_seconds,
+            }
         update = outer_update(outcome, self.options, self.settings.space)
         outcome["best"] = best_so_far(update)
         outcome["done"] = self.options.is_last(outer.index)

@@ -128,6 +128,7 @@ class HyperLearningTrainable(tune.Trainable):
         self.split = self.problem.split(self.settings.seed)
         self.training_seconds = 0.0
         self.test_seconds = 0.0
+        self.waiting_seconds = 0.0
         self.start(config)
 
     def _load_once(self, asked: str | Problem | Callable[[], Problem]) -> Problem:
@@ -223,14 +224,14 @@ def _timed(
     """``step`` with its own seconds in the result, and a row with status ``out_of_memory`` instead of a crash."""
 
     def timed(self: HyperLearningTrainable) -> dict[str, Any]:
-        begun, self.test_seconds = time.perf_counter(), 0.0
+        begun, self.test_seconds, self.waiting_seconds = time.perf_counter(), 0.0, 0.0
         try:
             outcome = step(self)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             outcome = self.result({}, {}, self.epochs, 0) | {"status": OUT_OF_MEMORY, "done": True}
         outcome["test_seconds"] = self.test_seconds
-        outcome["training_seconds"] = time.perf_counter() - begun - self.test_seconds
+        outcome["training_seconds"] = time.perf_counter() - begun - self.test_seconds - self.waiting_seconds
         return outcome
 
     timed.__doc__ = step.__doc__

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
 
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, fds
 from raytune_hyperlearn.tune.fds_members import Member
 from tests.tune.groups import CONFIG, SPACE, Astray, Mortal, expected, member
 
@@ -69,6 +70,35 @@ def test_replicas_differ_in_what_they_draw_and_the_first_draws_what_a_trial_alon
 def test_too_many_shards_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^shards is 6; the space has 5 learned values$"):
         member(Member(shard=0, shards=6))
+
+
+def test_a_member_waits_for_the_next_update_and_waiting_is_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def arrives(mailbox: str, index: int) -> dict[str, Any]:
+        asked.append((mailbox, index))
+        time.sleep(0.5)
+        return {"outer_state": one.outer.to_mapping() | {"index": index}}
+
+    monkeypatch.setattr(fds, "next_update", arrives)
+    one = member(Member(ensemble=2), mailbox="box")
+    assert one.step()["waiting_seconds"] == 0
+    begun = time.perf_counter()
+    second = one.step()
+    wall = time.perf_counter() - begun
+    assert asked == [("box", 1)]
+    assert second["outer_step"] == 1
+    assert second["waiting_seconds"] >= 0.5
+    assert 0 < second["training_seconds"] <= wall - 0.5
+
+
+def test_a_member_whose_group_has_ended_reports_its_last_result_and_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fds, "next_update", lambda mailbox, index: None)
+    one = member(Member(ensemble=2), mailbox="box")
+    first = one.step()
+    last = one.step()
+    assert last["done"]
+    assert last["hypergradient"] == first["hypergradient"]
 
 
 # ------------------------------------------------------------------------------------------------- on Ray
