@@ -1,0 +1,584 @@
+"""What hypergradients by forward mode cost: inner steps with K columns against plain training, side by side in one run.
+
+Four parts, each by itself if asked for:
+
+- **speed**: seconds and peak memory of one inner step with all K columns active, against (a) a plain training step
+  of ``torch.optim.SGD`` and (b) the straightforward way, one double-backward pass per column and one update block
+  per kind of hyperparameter. The variants take turns, round by round, and medians are compared, so that a change of
+  the machine's speed meets all. Before anything is timed, the straightforward way and ours must agree. The way that
+  ``auto`` chooses by its own short measurement is printed as well.
+- **memory**: peak memory of a whole hypergradient over 500 and over 5,000 steps.
+- **cheaper**: the inexact variants (Hessian products on part of the batch or in bfloat16, tangents on some of the
+  steps) on the digits: time and error of the hypergradient against the exact one of the same run.
+- **windows**: bias and spread of every window's entry with Hessian products on part of the batch, on the digits: one
+  training run, the part of each batch drawn anew.
+
+On one CPU thread seconds are the process's own (a core shared with others does not count); else they pass on the wall.
+Images are standard normal numbers in the first two parts, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import platform
+import resource
+import statistics
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from raytune_hyperlearn.algorithms.fds import SGDStep, hypergradient
+from raytune_hyperlearn.algorithms.forward_mode import EXACT, Hypergradient, InnerStep, Skipping
+from raytune_hyperlearn.algorithms.schedules import Column, columns
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep
+from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
+from raytune_hyperlearn.derivatives.push_forward import PushForwardOptions
+from raytune_hyperlearn.problems import batches, load
+from raytune_hyperlearn.problems.models import MLP, LeNet, WideResNet, count_parameters, initialise
+
+Batch = tuple[Tensor, Tensor]
+PARTS = ("speed", "memory", "cheaper", "windows")
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "mlp": (lambda: MLP(784, (256, 128)), (784,), 128),
+    "lenet": (LeNet, (1, 28, 28), 128),
+    "wrn16-1": (lambda: WideResNet(16, 1), (3, 32, 32), 32),
+}
+"""Name → module, shape of an input, batch size."""
+
+VALUES = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+ALL = (
+    "plain",
+    "straightforward",
+    "exact",
+    "recorded",
+    "chunks",
+    "reverse",
+    "sequential",
+    "quarter",
+    "bfloat16",
+    "general",
+    "adamw",
+    "auto",
+    "compiled",
+)
+USUAL = ALL[:-1]
+GOALS = {("cpu", "lenet"): 2.0, ("cpu", "wrn16-1"): 1.25, ("cuda", "wrn16-1"): 5.0}
+"""How many times faster than the straightforward way at nine columns."""
+PER_COLUMN = 2.5
+"""Plain gradients that a column may cost at 33 columns on a GPU."""
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """One loss per example."""
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def random_batch(shape: tuple[int, ...], size: int, device: torch.device) -> Batch:
+    """Synthetic inputs [size, …] and targets [size]."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(size, *shape, generator=generator)
+    return inputs.to(device), torch.randint(10, (size,), generator=generator).to(device)
+
+
+# ------------------------------------------------------------------------------------------------- variants
+
+
+class Straightforward:
+    """The obvious way: the gradient's graph, one double-backward pass per column, one update block per kind."""
+
+    def __init__(self, module: nn.Module, kinds: Sequence[str], tangents: Tensor) -> None:
+        self.module = module
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.velocity = [torch.zeros_like(p) for p in self.parameters]
+        self.kinds = kinds
+        sizes = [p.numel() for p in self.parameters]
+        self.Z = [
+            [part.view_as(p).clone() for part, p in zip(row.split(sizes), self.parameters, strict=True)]
+            for row in tangents
+        ]
+        self.C = [[torch.zeros_like(z) for z in row] for row in self.Z]
+
+    def step(self, batch: Batch, in_use: Sequence[int]) -> None:
+        """One inner step with tangents; only the columns in use have direct terms."""
+        rate, momentum, decay = (VALUES[name] for name in HYPERPARAMETERS)
+        loss = functional.cross_entropy(self.module(batch[0]), batch[1])
+        gradient = torch.autograd.grad(loss, self.parameters, create_graph=True)
+        for k, kind in enumerate(self.kinds):
+            product = torch.autograd.grad(gradient, self.parameters, self.Z[k], retain_graph=True)
+            with torch.no_grad():
+                for i, (c, hz) in enumerate(zip(self.C[k], product, strict=True)):
+                    c.mul_(momentum).add_(hz).add_(self.Z[k][i], alpha=decay)
+                    if k in in_use and kind == "momentum":
+                        c += self.velocity[i]
+                    if k in in_use and kind == "weight_decay":
+                        c += self.parameters[i]
+        with torch.no_grad():
+            for v, g, p in zip(self.velocity, gradient, self.parameters, strict=True):
+                v.mul_(momentum).add_(g).add_(p, alpha=decay)
+            for k, kind in enumerate(self.kinds):
+                for i, z in enumerate(self.Z[k]):
+                    z.sub_(self.C[k][i], alpha=rate)
+                    if k in in_use and kind == "learning_rate":
+                        z -= self.velocity[i]
+            for p, v in zip(self.parameters, self.velocity, strict=True):
+                p.sub_(v, alpha=rate)
+
+    def tangents(self) -> Tensor:
+        """Z [K, D]."""
+        return torch.stack([torch.cat([z.flatten() for z in row]) for row in self.Z])
+
+
+def learnable(count: int) -> tuple[list[Column], int]:
+    """K columns, of learning rates, one momentum and one weight decay, and a step at which all have tangents."""
+    names = HYPERPARAMETERS if count >= 3 else HYPERPARAMETERS[:1]
+    rates = count - len(names) + 1
+    values = {name: [VALUES[name]] * (rates if name == "learning_rate" else 1) for name in names}
+    return columns(values, names, 10 * rates), 10 * rates - 1
+
+
+def inner_steps(model: FunctionalModel) -> dict[str, Callable[[], InnerStep]]:
+    """Our variants by name."""
+
+    def by_hand(**options: Any) -> SGDStep:
+        return SGDStep(model, HessianProducts(model, HessianProductOptions(**options)))
+
+    return {
+        "exact": lambda: by_hand(recorded=False),
+        "recorded": lambda: by_hand(record_after=0),
+        "chunks": lambda: by_hand(record_after=0, chunk=11),
+        "reverse": lambda: by_hand(way="reverse_over_reverse"),
+        "sequential": lambda: by_hand(way="sequential"),
+        "quarter": lambda: by_hand(fraction=0.25, record_after=0),
+        "bfloat16": lambda: by_hand(precision="bfloat16", record_after=0),
+        "general": lambda: MapStep(SGD(model), PushForwardOptions(record_after=0)),
+        "adamw": lambda: GradientStep(AdamW(model), HessianProductOptions(record_after=0)),
+        "compiled": lambda: by_hand(record_after=0, compiler="inductor"),
+    }
+
+
+def prepared(inner: InnerStep, tangents: Tensor, batch: Batch, found: list[Column], step: int) -> Callable[[], Tensor]:
+    """A call that makes one inner step with all columns active and returns Z [K, D]."""
+    state = inner.start()
+    state.restart(len(tangents))
+    state.parameter_tangents.copy_(tangents)
+    hyperparameters = {**inner.defaults, **{n: v for n, v in VALUES.items() if n in inner.defaults}}
+    names = [c if c.name in inner.defaults else Column("learning_rate", c.index, c.first, c.end) for c in found]
+
+    def call() -> Tensor:
+        with torch.no_grad():
+            inner.with_tangents(state, batch, hyperparameters, names, step)
+        return state.parameter_tangents
+
+    return call
+
+
+# ---------------------------------------------------------------------------------------------- measurement
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device's queue."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds: the process's own on one CPU thread, else on the wall."""
+    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors that operations under it make, while they live.
+
+    Attributes:
+        peak: The most bytes alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in torch.utils._pytree.tree_leaves(results):
+            if isinstance(result, Tensor):
+                storage = result.untyped_storage()
+                if storage._cdata not in self._live:
+                    weakref.finalize(storage, self._live.pop, storage._cdata, None)
+                self._live[storage._cdata] = storage.nbytes()
+        self.peak = max(self.peak, sum(self._live.values()))
+        return results
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> float:
+    """MiB of tensors that a call makes, at most alive at once: the allocator's count on a GPU, else the operations'."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with LiveTensors() as live:
+        call()
+    return live.peak / 2**20
+
+
+def resident_memory() -> float:
+    """MiB that the process has had resident at most (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def alternating_medians(
+    calls: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """Median seconds and peak MiB of each call, round by round; the call that memory is measured in does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    memory = {name: peak_memory(call, device) for name, call in calls.items()}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            synchronise(device)
+            start = clock(device)
+            call()
+            synchronise(device)
+            seconds[name].append(clock(device) - start)
+    return {name: {"seconds": statistics.median(seconds[name]), "MiB": memory[name]} for name in calls}
+
+
+def speed(
+    name: str, count: int, variants: Sequence[str], batch_size: int | None, repeats: int, device: torch.device
+) -> dict[str, Any]:
+    """Costs of one inner step of one model with K columns."""
+    build, shape, usual = MODELS[name]
+    batch = random_batch(shape, batch_size or usual, device)
+    found, step = learnable(count)
+    modules = [initialise(build, seed=0).to(device).train() for _ in range(3)]
+    model = FunctionalModel(modules[0], cross_entropy)
+    scale = torch.Generator(device).manual_seed(1)
+    tangents = torch.randn(count, len(model.parameters), generator=scale, device=device)
+    in_use = [k for k, column in enumerate(found) if column.first <= step < column.end]
+    plain = Straightforward(modules[1], [column.name for column in found], tangents)
+    optimizer = sgd_optimizer(modules[2])
+    calls: dict[str, Callable[[], object]] = {
+        "plain": lambda: sgd_step(modules[2], optimizer, cross_entropy, batch, VALUES),
+        "straightforward": lambda: plain.step(batch, in_use),
+    }
+    for variant, make in inner_steps(model).items():
+        if variant in variants:
+            calls[variant] = prepared(make(), tangents, batch, found, step)
+    plain.step(batch, in_use)
+    for variant in set(calls) & {"exact", "recorded", "chunks", "reverse", "sequential", "general"}:
+        difference = torch.linalg.vector_norm(
+            prepared(inner_steps(model)[variant](), tangents, batch, found, step)() - plain.tangents()
+        )
+        if not difference < 1e-3 * torch.linalg.vector_norm(plain.tangents()):
+            raise AssertionError(f"{variant} differs from the straightforward way on {name} by {float(difference)}")
+    medians = alternating_medians({v: calls[v] for v in variants if v in calls}, repeats, device)
+    return {
+        "model": name,
+        "parameters": count_parameters(modules[0]),
+        "batch_size": len(batch[0]),
+        "columns": count,
+        "variants": medians,
+        "auto": chosen_way(model, tangents, batch) if "auto" in variants else None,
+    }
+
+
+def chosen_way(model: FunctionalModel, tangents: Tensor, batch: Batch) -> str:
+    """What ``auto`` chooses for this model and number of columns."""
+    products = HessianProducts(model, HessianProductOptions(way="auto"))
+    b = model.buffers
+    products(model.parameters, b, tangents, b.new_zeros(len(tangents), len(b)), *batch)
+    assert products.way is not None
+    return products.way
+
+
+def memory_in_horizon(device: torch.device, horizons: Sequence[int]) -> dict[str, Any]:
+    """Peak memory of hypergradients of an MLP over each horizon."""
+    model = FunctionalModel(initialise(lambda: MLP(64, (64,)), seed=0).to(device), cross_entropy)
+    batch = random_batch((64,), 32, device)
+    values = {"learning_rate": [0.01] * 7, "momentum": [0.9], "weight_decay": [5e-4]}
+    products = HessianProducts(model)
+
+    def run(horizon: int) -> Hypergradient:
+        return hypergradient(model, products, itertools.repeat(batch), [batch], values, horizon)
+
+    run(2500)  # what is recorded is kept
+    peaks, growths = {}, {}
+    for horizon in horizons:
+        before = resident_memory()
+        peaks[str(horizon)] = peak_memory(partial(run, horizon), device)
+        growths[str(horizon)] = resident_memory() - before
+    return {"model": "mlp 64-64-10", "columns": 9, "MiB": peaks, "resident": growths}
+
+
+CHEAPER: dict[str, tuple[dict[str, Any], Skipping]] = {
+    "exact": ({}, EXACT),
+    "half of the batch": ({"fraction": 0.5}, EXACT),
+    "a quarter of the batch": ({"fraction": 0.25}, EXACT),
+    "bfloat16": ({"precision": "bfloat16"}, EXACT),
+    "every 2nd step": ({}, Skipping(alternate=2)),
+    "every 4th step": ({}, Skipping(alternate=4)),
+    "last half": ({}, Skipping(truncate=0.5)),
+    "last quarter": ({}, Skipping(truncate=0.25)),
+}
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A training run on the digits whose hypergradients are compared."""
+
+    model: FunctionalModel
+    training: list[Batch]
+    validation: list[Batch]
+    values: dict[str, list[float]]
+
+    @classmethod
+    def load(cls, device: torch.device, rate: float, epochs: float, seed: int) -> Digits:
+        """With three learning rates, one momentum and one weight decay."""
+        problem = load("digits").to(device)
+        split = problem.split(seed)
+        return cls(
+            FunctionalModel(initialise(problem.model, seed).to(device), problem.loss),
+            list(batches(split.train, problem.batch_size, problem.horizon(epochs), seed, None)),
+            [(split.validation.inputs, split.validation.targets)],
+            {"learning_rate": [rate] * 3, "momentum": [0.9], "weight_decay": [5e-4]},
+        )
+
+    def hypergradient(
+        self, options: Mapping[str, Any], skipping: Skipping = EXACT, order: torch.Generator | None = None
+    ) -> Tensor:
+        """Entries of all values [K]; with ``order`` the rows of every batch are shuffled, which training ignores."""
+        products = HessianProducts(self.model, HessianProductOptions(recorded=False, **options))
+        data = self.training
+        if order is not None:
+            shuffled = [torch.randperm(len(x), generator=order).to(x.device) for x, _ in data]
+            data = [(x[rows], y[rows]) for (x, y), rows in zip(data, shuffled, strict=True)]
+        found = hypergradient(self.model, products, data, self.validation, self.values, len(data), skipping=skipping)
+        return torch.tensor([entry for schedule in found.values.values() for entry in schedule])
+
+
+def cheaper(device: torch.device, rate: float, epochs: float, seeds: int) -> dict[str, Any]:
+    """Time and error of the inexact variants on the digits, over seeds, at one learning rate."""
+    rows: dict[str, dict[str, list[float]]] = {
+        name: {"seconds": [], "error": [], "signs": [], "size": []} for name in CHEAPER
+    }
+    for seed in range(seeds):
+        digits = Digits.load(device, rate, epochs, seed)
+        exact = digits.hypergradient({})
+        length = torch.linalg.vector_norm(exact)
+        for name, (options, skipping) in CHEAPER.items():
+            start = clock(device)
+            entries = digits.hypergradient(options, skipping)
+            rows[name]["seconds"].append(clock(device) - start)
+            rows[name]["error"].append(float(torch.linalg.vector_norm(entries - exact) / length))
+            rows[name]["signs"].append(float((entries.sign() == exact.sign()).float().mean()))
+            rows[name]["size"].append(float(torch.linalg.vector_norm(entries) / length))
+    medians = {name: {key: statistics.median(v) for key, v in row.items()} for name, row in rows.items()}
+    steps = len(digits.training)
+    return {"problem": "digits", "learning_rate": rate, "horizon": steps, "seeds": seeds, "variants": medians}
+
+
+def windows(device: torch.device, rate: float, epochs: float, draws: int) -> dict[str, Any]:
+    """Bias and standard deviation of every value's entry over draws of the part of the batch, one training run."""
+    digits = Digits.load(device, rate, epochs, seed=0)
+    names = [f"{name} {i + 1}" for name, schedule in digits.values.items() for i in range(len(schedule))]
+    exact, found = digits.hypergradient({}), {}
+    order = torch.Generator().manual_seed(0)
+    for fraction in (0.5, 0.25):
+        sample = torch.stack([digits.hypergradient({"fraction": fraction}, order=order) for _ in range(draws)])
+        found[str(fraction)] = {
+            "bias": (sample.mean(dim=0) - exact).tolist(),
+            "deviation": sample.std(dim=0).tolist(),
+            "signs": (sample.sign() == exact.sign()).double().mean(dim=0).tolist(),
+        }
+    return {
+        "learning_rate": rate,
+        "horizon": len(digits.training),
+        "draws": draws,
+        "values": names,
+        "exact": exact.tolist(),
+        "fractions": found,
+    }
+
+
+# --------------------------------------------------------------------------------------------------- report
+
+
+def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Markdown: the first column left-aligned, the others right-aligned."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = tuple("-" * (w - (i > 0)) + ":" * (i > 0) for i, w in enumerate(widths))
+    print(f"\n{title}\n")
+    for row in (header, rule, *rows):
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def report_speed(measured: list[dict[str, Any]], device: torch.device) -> None:
+    """One row per model, number of columns and variant."""
+    rows = []
+    for entry in measured:
+        plain, obvious = (entry["variants"].get(name, {}).get("seconds") for name in ("plain", "straightforward"))
+        for variant, cost in entry["variants"].items():
+            seconds, count = cost["seconds"], entry["columns"]
+            against_plain = seconds / plain if plain else None
+            per_column = (against_plain - 1) / count if against_plain and variant != "plain" else None
+            faster = obvious / seconds if obvious and variant not in ("plain", "straightforward") else None
+            goal = GOALS.get((device.type, entry["model"])) if count == 9 and variant in ("exact", "recorded") else None
+            note = "" if goal is None or faster is None else f"{'met' if faster >= goal else 'MISSED'} (≥ {goal:g})"
+            if device.type == "cuda" and count == 33 and variant in ("exact", "recorded") and per_column is not None:
+                note = f"{'met' if per_column <= PER_COLUMN else 'MISSED'} (≤ {PER_COLUMN:g} per column)"
+            cells = [("", ".2f") if v is None else (f"{v:.2f}", "") for v in (against_plain, per_column, faster)]
+            label = f"{entry['model']}, batch {entry['batch_size']}, K = {count}"
+            rows.append((label, variant, f"{1e3 * seconds:.1f}", *(c for c, _ in cells), f"{cost['MiB']:.0f}", note))
+    for entry in measured:
+        if entry["auto"] is not None:
+            print(f"auto chooses {entry['auto']} for {entry['model']}, K = {entry['columns']}")
+    header = (
+        "model",
+        "variant",
+        "ms",
+        "÷ plain step",
+        "plain steps per column",
+        "× faster than straightforward",
+        "MiB",
+        "goal",
+    )
+    print_table("One inner step with all columns active", header, rows)
+
+
+def report_memory(measured: dict[str, Any]) -> None:
+    """One row per horizon."""
+    rows = [(steps, f"{peak:.3f}", f"{measured['resident'][steps]:.1f}") for steps, peak in measured["MiB"].items()]
+    header = ("steps", "tensors, MiB", "growth of the process, MiB")
+    print_table(f"Peak memory of a whole hypergradient ({measured['model']}, K = 9)", header, rows)
+
+
+def report_cheaper(measured: list[dict[str, Any]]) -> None:
+    """One row per learning rate and variant."""
+    rows = [
+        (
+            f"{entry['learning_rate']:g}",
+            name,
+            f"{cost['seconds'] / entry['variants']['exact']['seconds']:.2f}",
+            f"{cost['error']:.2g}",
+            f"{100 * cost['signs']:.0f} %",
+            f"{cost['size']:.2g}",
+        )
+        for entry in measured
+        for name, cost in entry["variants"].items()
+    ]
+    steps = ", ".join(str(entry["horizon"]) for entry in measured[:1])
+    header = ("learning rate", "variant", "time ÷ exact", "relative error", "signs right", "norm ÷ exact")
+    print_table(
+        f"Cheaper variants on the digits, {steps} steps, medians over {measured[0]['seeds']} seeds", header, rows
+    )
+
+
+def report_windows(measured: list[dict[str, Any]]) -> None:
+    """One row per learning rate, value and part of the batch."""
+    rows = [
+        (
+            f"{entry['learning_rate']:g}",
+            name,
+            fraction,
+            f"{entry['exact'][k]:.3g}",
+            f"{found['bias'][k]:.2g}",
+            f"{found['deviation'][k]:.2g}",
+            f"{100 * found['signs'][k]:.0f} %",
+        )
+        for entry in measured
+        for fraction, found in entry["fractions"].items()
+        for k, name in enumerate(entry["values"])
+    ]
+    header = ("learning rate", "value", "part of the batch", "exact", "bias", "standard deviation", "signs right")
+    title = f"Hypergradients by window, {measured[0]['horizon']} steps on the digits, {measured[0]['draws']} draws"
+    print_table(title, header, rows)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line; argparse refuses what is not allowed with status 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="default: all")
+    parser.add_argument("--columns", nargs="+", type=int, default=[1, 9, 33], help="numbers K (default 1 9 33)")
+    parser.add_argument("--variants", nargs="+", choices=ALL, default=USUAL, help="default: all but compiled")
+    parser.add_argument("--batch-size", type=int, help="default: 128, for wrn16-1 32")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds that count (default 5)")
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=[0.01, 0.1], help="learning rates of the last two parts"
+    )
+    parser.add_argument("--epochs", type=float, default=3.0, help="epochs of the last two parts (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of part cheaper (default 3)")
+    parser.add_argument("--draws", type=int, default=16, help="draws of part windows (default 16)")
+    parser.add_argument("--horizons", nargs="+", type=int, default=[500, 5000], help="of part memory")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: the steadiest)")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda (default cpu)")
+    parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
+    options = parser.parse_args(arguments)
+    for name in ("repeats", "threads", "seeds", "draws"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if min(*options.columns, 1) < 1:
+        parser.error(f"--columns must be at least 1, got {min(options.columns)}")
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, prints, writes."""
+    options = parse(arguments)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    machine = {
+        "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": options.threads,
+        "repeats": options.repeats,
+    }
+    results: dict[str, Any] = {"machine": machine}
+    print(f"{machine['device']}, {options.threads} thread(s), torch {torch.__version__}")
+    if device.type == "cpu":
+        print("GPU: not measured in this run")
+    if "speed" in options.parts:
+        results["speed"] = [
+            speed(model, count, options.variants, options.batch_size, options.repeats, device)
+            for model in options.models
+            for count in options.columns
+        ]
+        report_speed(results["speed"], device)
+    if "memory" in options.parts:
+        results["memory"] = memory_in_horizon(device, options.horizons)
+        report_memory(results["memory"])
+    if "cheaper" in options.parts:
+        results["cheaper"] = [cheaper(device, rate, options.epochs, options.seeds) for rate in options.rates]
+        report_cheaper(results["cheaper"])
+    if "windows" in options.parts:
+        results["windows"] = [windows(device, rate, options.epochs, options.draws) for rate in options.rates]
+        report_windows(results["windows"])
+    if options.output is not None:
+        options.output.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
