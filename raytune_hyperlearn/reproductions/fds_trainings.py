@@ -48,7 +48,7 @@ class Setting:
 
     Attributes:
         data: Key of :data:`DATA`.
-        images: Of training, 0 for all; validation images are taken out of them.
+        images: Of training, drawn at random but always the same, 0 for all; validation images are taken out of them.
         validation: Images.
         steps: T; 0 for one epoch.
         batch_size: m.
@@ -69,7 +69,9 @@ class Setting:
             MissingDataError: If they are nowhere.
         """
         whole, test = DATA[self.data]()
-        chosen = whole[: self.images or len(whole)]
+        # Not the first ones: a data set may be sorted by class.
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
+        chosen = whole[order[: self.images]] if self.images else whole
         channels, size = chosen.inputs.shape[1], chosen.inputs.shape[2]
         return Problem(
             name=f"{self.data}-lenet",

@@ -82,6 +82,16 @@ def test_settings_make_problems(monkeypatch: pytest.MonkeyPatch) -> None:
         SETTING.problem()
 
 
+def test_a_part_of_data_sorted_by_class_holds_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = blobs()
+    order = train.targets.argsort()
+    monkeypatch.setattr(fds_trainings, "DATA", {"blobs": lambda: (train[order], test)})
+    first, again = (replace(SETTING, images=60).problem().train for _ in range(2))
+    assert torch.equal(first.inputs, again.inputs)
+    assert 10 < int(first.targets.sum()) < 50
+    assert len(first.inputs.flatten(1).unique(dim=0)) == 60
+
+
 def test_seeds_that_are_there_are_not_differentiated_again(training: LeNetTraining, tmp_path: Path) -> None:
     settings = Settings(SETTING, 2)
     whole = collect(training, settings, tmp_path / "whole.jsonl", Console(quiet=True))
