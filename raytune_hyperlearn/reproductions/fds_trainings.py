@@ -24,6 +24,7 @@ from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evalu
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.digit_images import mnist, svhn
 from raytune_hyperlearn.problems.models import LeNet, initialise
+from raytune_hyperlearn.reproductions.parts import spread
 from raytune_hyperlearn.tune.trainable import validation_batches
 
 LEARNED = ("learning_rate",)
@@ -48,7 +49,7 @@ class Setting:
 
     Attributes:
         data: Key of :data:`DATA`.
-        images: Of training, drawn at random but always the same, 0 for all; validation images are taken out of them.
+        images: Of training, evenly spread over all, 0 for all; validation images are taken out of them.
         validation: Images.
         steps: T; 0 for one epoch.
         batch_size: m.
@@ -69,9 +70,7 @@ class Setting:
             MissingDataError: If they are nowhere.
         """
         whole, test = DATA[self.data]()
-        # Not the first ones: a data set may be sorted by class.
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
-        chosen = whole[order[: self.images]] if self.images else whole
+        chosen = spread(whole, self.images)
         channels, size = chosen.inputs.shape[1], chosen.inputs.shape[2]
         return Problem(
             name=f"{self.data}-lenet",
