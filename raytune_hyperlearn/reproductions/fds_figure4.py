@@ -80,7 +80,7 @@ class Settings:
 
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings("digits", 4, 6, 1, 2, hyper_rates=(1e-2, 1e-1)),
-    "small": Settings("digits", 27, 10, 3, 5),
+    "small": Settings("digits", 12, 10, 2, 5),
     "paper": Settings(CIFAR, 50, 10, 1, 20),
 }
 
