@@ -74,8 +74,10 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
         title: what the figure shows, for those who cannot see it.
     """
     buffer = io.StringIO()
+    # A legend of the whole figure may lie outside of it.
+    box = "tight" if figure.legends else None
     with look():
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches=box, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -47,6 +47,8 @@ PAPER_MEANS, PAPER_DEVIATIONS = (-8.58165e-10, -7.94253e-10), (4.58062e-12, 3.48
 """The paper's estimated and measured mean and deviation."""
 CLOSE = 1.25
 """Within this factor an estimate is called close."""
+REJECTED_BELOW = 0.01
+"""Level of the test that the decrease is normal."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,8 @@ def findings(samples: Sequence[Sample], settings: Settings) -> Findings:
         Verdict(
             "The decrease of the loss is normally distributed.",
             f"Shapiro and Wilk's test of {len(judged.measured)} updates with {judged.title}: p = {number(p_value)}, "
-            f"skewness {number(float(stats.skew(judged.measured)))}.",
-            p_value >= 0.01,
+            f"skewness {number(float(stats.skew(judged.measured)))}; rejected where p < {REJECTED_BELOW}.",
+            p_value >= REJECTED_BELOW,
         ),
         Verdict(
             "Its estimated mean −ημ is close to the measured one.",

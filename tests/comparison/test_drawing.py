@@ -140,3 +140,16 @@ def test_a_wide_axis_with_negative_regret_has_ticks_on_both_sides() -> None:
     regret_axis(axes, -0.02, 300.0, 1e-4)
     ticks = axes.get_yticks()
     assert min(ticks) < 0 < max(ticks)
+
+
+def test_a_legend_below_the_axes_is_on_the_page() -> None:
+    def height(with_legend: bool) -> float:
+        figure = Figure(figsize=(4, 3))
+        figure.add_subplot().plot([0, 1], [0, 1], label="measured")
+        if with_legend:
+            figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0))
+        found = re.search(r"viewBox='([^']*)'", inline_svg(figure, "lines", "Lines"))
+        assert found is not None
+        return float(found[1].split()[3])
+
+    assert height(with_legend=True) > height(with_legend=False) + 5
