@@ -282,12 +282,12 @@ def _report(folders: list[Path], path: Path) -> None:
     built = build_report(folders, path)
     for study in load_studies(folders):
         summary = summary_table(study)
-        table = Table(title=f"{study.experiment.problem}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = Table(title=summary.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for heading in summary.columns:
-            table.add_column(heading)
+            table.add_column(heading, overflow="fold")
         for row in summary.rows:
             table.add_row(*[str(cell) for cell in row])
-        console.print(table)
+        console.print(table, summary.note)
     console.print(f"Report: {built}")
 
 

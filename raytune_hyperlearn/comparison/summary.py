@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from raytune_hyperlearn.comparison.curves import (
     Quantity,
     Quartiles,
+    across_seeds,
     area_over_log_time,
     metric_value,
     quartiles,
@@ -87,6 +88,13 @@ def confirmed_regret(study: Study, result: RunResult, quantity: Quantity) -> flo
         return math.inf
     scores = getattr(result.confirmation, study.metric.replace("validation", quantity))
     return regret(sum(scores) / len(scores), study.zero(quantity), study.metric)
+
+
+def median_reaches(study: Study, method: str, level: float) -> float:
+    """Seconds until the median over runs of the validation regret is at most ``level``; infinite if it never is."""
+    band = across_seeds([study.curve(result, "validation") for result in study.runs_of(method)])
+    reached = band.times[band.median <= level]
+    return float(reached[0]) if reached.size else math.inf
 
 
 def final_by_seed(study: Study) -> dict[str, dict[int, float]]:

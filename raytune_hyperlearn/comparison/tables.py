@@ -52,33 +52,41 @@ class Table:
 
 
 def summary_table(study: Study) -> Table:
-    """The short table that ends a run on the terminal: one row per method."""
+    """The short table that ends a run on the terminal: one row per method, narrow enough for 80 columns."""
     summaries = summarize(study)
     styles = method_styles(summaries)
-    targets = study.experiment.targets if study.reference is not None else ()
-    limit = study.experiment.time_limit
-    return Table(
-        f"{study.experiment.problem}: {seconds(limit)} per run, median over seeds",
-        (
-            "method",
-            quantity_name(study, "validation"),
-            quantity_name(study, "test"),
-            *(f"to {regret_text(target, study.metric)}" for target in targets),
-            "evaluations",
-            "failures",
-        ),
-        tuple(
+    targets = study.experiment.targets[:1] if study.reference is not None else ()
+    again = any(summary.confirmed is not None for summary in summaries.values())
+    validation = quantity_name(study, "validation")
+    rows = []
+    for method, summary in summaries.items():
+        shown = [summary.validation, summary.test, *([summary.confirmed] if again else [])]
+        times = [
+            time_text(summary.times[i], summary.reached[i], summary.seeds, study.experiment.time_limit)
+            for i in range(len(targets))
+        ]
+        rows.append(
             (
-                styles[method].heading,
-                quartiles_text(summary.validation, study.metric),
-                quartiles_text(summary.test, study.metric),
-                *(time_text(summary.times[i], summary.reached[i], summary.seeds, limit) for i in range(len(targets))),
+                styles[method].short,
+                *("–" if value is None else regret_text(value.median, study.metric) for value in shown),
+                *times,
                 str(summary.evaluations),
                 failures_text(summary.failures),
             )
-            for method, summary in summaries.items()
+        )
+    return Table(
+        f"{study.experiment.problem}: medians over seeds, {seconds(study.experiment.time_limit)} per run",
+        (
+            "method",
+            validation,
+            quantity_name(study, "test"),
+            *([f"{validation}, again"] if again else []),
+            *(f"time to {regret_text(target, study.metric)}" for target in targets),
+            "evaluations",
+            "failures",
         ),
-        "Medians [quartiles] over seeds; times to a validation regret, with the runs that reached it.",
+        tuple(rows),
+        "In brackets how many runs reached it. The report has the quartiles.",
     )
 
 

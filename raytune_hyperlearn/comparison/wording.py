@@ -10,7 +10,7 @@ from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.results import Study
 from raytune_hyperlearn.comparison.statistics import power_sentence
 from raytune_hyperlearn.comparison.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
-from raytune_hyperlearn.comparison.summary import MethodSummary, best_method, speed_up
+from raytune_hyperlearn.comparison.summary import MethodSummary, best_method, median_reaches, speed_up
 
 HERO = "fds"
 
@@ -106,6 +106,7 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
         sentences.append("Below zero means better than the reference.")
     if HERO in summaries and best != HERO:
         sentences.append(_hero_behind(study, summaries[HERO], lead.median))
+    sentences.append(_overtaking(study, summaries, styles))
     sentences += [_test_sentence(study, summaries, styles), _confirmed_sentence(study, summaries, styles)]
     return sentences
 
@@ -137,6 +138,23 @@ def _hero_behind(study: Study, hero: MethodSummary, best: float) -> str:
         return "FDS is level with it."
     gap = regret_text(value - best, study.metric)
     return f"FDS is not ahead: its median is {regret_text(value, study.metric)}, {gap} higher."
+
+
+def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+    """When FDS passed what the best black-box method had at the end, beside when that method got there itself."""
+    black_box = {method: summary for method, summary in summaries.items() if method in BLACK_BOX}
+    if HERO not in summaries or not black_box:
+        return ""
+    rival = best_method(black_box)
+    level = summaries[rival].validation.median
+    passed = median_reaches(study, HERO, level)
+    if not (math.isfinite(level) and math.isfinite(passed)):
+        return ""
+    name, own = styles[rival].label, median_reaches(study, rival, level)
+    return (
+        f"The median of FDS was at the final level of {name} ({regret_text(level, study.metric)}), the best black-box "
+        f"method, after {seconds(passed)}; {name} itself after {seconds(own)}."
+    )
 
 
 def _test_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
@@ -195,7 +213,8 @@ def _first_at_target(
         sentence += f", together with {styles[others[0]].label}"
     else:
         factor = speed_up_text(times[first], times[others[0]], study.experiment.time_limit).removesuffix("×")
-        sentence += f", {factor} times sooner than {styles[others[0]].label} ({seconds(times[others[0]])})"
+        other = f"{styles[others[0]].label} ({seconds(times[others[0]])})"
+        sentence += f", about when {other} did" if factor == "1" else f", {factor} times sooner than {other}"
     if HERO in times and HERO not in order[:2]:
         sentence += f"; FDS needed {seconds(times[HERO])}" if HERO in order else "; FDS did not reach it"
     return sentence + "."

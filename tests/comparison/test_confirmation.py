@@ -19,7 +19,7 @@ from raytune_hyperlearn.comparison.report import build_report
 from raytune_hyperlearn.comparison.results import load_study
 from raytune_hyperlearn.comparison.styles import method_styles
 from raytune_hyperlearn.comparison.summary import confirmed_regret, summarize
-from raytune_hyperlearn.comparison.tables import confirmation_table
+from raytune_hyperlearn.comparison.tables import confirmation_table, summary_table
 from raytune_hyperlearn.comparison.wording import headline
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from tests.comparison.synthetic import make_experiment, make_record, make_run, write_folder
@@ -134,6 +134,9 @@ def test_the_report_shows_means_over_fresh_seeds_beside_what_was_found(tmp_path:
     assert "trained 2 times" in table.note
     text = " ".join(headline(study, summaries, method_styles(summaries)))
     assert "Trained again with fresh seeds, what FDS found has the lowest median validation regret (0.345)." in text
+    terminal = summary_table(study)
+    assert terminal.columns[3] == "validation regret, again"
+    assert terminal.rows[0][3] == "0.345"
     page = build_report([folder], tmp_path / "report.html").read_text()
     assert "<h3>Trained again with fresh seeds</h3>" in page
 

@@ -143,6 +143,10 @@ def test_headline_when_fds_is_ahead(tmp_path: Path) -> None:
     assert "2 methods on digits, 3 seeds each, 100 s of wall-clock per run." in text
     assert "At the end FDS has the lowest median validation regret, 0.01 (quartiles 0.005 to 0.0125)" in text
     assert "0.04 below random search, the best black-box method (0.05)." in text
+    assert (
+        "The median of FDS was at the final level of random search (0.05), the best black-box method, after 12 s; "
+        "random search itself after 30 s." in text
+    )
     assert "FDS reached validation regret 0.06 first, after 12 s, 2.5 times sooner than random search (30 s)." in text
     assert "FDS reached validation regret 0.02 first, after 20 s; no other method reached it in half of its" in text
     assert "No method reached validation regret −0.1 in half of its runs." in text
@@ -153,6 +157,7 @@ def test_headline_when_fds_is_ahead(tmp_path: Path) -> None:
 def test_headline_says_so_when_fds_is_not_ahead(tmp_path: Path) -> None:
     points = {"fds": [[(50, 0.3)]], "bohb": [[(10, 0.1), (20, -0.02)]], "rs": [[(15, 0.1)]]}
     text = sentences(make_study(tmp_path, points, targets=(0.0, 0.15)))
+    assert "final level" not in text
     assert "At the end BOHB has the lowest median validation regret, −0.02" in text
     assert "Below zero means better than the reference." in text
     assert "FDS is not ahead: its median is 0.3, 0.32 higher." in text
@@ -188,16 +193,16 @@ def test_tables_say_what_the_study_holds(tmp_path: Path) -> None:
     summaries = summarize(study)
     styles = method_styles(summaries)
     terminal = summary_table(study)
-    assert terminal.columns[:3] == ("method", "validation regret", "test regret")
-    assert terminal.rows[0] == (
-        "FDS",
-        "0.01 [0.005, 0.0125]",
-        "0.02 [0.01, 0.025]",
-        "> 100 s (1/3)",
-        "12 s (3/3)",
-        "8",
-        "0",
+    assert terminal.columns == (
+        "method",
+        "validation regret",
+        "test regret",
+        "time to 0",
+        "evaluations",
+        "failures",
     )
+    assert terminal.rows[0] == ("FDS", "0.01", "0.02", "> 100 s (1/3)", "8", "0")
+    assert terminal.rows[1][0] == "RS"
     assert target_table(study, summaries, styles).rows[1] == ("Random search", "> 100 s (0/3)", "30 s (2/3)")
     (speed_ups,) = speed_up_tables(study, summaries, styles)
     assert speed_ups.rows == (("FDS", "", "2.5×"), ("Random search", "0.4×", ""))
