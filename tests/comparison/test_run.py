@@ -301,7 +301,7 @@ def test_a_driver_that_is_interrupted_and_killed_is_gone_on_with(
         return list(read_records(records)) if records.exists() else []
 
     driver = drivers("--config", config, "--output", folder)
-    driver.wait_until(lambda: len(rows()) >= 4)
+    driver.wait_until(lambda: len(rows()) >= 4 and rows()[-1].time >= 2)  # Tune has written its state by then
     status, _, errors = driver.stop(signal.SIGINT)
     interrupted = rows()
     assert status == 130
