@@ -267,6 +267,7 @@ METHODS: Mapping[str, Method] = {
             "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
             "replay_from": 3,
             "coarse_steps": 6,
+            "outer_optimizer": "sign",
             "tolerance": 1.4,
             "growth": 1.0,
             "replay": True,
