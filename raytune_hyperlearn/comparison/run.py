@@ -40,6 +40,7 @@ from raytune_hyperlearn.comparison.records import (
     read_runs,
 )
 from raytune_hyperlearn.problems import PROBLEMS, load
+from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 TUNE_FOLDER = "tune"
 QUIET = {
@@ -212,10 +213,11 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
     setup = setup_method(experiment, method, seed)
     trainable = _trainable(setup, experiment)
     config = trial_config(setup, experiment, seed)
-    if tune.Tuner.can_restore(str(storage / name)):
-        tuner = tune.Tuner.restore(str(storage / name), trainable, resume_unfinished=True, param_space=config)
+    if can_restore(storage / name):
+        tuner = restore_tuner(storage / name, trainable, resume_unfinished=True, param_space=config)
     else:
         storage.mkdir(exist_ok=True)
+        shutil.rmtree(storage / name, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
         _drop_records(folder.records, method, seed)
         tuner = tune.Tuner(
             trainable,
@@ -266,7 +268,7 @@ def _run_config(
     return tune.RunConfig(
         name=summary.stem,
         storage_path=str(summary.parent),
-        callbacks=[observer],
+        callbacks=[observer, KeepState()],
         stop=TimeLimit(clock, experiment.time_limit),
         verbose=0,
         # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.

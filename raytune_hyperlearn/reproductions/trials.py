@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.comparison.run import QUIET
+from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 Row = dict[str, Any]
 
@@ -104,8 +105,8 @@ def _tuner(
         "index": tune.grid_search(list(range(len(configs)))),
         **{key: tune.sample_from(partial(_of_index, values)) for key, values in chosen.items()},
     }
-    if tune.Tuner.can_restore(str(storage / "tune")):
-        return tune.Tuner.restore(str(storage / "tune"), resourced, resume_unfinished=True, param_space=space)
+    if can_restore(storage / "tune"):
+        return restore_tuner(storage / "tune", resourced, resume_unfinished=True, param_space=space)
     return tune.Tuner(
         resourced,
         param_space=space,
@@ -113,7 +114,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(storage),
-            callbacks=[recorder],
+            callbacks=[recorder, KeepState()],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
             # Several are kept: Tune's snapshot, up to ten seconds old, may name one that is not the last.

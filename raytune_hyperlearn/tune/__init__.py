@@ -4,6 +4,7 @@ from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
 from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
 from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
 from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.sgd import SGDTrainable
@@ -19,7 +20,10 @@ __all__ = [
     "HyperLearningScheduler",
     "HyperLearningTrainable",
     "HypergradientDescentTrainable",
+    "KeepState",
     "RetrainingTrainable",
     "SGDTrainable",
     "TrialSettings",
+    "can_restore",
+    "restore_tuner",
 ]

@@ -14,8 +14,10 @@ from ray import tune
 
 from raytune_hyperlearn.baselines import BOHB, BayesianOptimization, Hyperband, RandomSearch
 from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
+from raytune_hyperlearn.tune import restore_tuner
 from tests.baselines.spaces import loss, mixed_space
 from tests.baselines.tiny_trainable import TinyTrainable, bohb_searcher
+from tests.tune.kept import kept_trials
 
 BRACKET_BUDGETS = Counter({1.0: 9, 3.0: 3 + 3, 9.0: 1 + 1 + 3})  # of three brackets, 1 to 9 epochs, η = 3
 
@@ -89,8 +91,8 @@ def test_restored_tuner_continues_the_bracket(
         driver.send_signal(signal.SIGKILL)
         driver.wait()
 
-    restored = tune.Tuner.restore(
-        str(tmp_path / "killed"), TinyTrainable, param_space={"problem": "tiny", "seconds_per_epoch": 0.0}
+    restored = restore_tuner(
+        tmp_path / "killed", TinyTrainable, param_space={"problem": "tiny", "seconds_per_epoch": 0.0}
     )
     results = restored.fit()
 
@@ -107,8 +109,7 @@ def wait_for_snapshot(experiment: Path, driver: subprocess.Popen[bytes], *, comp
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the driver ended before it could be killed"
-        states = sorted(experiment.glob("experiment_state-*.json"))
-        done = states[-1].read_text().count('\\"status\\": \\"TERMINATED\\"') if states else 0
+        done = kept_trials(experiment).count('\\"status\\": \\"TERMINATED\\"')
         if done >= completed:
             return
         time.sleep(0.05)

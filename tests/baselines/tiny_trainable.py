@@ -13,6 +13,7 @@ import ray
 from ray import tune
 
 from raytune_hyperlearn.baselines import BOHB
+from raytune_hyperlearn.tune import KeepState
 from tests.baselines.spaces import loss, mixed_space
 
 
@@ -60,5 +61,5 @@ if __name__ == "__main__":
         tune_config=tune.TuneConfig(
             search_alg=bohb_searcher(), num_samples=-1, reuse_actors=True, max_concurrent_trials=1
         ),
-        run_config=tune.RunConfig(name="killed", storage_path=storage, verbose=0),
+        run_config=tune.RunConfig(name="killed", storage_path=storage, verbose=0, callbacks=[KeepState()]),
     ).fit()
