@@ -7,92 +7,78 @@ LSTM tells the relation between two WordNet nouns from their glosses, 3,855 trai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.wording import number
-from raytune_hyperlearn.reproductions.courses import Course, follow
-from raytune_hyperlearn.reproductions.parts import part_of
+from raytune_hyperlearn.reproductions.courses import Courses
+from raytune_hyperlearn.reproductions.over_seeds import judge_values, per_seed, percent, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.twelve_methods import (
-    LEVEL,
     M0,
-    RULES,
     Settings,
+    by_method,
+    group_of,
+    train_twelve,
+    twelve_findings,
+)
+from raytune_hyperlearn.reproductions.twelve_verdicts import (
     accuracy_verdict,
     clock_verdict,
-    figures,
-    group_of,
     loss_verdict,
-    numbers,
+    manual_verdict,
+    pair_verdict,
     sizes_sentence,
-    table,
-    trainings,
 )
 
 PROBLEM = "wordnet-relations"
 SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(train=200, test=200, epochs=3),
-    "small": Settings(train=600, test=200, epochs=12),
-    "paper": Settings(train=0, test=0, epochs=300),
+    "smoke": Settings(train=200, test=200, epochs=3, seeds=(0, 1)),
+    "small": Settings(train=600, test=200, epochs=60, seeds=(0, 1, 2)),
+    "paper": Settings(train=0, test=0, epochs=300, seeds=(0, 1, 2, 3, 4)),
 }
-PAPER_ACCURACIES = {
-    **dict(zip([f"{rule}-Momentum" for rule in RULES], (0.8846, 0.8902, 0.8712, 0.8533, 0.7937, 0.8631), strict=True)),
-    **dict(zip([f"{rule}-SGD" for rule in RULES], (0.7557, 0.7513, 0.5801, 0.3121, 0.2811, 0.5002), strict=True)),
-}
+PAPER_ACCURACIES = by_method(
+    momentum=(0.8846, 0.8902, 0.8712, 0.8533, 0.7937, 0.8631),
+    plain=(0.7557, 0.7513, 0.5801, 0.3121, 0.2811, 0.5002),
+)
 
 
 def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains all twelve, compares, draws."""
     settings = SETTINGS[scale]
-    problem = partial(part_of, PROBLEM, settings.train, settings.test)
-    courses = follow(problem, trainings(settings), settings.epochs, settings.seed, output, console)
-    return findings(courses, settings)
+    return findings(train_twelve(PROBLEM, settings, output, console), settings)
 
 
-def findings(courses: Mapping[str, Course], settings: Settings) -> Findings:
+def findings(courses: Courses, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
+    return twelve_findings(PROBLEM, settings, courses, verdicts(courses), PAPER_ACCURACIES)
+
+
+def verdicts(courses: Courses) -> tuple[Verdict, ...]:
+    """What section 4.2 and appendix D say of this problem."""
     momentum = group_of(courses, "Momentum")
-    return Findings(
-        settings={"problem": PROBLEM, **asdict(settings)},
-        verdicts=(
-            loss_verdict("BA-Momentum ends with the lowest loss of the six with momentum.", momentum, "BA-Momentum", 0),
-            plain_verdict(courses["BA-SGD"], courses["Mini-32-SGD"]),
-            constancy_verdict(courses),
-            accuracy_verdict(
-                "BA's best test accuracy is at most 0.56 points below the best with momentum, and the best without.",
-                courses,
-                {"Momentum": 0.0056, "SGD": 0.0},
-            ),
-            clock_verdict(courses),
+    return (
+        loss_verdict("BA-Momentum ends with the lowest loss of the six with momentum.", momentum, "BA-Momentum", 0),
+        pair_verdict("BA-SGD's curve is like Mini-32-SGD's and ends below it.", courses, "BA-SGD", "Mini-32-SGD"),
+        manual_verdict(courses),
+        constancy_verdict(courses),
+        accuracy_verdict(
+            "BA's best test accuracy is at most 0.56 points below the best with momentum, and the best without.",
+            courses,
+            {"Momentum": 0.0056, "SGD": 0.0},
         ),
-        figures=figures(courses),
-        tables=(table(courses, PAPER_ACCURACIES),),
-        numbers=numbers(courses),
+        clock_verdict(courses),
     )
 
 
-def plain_verdict(adaptive: Course, constant: Course) -> Verdict:
-    """BA-SGD against Mini-32-SGD; level losses tell nothing."""
-    level = max(adaptive.final_loss, constant.final_loss) <= LEVEL * min(adaptive.final_loss, constant.final_loss)
-    return Verdict(
-        "BA-SGD's curve is like Mini-32-SGD's and ends below it.",
-        f"Final training losses: BA-SGD {number(adaptive.final_loss)}, Mini-32-SGD {number(constant.final_loss)}"
-        f"{', level' if level else ''}.",
-        None if level else adaptive.final_loss < constant.final_loss,
-    )
-
-
-def constancy_verdict(courses: Mapping[str, Course]) -> Verdict:
+def constancy_verdict(courses: Courses) -> Verdict:
     """BA-Momentum's batch size hardly leaves 32."""
-    share = float((courses["BA-Momentum"].sizes <= M0).mean())
-    return Verdict(
+    adaptive = {name: courses[name] for name in ("BA-Momentum", "BA-SGD")}
+    seeds = per_seed(adaptive, lambda course: float((course.sizes <= M0).mean()))
+    shares = spread_text([values["BA-Momentum"] for values in seeds], percent)
+    return judge_values(lambda values: values["BA-Momentum"] >= 0.9, seeds).verdict(
         "BA-Momentum's batch size stays nearly constant at 32.",
-        f"{100 * share:.0f} % of its updates took 32. {sizes_sentence(courses)}",
-        share >= 0.9,
+        f"{shares} of its updates took 32. {sizes_sentence(adaptive)}",
     )
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.training_figures import draw_training
-from raytune_hyperlearn.comparison.wording import number
-from raytune_hyperlearn.reproductions.course_figures import draw_sizes, loss_panel, size_panels
+from raytune_hyperlearn.reproductions.course_figures import (
+    BAND_NOTE,
+    draw_over_seeds,
+    draw_sizes,
+    loss_panel,
+    size_panels,
+)
+from raytune_hyperlearn.reproductions.courses import Course
+from raytune_hyperlearn.reproductions.over_seeds import below, final_loss, judge, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import (
     ADAPTIVE,
@@ -21,17 +28,16 @@ from raytune_hyperlearn.reproductions.step_sizes import (
     Settings,
     pairs_numbers,
     pairs_table,
+    scales,
     train_pairs,
 )
 
 RATES = (0.005, 0.01, 0.02, 0.05)
 GOOD = slice(0, 3)
 """The learning rates that the paper calls reasonable: all but the largest."""
-SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(train=400, test=200, epochs=5, learning_rates=RATES),
-    "small": Settings(train=500, test=200, epochs=40, learning_rates=RATES),
-    "paper": Settings(train=0, test=0, epochs=100, learning_rates=RATES),
-}
+SETTINGS = scales(RATES)
+Series = Sequence[float]
+"""A number per learning rate, [R]."""
 
 
 def run(scale: Scale, output: Path, console: Console) -> Findings:
@@ -51,15 +57,16 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
             Drawn(
                 "loss-by-epoch",
                 "Training loss by epoch at four learning rates",
-                draw_training(panels),
-                "Loss on the whole training part after each epoch of instances scanned; names are learning rates.",
+                draw_over_seeds(panels),
+                "Loss on the whole training part after each epoch of instances scanned; names are learning rates. "
+                + BAND_NOTE,
             ),
             Drawn(
                 "batch-sizes",
                 "Batch size of every update of BA-Momentum",
                 draw_sizes(size_panels(adaptive)),
-                "Where there are many updates, the band spans the least and the largest of neighbouring ones and the "
-                "line is their mean.",
+                "One line per seed; where there are many updates, the band spans the least and the largest of "
+                "neighbouring ones and the line is their mean.",
             ),
         ),
         tables=(pairs_table(pairs),),
@@ -68,46 +75,79 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
 
 
 def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
-    """The paper's four observations."""
-    rates = list(pairs)
-    losses = {
-        method: [pair[index].final_loss for pair in pairs.values()] for index, method in enumerate((ADAPTIVE, CONSTANT))
-    }
-    sizes = [float(pair[0].sizes.mean()) for pair in pairs.values()]
-    good, largest = losses[ADAPTIVE][GOOD], losses[ADAPTIVE][-1]
-    shown = {method: _series(rates, values) for method, values in losses.items()}
-    two = [losses[CONSTANT][rates.index(rate)] for rate in (0.01, 0.02)]
-    suffers = [values[-1] > 2 * min(values[GOOD]) for values in losses.values()]
+    """The paper's observations."""
+    losses = {method: series_of(pairs, index, final_loss) for index, method in enumerate((ADAPTIVE, CONSTANT))}
+    rises = series_of(pairs, 1, lambda course: course.rises)
+    sizes = series_of(pairs, 0, lambda course: float(course.sizes.mean()))
+    both = list(zip(losses[ADAPTIVE], losses[CONSTANT], strict=True))
+    medians = medians_of_series(losses[ADAPTIVE]), medians_of_series(losses[CONSTANT])
+    told = f"Final losses: {ADAPTIVE} {_told(losses[ADAPTIVE])}; {CONSTANT} {_told(losses[CONSTANT])}."
     return (
-        Verdict(
+        _series_verdict(
             "BA-Momentum's final loss falls as the learning rate rises from 0.005 to 0.01 and 0.02.",
-            f"{ADAPTIVE}: {shown[ADAPTIVE]}.",
-            good == sorted(good, reverse=True),
+            f"{ADAPTIVE}: {_told(losses[ADAPTIVE])}.",
+            losses[ADAPTIVE],
+            lambda values: is_rising([-value for value in values[GOOD]]),
         ),
-        Verdict(
+        _series_verdict(
             "Mini-32-Momentum's final loss rises when the learning rate rises from 0.01 to 0.02.",
-            f"{CONSTANT}: {shown[CONSTANT]}.",
-            two[1] > two[0],
+            f"{CONSTANT}: {_told(losses[CONSTANT])}.",
+            losses[CONSTANT],
+            lambda values: is_rising(values[1:3]),
         ),
-        Verdict(
-            "At 0.05 both suffer from a very high loss.",
-            f"At 0.05 {ADAPTIVE} ends at {number(largest)} and {CONSTANT} at {number(losses[CONSTANT][-1])}; their "
-            f"best at the others are {number(min(good))} and {number(min(losses[CONSTANT][GOOD]))}.",
-            all(suffers),
+        _series_verdict(
+            "Mini-32-Momentum fluctuates more when the learning rate rises from 0.005 to 0.01.",
+            f"Share of the second half's epochs that end with a higher loss than the one before: {_told(rises)}.",
+            rises,
+            lambda values: is_rising(values[:2]),
         ),
-        Verdict(
+        judge(both_suffer, both, medians).verdict("At 0.05 both suffer from a very high loss.", told),
+        _series_verdict(
             "The larger the learning rate, the larger BA-Momentum's batches.",
-            f"Mean batch sizes: {_series(rates, sizes)}.",
-            sizes == sorted(sizes),
+            f"Mean batch sizes: {_told(sizes)}.",
+            sizes,
+            is_rising,
+        ),
+        judge(is_lowest_at_best, both, medians).verdict(
+            "Beyond the paper: at its best learning rate BA-Momentum ends below Mini-32-Momentum at its own.", told
         ),
     )
 
 
-def _series(rates: list[float], values: list[float]) -> str:
-    return ", ".join(
-        f"{number(value) if math.isfinite(value) else 'diverged'} at {rate:g}"
-        for rate, value in zip(rates, values, strict=True)
-    )
+def series_of(pairs: Pairs, index: int, value: Callable[[Course], float]) -> list[Series]:
+    """A number of each course of one method, for each seed."""
+    by_rate = [[value(course) for course in pair[index]] for pair in pairs.values()]
+    return list(zip(*by_rate, strict=True))
+
+
+def medians_of_series(seeds: Sequence[Series]) -> Series:
+    """The median over seeds at each learning rate, [R]."""
+    return [float(median) for median in np.median(seeds, axis=0)]
+
+
+def is_rising(values: Series) -> bool:
+    """Whether each is above the one before."""
+    return all(first < second for first, second in pairwise(values))
+
+
+def both_suffer(losses: tuple[Series, Series]) -> bool:
+    """Whether both methods' losses at the largest learning rate are at least twice their least at the others."""
+    return all(values[-1] > 2 * min(values[GOOD]) for values in losses)
+
+
+def is_lowest_at_best(losses: tuple[Series, Series]) -> bool | None:
+    """Whether BA-Momentum's least loss over the learning rates is clearly below Mini-32-Momentum's; None if level."""
+    adaptive, constant = losses
+    return below(min(adaptive), min(constant))
+
+
+def _series_verdict(claim: str, found: str, seeds: Sequence[Series], rule: Callable[[Series], bool]) -> Verdict:
+    return judge(rule, seeds, medians_of_series(seeds)).verdict(claim, found)
+
+
+def _told(seeds: Sequence[Series]) -> str:
+    by_rate = zip(RATES, zip(*seeds, strict=True), strict=True)
+    return ", ".join(f"{spread_text(values)} at {rate:g}" for rate, values in by_rate)
 
 
 REPRODUCTION = Reproduction(

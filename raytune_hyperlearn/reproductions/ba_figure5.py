@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,15 @@ from rich.console import Console
 
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.tables import Table
-from raytune_hyperlearn.comparison.training_figures import TrainingPanel, draw_training
-from raytune_hyperlearn.reproductions.course_figures import loss_panel, mean_size_panel
-from raytune_hyperlearn.reproductions.courses import Course
+from raytune_hyperlearn.reproductions.course_figures import (
+    BAND_NOTE,
+    SeedsPanel,
+    draw_over_seeds,
+    loss_panel,
+    mean_size_panel,
+)
+from raytune_hyperlearn.reproductions.courses import Course, Seeds
+from raytune_hyperlearn.reproductions.over_seeds import judge, percent, seeds_text, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import (
     M0,
@@ -22,6 +29,7 @@ from raytune_hyperlearn.reproductions.step_sizes import (
     Settings,
     pairs_numbers,
     pairs_table,
+    scales,
     train_pairs,
 )
 
@@ -34,28 +42,44 @@ LOWEST = 1.1
 """Mini-32 has reached its lowest loss with the first epoch that ends within this factor of the least of all."""
 SAME_TIME = 0.15
 """Two events are at the same time if they lie within this share of all epochs."""
-SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(train=300, test=200, epochs=8, learning_rates=RATES),
-    "small": Settings(train=500, test=200, epochs=40, learning_rates=RATES),
-    "paper": Settings(train=0, test=0, epochs=100, learning_rates=RATES),
-}
+SETTINGS = scales(RATES)
 
 
 @dataclass(frozen=True)
 class Boom:
-    """What happens when, in epochs.
+    """What happens when, in epochs: with one seed, or in the median over seeds.
 
     Attributes:
-        begins: First epoch of BA's boom, or None without one.
+        begins: First epoch of BA's boom, infinite without one.
         peak: Largest share of updates with more than m0 instances in a period.
         lowest: First epoch at which Mini-32 is about as low as it ever gets.
-        below: Whether BA ends below the lowest loss that Mini-32 ever has.
+        final: BA's final loss.
+        least: The lowest loss that Mini-32 ever has.
     """
 
-    begins: int | None
+    begins: float
     peak: float
-    lowest: int
-    below: bool
+    lowest: float
+    final: float
+    least: float
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is a boom at all."""
+        return math.isfinite(self.begins)
+
+    @property
+    def below(self) -> bool:
+        """Whether BA ends below the lowest loss that Mini-32 ever has."""
+        return self.final < self.least
+
+    def is_near(self, epochs: int) -> bool:
+        """Whether the boom begins about when Mini-32 is lowest."""
+        return abs(self.begins - self.lowest) <= SAME_TIME * epochs
+
+
+Booms = Mapping[float, Boom]
+"""Of one seed, or in the median over seeds, by learning rate."""
 
 
 def run(scale: Scale, output: Path, console: Console) -> Findings:
@@ -72,101 +96,151 @@ def boom_of(adaptive: Course, constant: Course) -> Boom:
     starts = range(period, max(period, len(larger) - period) + 1)
     shares = np.array([larger[a : a + period].sum() / updates[a : a + period].sum() for a in starts])
     frequent = [a for a, share in zip(starts, shares, strict=True) if share >= FREQUENT and larger[a] > 0]
-    lowest = constant.first_below(LOWEST * float(constant.losses.min()))
+    least = float(constant.losses.min())
+    lowest = constant.first_below(LOWEST * least)
     assert lowest is not None
     return Boom(
-        begins=frequent[0] + 1 if frequent else None,
+        begins=frequent[0] + 1.0 if frequent else math.inf,
         peak=float(shares.max()),
-        lowest=lowest + 1,
-        below=adaptive.final_loss < float(constant.losses.min()),
+        lowest=lowest + 1.0,
+        final=adaptive.final_loss,
+        least=least,
     )
+
+
+def booms_of(pairs: Pairs) -> list[Booms]:
+    """What happens when, for each seed."""
+    by_rate = {rate: [boom_of(*two) for two in zip(*pair, strict=True)] for rate, pair in pairs.items()}
+    count = len(next(iter(by_rate.values())))
+    return [{rate: booms[index] for rate, booms in by_rate.items()} for index in range(count)]
+
+
+def median_booms(seeds: Sequence[Booms]) -> dict[float, Boom]:
+    """The median over seeds of everything; without a boom where half of the seeds have none."""
+    return {rate: Boom(*np.median([astuple(booms[rate]) for booms in seeds], axis=0)) for rate in seeds[0]}
 
 
 def findings(pairs: Pairs, settings: Settings) -> Findings:
     """Verdicts, figure and tables."""
-    booms = {rate: boom_of(*pair) for rate, pair in pairs.items()}
+    seeds = booms_of(pairs)
     return Findings(
         settings={"problem": PROBLEM, **asdict(settings)},
-        verdicts=verdicts(booms, settings.epochs),
+        verdicts=verdicts(seeds, settings.epochs),
         figures=(
             Drawn(
                 "boom",
                 "Training loss, and the batch sizes below it",
-                draw_training(panels(pairs)),
+                draw_over_seeds(panels(pairs)),
                 "Above, loss on the whole training part after each epoch of instances scanned; below, the mean batch "
-                "size of each epoch.",
+                f"size of each epoch. {BAND_NOTE}",
             ),
         ),
-        tables=(boom_table(booms), pairs_table(pairs)),
-        numbers={"booms": {f"{rate:g}": asdict(boom) for rate, boom in booms.items()}, **pairs_numbers(pairs)},
+        tables=(boom_table(seeds), pairs_table(pairs)),
+        numbers={"booms": booms_numbers(pairs), **pairs_numbers(pairs)},
     )
 
 
-def panels(pairs: Pairs) -> list[TrainingPanel]:
+def panels(pairs: Pairs) -> list[SeedsPanel]:
     """A row of losses over a row of batch sizes, one column per learning rate."""
-    named = {rate: [_renamed(course) for course in pair] for rate, pair in pairs.items()}
+    named = {rate: [_renamed(courses) for courses in pair] for rate, pair in pairs.items()}
     above = [loss_panel(f"η = {rate:g}", pair, "epochs") for rate, pair in named.items()]
     return above + [mean_size_panel("", pair) for pair in named.values()]
 
 
-def verdicts(booms: Mapping[float, Boom], epochs: int) -> tuple[Verdict, ...]:
+def verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
     """There is a boom; it comes where Mini-32 is lowest; and it comes earlier at larger learning rates."""
-    told = "; ".join(f"η = {rate:g}: {_told(boom)}" for rate, boom in booms.items())
-    begun = [boom for boom in booms.values() if boom.begins is not None]
-    together = [abs(boom.begins - boom.lowest) <= SAME_TIME * epochs for boom in begun if boom.begins is not None]
-    order = [boom.begins for boom in begun if boom.begins is not None]
-    complete = len(begun) == len(booms)
+    every = [boom for booms in seeds for boom in booms.values()]
+    begun = [boom for boom in every if boom.is_one]
+    medians = median_booms(seeds)
     return (
-        Verdict(
+        judge(all_boom, seeds, medians).verdict(
             "At each learning rate there is a concentrated period in which BA-Momentum's batches grow.",
             f"A boom is a tenth of the training in which at least {100 * FREQUENT:.0f} % of the updates take more than "
-            f"{M0} instances. {told}.",
-            complete,
+            f"{M0} instances. {'; '.join(_told(rate, [booms[rate] for booms in seeds]) for rate in medians)}.",
         ),
-        Verdict(
+        judge(lambda booms: all_near(booms, epochs), seeds, medians).verdict(
             "The boom comes where Mini-32-Momentum reaches its lowest loss.",
-            f"{sum(together)} of {len(begun)} booms lie within {100 * SAME_TIME:.0f} % of the training of that point.",
-            all(together) if begun else None,
+            f"{sum(boom.is_near(epochs) for boom in begun)} of {len(begun)} booms lie within {100 * SAME_TIME:.0f} % "
+            "of the training of that point.",
         ),
-        Verdict(
+        judge(all_below, seeds, medians).verdict(
             "With it BA-Momentum ends below the lowest loss that Mini-32-Momentum ever has.",
-            f"So at {sum(boom.below for boom in booms.values())} of {len(booms)} learning rates.",
-            all(boom.below for boom in booms.values()),
+            f"So in {sum(boom.below for boom in every)} of {len(every)} pairs of trainings.",
         ),
-        Verdict(
+        judge(is_earlier, seeds, medians).verdict(
             "The larger the learning rate, the earlier the boom.",
-            f"Booms begin with epoch {', '.join(map(str, order)) or 'none'}, for ascending learning rates.",
-            order == sorted(order, reverse=True) and len(set(order)) > 1 if complete else None,
+            f"In the median over seeds booms begin with epoch "
+            f"{', '.join(_epoch(boom.begins) for boom in medians.values())}, for ascending learning rates.",
         ),
     )
 
 
-def boom_table(booms: Mapping[float, Boom]) -> Table:
+def all_boom(booms: Booms) -> bool:
+    """Whether there is a boom at each learning rate."""
+    return all(boom.is_one for boom in booms.values())
+
+
+def all_near(booms: Booms, epochs: int) -> bool | None:
+    """Whether all booms come where Mini-32 is lowest; None without one."""
+    near = [boom.is_near(epochs) for boom in booms.values() if boom.is_one]
+    return all(near) if near else None
+
+
+def all_below(booms: Booms) -> bool:
+    """Whether BA ends below Mini-32's lowest loss at each learning rate."""
+    return all(boom.below for boom in booms.values())
+
+
+def is_earlier(booms: Booms) -> bool | None:
+    """Whether booms come no later, and one earlier, at larger learning rates; None where one is missing."""
+    begins = [boom.begins for boom in booms.values()]
+    return begins == sorted(begins, reverse=True) and len(set(begins)) > 1 if all_boom(booms) else None
+
+
+def boom_table(seeds: Sequence[Booms]) -> Table:
     """One row per learning rate."""
-    rows = tuple(
-        (
-            f"η = {rate:g}",
-            "–" if boom.begins is None else str(boom.begins),
-            f"{100 * boom.peak:.0f} %",
-            str(boom.lowest),
-            "yes" if boom.below else "no",
-        )
-        for rate, boom in booms.items()
+    rows = tuple((f"η = {rate:g}", *_cells([booms[rate] for booms in seeds])) for rate in seeds[0])
+    columns = ("", "booms", "begins, epoch", "most updates above 32", "Mini-32 lowest, epoch", "BA ends below it")
+    note = f"{seeds_text(len(seeds))} When booms begin is of the seeds that have one."
+    return Table("Batch size boom", columns, rows, note)
+
+
+def booms_numbers(pairs: Pairs) -> dict[str, object]:
+    """Every boom as plain data, by learning rate and seed."""
+    return {
+        f"{rate:g}": {str(one.seed): asdict(boom_of(one, other)) for one, other in zip(*pair, strict=True)}
+        for rate, pair in pairs.items()
+    }
+
+
+def _cells(booms: Sequence[Boom]) -> tuple[str, ...]:
+    begins = [boom.begins for boom in booms if boom.is_one]
+    return (
+        f"{len(begins)} of {len(booms)}",
+        spread_text(begins, _epoch) if begins else "–",
+        spread_text([boom.peak for boom in booms], percent),
+        spread_text([boom.lowest for boom in booms], _epoch),
+        f"{sum(boom.below for boom in booms)} of {len(booms)}",
     )
-    columns = ("", "boom begins, epoch", "most updates above 32", "Mini-32 lowest, epoch", "BA ends below it")
-    return Table("Batch size boom", columns, rows)
 
 
-def _told(boom: Boom) -> str:
-    begins = "no boom" if boom.begins is None else f"boom from epoch {boom.begins}"
-    when = f"{begins} (at most {100 * boom.peak:.0f} % of a period's updates above {M0})"
-    return f"{when}, Mini-32-Momentum lowest from epoch {boom.lowest}"
+def _told(rate: float, booms: Sequence[Boom]) -> str:
+    count, begins, peak, lowest, _ = _cells(booms)
+    when = "" if begins == "–" else f", from epoch {begins}"
+    return (
+        f"η = {rate:g}: a boom in {count} seeds{when} (most updates above {M0} in a period: {peak}); Mini-32-Momentum "
+        f"lowest from epoch {lowest}"
+    )
 
 
-def _renamed(course: Course) -> Course:
+def _epoch(epoch: float) -> str:
+    return f"{epoch:g}" if math.isfinite(epoch) else "none"
+
+
+def _renamed(courses: Seeds) -> Seeds:
     """In a panel of one learning rate the methods go by their own style."""
-    method = "ba-momentum" if course.training.name.startswith("BA") else "mini-32"
-    return replace(course, training=replace(course.training, style=METHOD_STYLES[method]))
+    style = METHOD_STYLES["ba-momentum" if courses[0].training.name.startswith("BA") else "mini-32"]
+    return tuple(replace(course, training=replace(course.training, style=style)) for course in courses)
 
 
 REPRODUCTION = Reproduction(

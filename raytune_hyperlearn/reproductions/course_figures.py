@@ -1,8 +1,8 @@
-"""Draws courses of training: loss by epoch and by second, and the batch size of every update."""
+"""Draws courses of training over seeds: loss by epoch and by second, and the batch size of every update."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -13,13 +13,53 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from raytune_hyperlearn.comparison.curves import FloatArray
-from raytune_hyperlearn.comparison.drawing import draw_grid, light_grid
-from raytune_hyperlearn.comparison.training_figures import TrainingLine, TrainingPanel
-from raytune_hyperlearn.reproductions.courses import Course
+from raytune_hyperlearn.comparison.drawing import draw_grid, label_line_ends, label_width, light_grid, plain_log_axis
+from raytune_hyperlearn.comparison.styles import MethodStyle
+from raytune_hyperlearn.comparison.training_figures import FEW_TICKS
+from raytune_hyperlearn.reproductions.courses import Seeds
 
-BINS = 300
+BINS = 800
 """More updates than this are drawn as a band from the least to the largest of each bin, with the bin's mean."""
 POWERS = tuple(float(2**power) for power in range(20))
+BAND_NOTE = "Lines are medians over seeds, bands reach from the least to the largest of them."
+
+
+@dataclass(frozen=True)
+class SeedsLine:
+    """What one training gave over its seeds.
+
+    Attributes:
+        style: Its appearance.
+        xs: Abscissae, ascending, [E].
+        low: Least over seeds, [E].
+        median: Median over seeds, positive and finite, [E].
+        high: Largest over seeds, infinite where one diverged, [E].
+    """
+
+    style: MethodStyle
+    xs: FloatArray
+    low: FloatArray
+    median: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class SeedsPanel:
+    """Trainings side by side.
+
+    Attributes:
+        title: What is shown.
+        x_name: Label of the abscissa.
+        y_name: Label of the ordinate.
+        ordinate: Scales the ordinate of axes to the least and the largest value shown.
+        lines: One per training.
+    """
+
+    title: str
+    x_name: str
+    y_name: str
+    ordinate: Callable[[Axes, float, float], None]
+    lines: tuple[SeedsLine, ...]
 
 
 @dataclass(frozen=True)
@@ -28,42 +68,70 @@ class SizesPanel:
 
     Attributes:
         title: Whose.
-        colour: Its line's.
-        sizes: Of every update, [U].
+        colour: Its lines'.
+        seeds: Of every update, [U], for each seed.
         span: Least and largest over all panels of the figure.
     """
 
     title: str
     colour: str
-    sizes: FloatArray
+    seeds: tuple[FloatArray, ...]
     span: tuple[float, float]
 
 
-def loss_panel(title: str, courses: Iterable[Course], clock: Literal["epochs", "seconds"]) -> TrainingPanel:
-    """Training loss of the courses, where it is finite, against epochs scanned or seconds of training."""
+def loss_panel(title: str, trainings: Iterable[Seeds], clock: Literal["epochs", "seconds"]) -> SeedsPanel:
+    """Training loss after each epoch, against epochs scanned or the median over seeds of the seconds of training."""
     lines = []
-    for course in courses:
-        shown = np.isfinite(course.losses) & (course.losses > 0)
-        if shown.any():
-            lines.append(TrainingLine(course.training.style, getattr(course, clock)[shown], course.losses[shown]))
-    return TrainingPanel(title, "epochs" if clock == "epochs" else "seconds of training", "training loss", tuple(lines))
+    for courses in trainings:
+        losses = stacked([course.losses for course in courses], np.inf)
+        xs = np.nanmedian(stacked([getattr(course, clock) for course in courses], np.nan), axis=0)
+        lines.append(line_of(courses, xs, losses))
+    return SeedsPanel(
+        title, "epochs" if clock == "epochs" else "seconds of training", "training loss", loss_axis, _shown(lines)
+    )
 
 
-def mean_size_panel(title: str, courses: Iterable[Course]) -> TrainingPanel:
-    """Mean batch size of every epoch."""
-    lines = tuple(TrainingLine(course.training.style, course.epochs, course.mean_sizes) for course in courses)
-    return TrainingPanel(title, "epochs", "mean batch size", lines)
+def mean_size_panel(title: str, trainings: Iterable[Seeds]) -> SeedsPanel:
+    """Mean batch size of every epoch that all seeds trained for."""
+    lines = []
+    for courses in trainings:
+        epochs = min(len(course.epochs) for course in courses)
+        sizes = np.stack([course.mean_sizes[:epochs] for course in courses])
+        lines.append(line_of(courses, courses[0].epochs[:epochs], sizes))
+    return SeedsPanel(title, "epochs", "mean batch size", power_axis, _shown(lines))
 
 
-def size_panels(courses: Sequence[Course]) -> tuple[SizesPanel, ...]:
-    """Batch size of every update, one panel per course on one scale."""
-    every = np.concatenate([course.sizes for course in courses])
+def stacked(series: Sequence[FloatArray], fill: float) -> FloatArray:
+    """Series of unequal length, a row each and filled up: a training that diverged ends early, [S, E]."""
+    length = max(map(len, series))
+    return np.stack([np.pad(one, (0, length - len(one)), constant_values=fill) for one in series])
+
+
+def line_of(courses: Seeds, xs: FloatArray, values: FloatArray) -> SeedsLine:
+    """The line of values [S, E], where their median is positive and finite."""
+    low, median, high = values.min(axis=0), np.median(values, axis=0), values.max(axis=0)
+    kept = np.isfinite(median) & (median > 0)
+    return SeedsLine(courses[0].training.style, xs[kept], low[kept], median[kept], high[kept])
+
+
+def draw_over_seeds(panels: Sequence[SeedsPanel]) -> Figure:
+    """A line with markers per training, in a band over its seeds."""
+    room = label_width(line.style.short for panel in panels for line in panel.lines)
+    return draw_grid(panels, _draw_seeds_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
+
+
+def size_panels(trainings: Sequence[Seeds]) -> tuple[SizesPanel, ...]:
+    """Batch size of every update, one panel per training on one scale."""
+    every = np.concatenate([course.sizes for courses in trainings for course in courses])
     span = float(every.min()), float(every.max())
-    return tuple(SizesPanel(c.training.name, c.training.style.colour, c.sizes, span) for c in courses)
+    return tuple(
+        SizesPanel(one[0].training.name, one[0].training.style.colour, tuple(course.sizes for course in one), span)
+        for one in trainings
+    )
 
 
 def draw_sizes(panels: Sequence[SizesPanel]) -> Figure:
-    """A step per update, or a band per bin of updates."""
+    """A step per update, or a band per bin of updates; a line per seed."""
     return draw_grid(panels, _draw_sizes_panel, columns=2, size=(5.6, 2.7), left_margin=0.75, right_margin=0.2)
 
 
@@ -75,6 +143,15 @@ def binned(sizes: FloatArray, bins: int) -> tuple[FloatArray, FloatArray, FloatA
     return (middles, *(np.array([reduced(part) for part in parts]) for reduced in (np.min, np.mean, np.max)))
 
 
+def loss_axis(axes: Axes, low: float, high: float) -> None:
+    """A vertical axis of losses, logarithmic where they span enough for round numbers to mark."""
+    if high > FEW_TICKS * low:
+        plain_log_axis(axes, low / 1.15, high * 1.15)
+    else:
+        margin = 0.05 * (high - low) or 0.05 * high
+        axes.set_ylim(low - margin, high + margin)
+
+
 def power_axis(axes: Axes, low: float, high: float) -> None:
     """A vertical logarithmic axis of batch sizes with ticks at powers of two."""
     axes.set_yscale("log", base=2)
@@ -84,16 +161,54 @@ def power_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_major_formatter(ScalarFormatter())
 
 
+def _shown(lines: Iterable[SeedsLine]) -> tuple[SeedsLine, ...]:
+    return tuple(line for line in lines if len(line.xs))
+
+
+def _draw_seeds_panel(axes: Axes, panel: SeedsPanel) -> None:
+    light_grid(axes)
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel(panel.x_name)
+    axes.set_ylabel(panel.y_name)
+    every = np.concatenate([values for line in panel.lines for values in (line.low, line.median, line.high)])
+    known = every[np.isfinite(every) & (every > 0)]
+    panel.ordinate(axes, float(known.min()), float(known.max()))
+    right = 1.02 * max(float(line.xs[-1]) for line in panel.lines)
+    axes.set_xlim(0, right)
+    for line in panel.lines:
+        _draw_line(axes, line, float(known.max()))
+    ends = {line.style.short: (float(line.median[-1]), line.style.short, line.style.colour) for line in panel.lines}
+    label_line_ends(axes, list(ends.values()))
+
+
+def _draw_line(axes: Axes, line: SeedsLine, top: float) -> None:
+    style, right = line.style, axes.get_xlim()[1]
+    axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=style.colour, alpha=0.15, lw=0)
+    axes.plot(
+        line.xs,
+        line.median,
+        color=style.colour,
+        ls=style.line,
+        lw=1.8,
+        marker=style.marker,
+        markersize=4,
+        markevery=max(1, len(line.xs) // 12),
+        label=style.heading,
+    )
+    axes.plot([line.xs[-1], right], [line.median[-1]] * 2, color=style.colour, ls=":", lw=0.7)
+
+
 def _draw_sizes_panel(axes: Axes, panel: SizesPanel) -> None:
     light_grid(axes)
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel("updates")
     axes.set_ylabel("batch size")
-    axes.set_xlim(0, max(len(panel.sizes), 2))
+    axes.set_xlim(0, max(2, *map(len, panel.seeds)))
     power_axis(axes, *panel.span)
-    if len(panel.sizes) <= BINS:
-        axes.plot(panel.sizes, drawstyle="steps-mid", color=panel.colour, lw=1.0)
-        return
-    middles, least, mean, largest = binned(panel.sizes, BINS)
-    axes.fill_between(middles, least, largest, color=panel.colour, alpha=0.3, lw=0, step="mid")
-    axes.plot(middles, mean, color=panel.colour, lw=1.3)
+    for sizes in panel.seeds:
+        if len(sizes) <= BINS:
+            axes.plot(sizes, drawstyle="steps-mid", color=panel.colour, lw=0.9, alpha=0.7)
+            continue
+        middles, least, mean, largest = binned(sizes, BINS)
+        axes.fill_between(middles, least, largest, color=panel.colour, alpha=0.3, lw=0, step="mid")
+        axes.plot(middles, mean, color=panel.colour, lw=0.9, alpha=0.7)

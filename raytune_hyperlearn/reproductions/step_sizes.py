@@ -1,22 +1,22 @@
-"""What [BA] figures 4 and 5 share: BA-Momentum and Mini-32-Momentum at several learning rates."""
+"""What [BA] figures 4 and 5 share: BA-Momentum and Mini-32-Momentum at several learning rates, with the same seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
-from raytune_hyperlearn.comparison.wording import number
-from raytune_hyperlearn.reproductions.courses import Course, Training, follow
+from raytune_hyperlearn.reproductions.courses import Course, Seeds, Training, follow
+from raytune_hyperlearn.reproductions.over_seeds import seeds_text, spread_text
 from raytune_hyperlearn.reproductions.parts import part_of
+from raytune_hyperlearn.reproductions.reproduction import Scale
 
 PROBLEM = "fashion-mnist-cnn3"
 ADAPTIVE, CONSTANT = "BA-Momentum", "Mini-32-Momentum"
@@ -32,79 +32,90 @@ class Settings:
         test: Images, 0 for all.
         epochs: Of instances.
         learning_rates: η, ascending.
+        seeds: Each of split, initialisation, data order and dropout; both methods and all learning rates share them.
         momentum: ρ.
         max_batch_size: B_max of BA.
-        seed: Of split, initialisation, data order and dropout.
     """
 
     train: int
     test: int
     epochs: int
     learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
     momentum: float = 0.9
     max_batch_size: int = 512
-    seed: int = 0
 
 
-Pairs = Mapping[float, tuple[Course, Course]]
-"""By learning rate: BA-Momentum's course and Mini-32-Momentum's."""
+def scales(learning_rates: tuple[float, ...]) -> dict[Scale, Settings]:
+    """The same trainings in both figures, but for the learning rates."""
+    return {
+        "smoke": Settings(300, 200, 8, learning_rates, seeds=(0, 1)),
+        "small": Settings(300, 200, 75, learning_rates, seeds=(0, 1, 2, 3, 4)),
+        "paper": Settings(0, 0, 100, learning_rates, seeds=(0, 1, 2, 3, 4)),
+    }
+
+
+Pairs = Mapping[float, tuple[Seeds, Seeds]]
+"""By learning rate: BA-Momentum's courses and Mini-32-Momentum's, which belong together seed by seed."""
 
 
 def train_pairs(settings: Settings, output: Path, console: Console) -> Pairs:
-    """Both methods at every learning rate, all from the same initialisation."""
+    """Both methods at every learning rate with every seed."""
     made = [
         Training(f"{method} η={rate:g}", style, rule, rate, settings.momentum, settings.max_batch_size)
         for method, rule in ((ADAPTIVE, partial(GaussianWalkRule, M0)), (CONSTANT, partial(Constant, M0)))
         for rate, style in zip(settings.learning_rates, _styles(method, settings.learning_rates), strict=True)
     ]
     problem = partial(part_of, PROBLEM, settings.train, settings.test)
-    courses = follow(problem, made, settings.epochs, settings.seed, output, console)
+    courses = follow(problem, made, settings.epochs, settings.seeds, output, console)
     rates = settings.learning_rates
     return {rate: (courses[f"{ADAPTIVE} η={rate:g}"], courses[f"{CONSTANT} η={rate:g}"]) for rate in rates}
 
 
 def pairs_table(pairs: Pairs) -> Table:
     """One row per learning rate and method."""
-    rows = []
-    for rate, pair in pairs.items():
-        for method, course in zip((ADAPTIVE, CONSTANT), pair, strict=True):
-            rows.append(
-                (
-                    f"η = {rate:g}: {method}",
-                    number(course.final_loss),
-                    number(float(course.losses.min())),
-                    number(rises(course)),
-                    f"{course.sizes.mean():.1f}",
-                    f"{course.sizes.max():.0f}",
-                    f"{len(course.sizes):,}",
-                )
-            )
-    columns = ("", "final loss", "lowest loss", "rises", "mean batch size", "largest", "updates")
-    note = (
-        "Training loss on the whole training part. Rises: share of the second half's epochs that ended above the one "
-        "before."
+    rows = tuple(
+        (f"η = {rate:g}: {method}", *_cells(courses))
+        for rate, pair in pairs.items()
+        for method, courses in zip((ADAPTIVE, CONSTANT), pair, strict=True)
     )
-    return Table("Learning rates", columns, tuple(rows), note)
+    columns = ("", "final loss", "lowest loss", "rises", "mean batch size", "largest", "updates")
+    count = len(next(iter(pairs.values()))[0])
+    note = (
+        f"{seeds_text(count)} Training loss on the whole training part. Rises: share of the second half's epochs that "
+        "ended above the one before."
+    )
+    return Table("Learning rates", columns, rows, note)
 
 
-def rises(course: Course) -> float:
-    """Share of the second half's epochs whose loss is above the one before: how much it fluctuates."""
-    late = course.losses[len(course.losses) // 2 - 1 :]
-    return float(np.mean(np.diff(late) > 0)) if len(late) > 1 else float("nan")
+def _cells(courses: Seeds) -> tuple[str, ...]:
+    shown: tuple[tuple[Callable[[Course], float], str], ...] = (
+        (lambda course: course.final_loss, ".3g"),
+        (lambda course: float(course.losses.min()), ".3g"),
+        (lambda course: course.rises, ".2f"),
+        (lambda course: float(course.sizes.mean()), ".1f"),
+        (lambda course: float(course.sizes.max()), ".0f"),
+        (lambda course: len(course.sizes), ",.0f"),
+    )
+    return tuple(spread_text([value(course) for course in courses], f"{{:{form}}}".format) for value, form in shown)
 
 
 def pairs_numbers(pairs: Pairs) -> dict[str, object]:
-    """Every course as plain data; batch sizes as means per epoch."""
+    """Every course as plain data, by training and seed; batch sizes as means per epoch."""
     return {
-        course.training.name: {
-            "training_loss": course.losses.tolist(),
-            "test_accuracy": course.scores["test_accuracy"].tolist(),
-            "seconds": course.seconds.tolist(),
-            "mean_batch_sizes": course.mean_sizes.tolist(),
-            "updates": len(course.sizes),
-        }
+        courses[0].training.name: {str(course.seed): _numbers(course) for course in courses}
         for pair in pairs.values()
-        for course in pair
+        for courses in pair
+    }
+
+
+def _numbers(course: Course) -> dict[str, object]:
+    return {
+        "training_loss": course.losses.tolist(),
+        "test_accuracy": course.scores["test_accuracy"].tolist(),
+        "seconds": course.seconds.tolist(),
+        "mean_batch_sizes": course.mean_sizes.tolist(),
+        "updates": len(course.sizes),
     }
 
 

@@ -1,30 +1,38 @@
 """What [BA] figures 1 to 3 and table 1 share: six batch-size rules, each with momentum and without.
 
-BA, Mini-32, 64, 128, 256 and Manual (32, doubled at each quarter of the training), all at one learning rate.
+BA, Mini-32, 64, 128, 256 and Manual (32, doubled at each quarter of the training), all at one learning rate, each with
+the same seeds. What is claimed of them is judged in ``twelve_verdicts``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
+
+from rich.console import Console
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant, Manual
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
-from raytune_hyperlearn.comparison.training_figures import draw_training
-from raytune_hyperlearn.comparison.wording import number, seconds
-from raytune_hyperlearn.reproductions.course_figures import draw_sizes, loss_panel, size_panels
-from raytune_hyperlearn.reproductions.courses import Course, Training
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Verdict
+from raytune_hyperlearn.comparison.wording import seconds
+from raytune_hyperlearn.reproductions.course_figures import (
+    BAND_NOTE,
+    draw_over_seeds,
+    draw_sizes,
+    loss_panel,
+    size_panels,
+)
+from raytune_hyperlearn.reproductions.courses import Course, Courses, Seeds, Training, follow
+from raytune_hyperlearn.reproductions.over_seeds import percent, seeds_text, spread_text
+from raytune_hyperlearn.reproductions.parts import part_of
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Verdict
 
 RULES = ("BA", "Mini-32", "Mini-64", "Mini-128", "Mini-256", "Manual")
 GROUPS = ("Momentum", "SGD")
-LEVEL = 1.02
-"""Losses within this factor of each other are called level."""
 M0 = 32
 
 
@@ -36,19 +44,19 @@ class Settings:
         train: Examples, 0 for all; a part of them is kept for validation.
         test: Examples, 0 for all.
         epochs: Of instances, for every method.
+        seeds: Each of split, initialisation, data order and dropout; methods share them.
         learning_rate: η.
         momentum: ρ of the six methods that have one.
         max_batch_size: B_max of BA; the paper bounds it by the training set alone.
-        seed: Of split, initialisation, data order and dropout.
     """
 
     train: int
     test: int
     epochs: int
+    seeds: tuple[int, ...]
     learning_rate: float = 0.02
     momentum: float = 0.9
     max_batch_size: int = 512
-    seed: int = 0
 
 
 def trainings(settings: Settings) -> list[Training]:
@@ -75,136 +83,70 @@ def trainings(settings: Settings) -> list[Training]:
     return made
 
 
-def group_of(courses: Mapping[str, Course], group: str) -> list[Course]:
-    """The six courses with momentum, or those without."""
-    return [courses[f"{rule}-{group}"] for rule in RULES]
+def train_twelve(problem: str, settings: Settings, output: Path, console: Console) -> dict[str, Seeds]:
+    """All twelve with every seed, on a part of the problem of that name."""
+    part = partial(part_of, problem, settings.train, settings.test)
+    return follow(part, trainings(settings), settings.epochs, settings.seeds, output, console)
 
 
-def ranking(courses: Sequence[Course]) -> list[Course]:
-    """By final training loss, the lowest first; diverged ones last."""
-    return sorted(courses, key=lambda course: course.final_loss if math.isfinite(course.final_loss) else math.inf)
+def by_method(momentum: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
+    """Numbers in the order of :data:`RULES`, with momentum and without, by the methods' names."""
+    numbers = {"Momentum": momentum, "SGD": plain}
+    return {f"{rule}-{group}": value for group in GROUPS for rule, value in zip(RULES, numbers[group], strict=True)}
 
 
-def places_before(course: Course, courses: Sequence[Course]) -> int:
-    """How many end clearly (by more than the factor :data:`LEVEL`) below it."""
-    return sum(other.final_loss * LEVEL < course.final_loss for other in courses)
+def group_of(courses: Courses, group: str) -> dict[str, Seeds]:
+    """The six with momentum, or those without."""
+    return {name: courses[name] for name in (f"{rule}-{group}" for rule in RULES)}
 
 
-def loss_verdict(claim: str, courses: Sequence[Course], name: str, at_most_before: int) -> Verdict:
-    """Whether the course of that name ends with at most so many below it; level ones may leave it open."""
-    own = next(course for course in courses if course.training.name == name)
-    others = [course for course in courses if course is not own]
-    before = places_before(own, others)
-    level = len(others) - before - sum(own.final_loss * LEVEL < other.final_loss for other in others)
-    order = ", ".join(f"{c.training.name} {number(c.final_loss)}" for c in ranking(courses))
-    holds = None if before <= at_most_before < before + level else before <= at_most_before
-    note = f" Losses within {100 * (LEVEL - 1):.0f} % of each other are level." if level else ""
-    return Verdict(claim, f"Final training losses: {order}.{note}", holds)
+def twelve_findings(
+    problem: str,
+    settings: Settings,
+    courses: Courses,
+    verdicts: tuple[Verdict, ...],
+    paper_accuracies: Mapping[str, float],
+) -> Findings:
+    """The verdicts with figures, table and numbers."""
+    return Findings(
+        settings={"problem": problem, **asdict(settings)},
+        verdicts=verdicts,
+        figures=figures(courses),
+        tables=(table(courses, paper_accuracies),),
+        numbers=numbers(courses),
+    )
 
 
-def size_quarters(course: Course) -> tuple[float, float]:
-    """Mean batch size in the first and in the last quarter of the updates."""
-    sizes = course.sizes
-    quarter = max(1, len(sizes) // 4)
-    return float(sizes[:quarter].mean()), float(sizes[-quarter:].mean())
-
-
-def sizes_sentence(courses: Mapping[str, Course]) -> str:
-    """How BA's batch sizes change."""
-    parts = []
-    for group in GROUPS:
-        early, late = size_quarters(courses[f"BA-{group}"])
-        largest = courses[f"BA-{group}"].sizes.max()
-        parts.append(
-            f"BA-{group}: mean {number(early)} in the first quarter of the updates, {number(late)} in the last, "
-            f"largest {largest:.0f}"
-        )
-    return "; ".join(parts) + "."
-
-
-def accuracy_verdict(claim: str, courses: Mapping[str, Course], margins: Mapping[str, float]) -> Verdict:
-    """Whether BA's best test accuracy is at most so far (by group) below the best of its group, as in table 1."""
-    sentences, holds = [], True
-    for group, margin in margins.items():
-        own = group_of(courses, group)
-        best = {course.training.name: float(course.scores["test_accuracy"].max()) for course in own}
-        leader = max(best, key=lambda name: best[name])
-        gap = best[leader] - best[f"BA-{group}"]
-        holds &= gap <= margin + 1e-9
-        sentences.append(
-            f"BA-{group} {100 * best[f'BA-{group}']:.2f} %, best of its group {leader} {100 * best[leader]:.2f} %"
-        )
-    note = "As in the paper, each method's best epoch is taken by test accuracy itself."
-    return Verdict(claim, f"{'; '.join(sentences)}. {note}", holds)
-
-
-def clock_verdict(courses: Mapping[str, Course]) -> Verdict:
-    """Seconds until the loss that Mini-32 with momentum ends with."""
-    adaptive, constant = courses["BA-Momentum"], courses["Mini-32-Momentum"]
-    target = constant.final_loss
-    first, second = adaptive.first_below(target), constant.first_below(target)
-    claim = "Beyond the paper, which shows no times: BA-Momentum reaches Mini-32-Momentum's final loss sooner."
-    if first is None or second is None:
-        found = (
-            f"It does not reach {number(target)} within {len(adaptive.epochs)} epochs "
-            f"({seconds(float(adaptive.seconds[-1]))}); Mini-32-Momentum needs {seconds(float(constant.seconds[-1]))}."
-        )
-        return Verdict(claim, found, False)
-    mine, other = float(adaptive.seconds[first]), float(constant.seconds[second])
-    found = f"Loss {number(target)} after {seconds(mine)} of training; Mini-32-Momentum after {seconds(other)}."
-    return Verdict(claim, found, mine < other)
-
-
-def figures(courses: Mapping[str, Course]) -> tuple[Drawn, ...]:
+def figures(courses: Courses) -> tuple[Drawn, ...]:
     """Loss by epoch and by second for both groups, and BA's batch sizes."""
-    groups = {group: group_of(courses, group) for group in GROUPS}
-    names = {"Momentum": "With momentum", "SGD": "Without momentum"}
-    by_epoch = [loss_panel(names[group], own, "epochs") for group, own in groups.items()]
-    by_second = [loss_panel(names[group], own, "seconds") for group, own in groups.items()]
+    titles = {"Momentum": "With momentum", "SGD": "Without momentum"}
+    groups = {title: list(group_of(courses, group).values()) for group, title in titles.items()}
     return (
         Drawn(
             "loss-by-epoch",
             "Training loss by epoch",
-            draw_training(by_epoch),
-            "Loss on the whole training part after each epoch of instances scanned, without dropout.",
+            draw_over_seeds([loss_panel(title, own, "epochs") for title, own in groups.items()]),
+            f"Loss on the whole training part after each epoch of instances scanned, without dropout. {BAND_NOTE}",
         ),
         Drawn(
             "loss-by-second",
             "Training loss by second",
-            draw_training(by_second),
-            "The same against the seconds that each training took on its own core or share of a GPU, test scoring left "
-            "out. The paper does not show this.",
+            draw_over_seeds([loss_panel(title, own, "seconds") for title, own in groups.items()]),
+            "The same against the seconds (medians over seeds) that each training took on its own core or share of a "
+            "GPU, test scoring left out. The paper does not show this.",
         ),
         Drawn(
             "batch-sizes",
             "Batch size of every update",
             draw_sizes(size_panels([courses["BA-Momentum"], courses["BA-SGD"]])),
-            "What batch adaptive training chose; where there are many updates, the band spans the least and the "
-            "largest of neighbouring ones and the line is their mean. The paper's figure 3.",
+            "What batch adaptive training chose, one line per seed; where there are many updates, the band spans the "
+            "least and the largest of neighbouring ones and the line is their mean. The paper's figure 3.",
         ),
     )
 
 
-def table(courses: Mapping[str, Course], paper: Mapping[str, float]) -> Table:
+def table(courses: Courses, paper: Mapping[str, float]) -> Table:
     """One row per method, with the paper's best test accuracy (fraction) beside."""
-    rows = []
-    for group in GROUPS:
-        for course in group_of(courses, group):
-            accuracy = course.scores["test_accuracy"]
-            chosen = int(course.scores["validation_loss"].argmin())
-            rows.append(
-                (
-                    course.training.name,
-                    number(course.final_loss),
-                    f"{100 * accuracy.max():.2f} %",
-                    f"{100 * accuracy[chosen]:.2f} %",
-                    f"{100 * paper[course.training.name]:.2f} %",
-                    seconds(float(course.seconds[-1])),
-                    f"{course.sizes.mean():.1f}",
-                    f"{course.sizes.max():.0f}",
-                    f"{len(course.sizes):,}",
-                )
-            )
     columns = (
         "method",
         "final training loss",
@@ -216,17 +158,44 @@ def table(courses: Mapping[str, Course], paper: Mapping[str, float]) -> Table:
         "largest",
         "updates",
     )
-    return Table("The twelve methods", columns, tuple(rows), "One seed, as in the paper; differences may be luck.")
+    rows = tuple(_row(name, courses[name], paper[name]) for group in GROUPS for name in group_of(courses, group))
+    note = f"{seeds_text(len(courses['BA-SGD']))} Methods with the same seed start from the same network and split."
+    return Table("The twelve methods", columns, rows, note)
 
 
-def numbers(courses: Mapping[str, Course]) -> dict[str, object]:
-    """Every course as plain data; batch sizes as means per epoch."""
+def _row(name: str, courses: Seeds, paper: float) -> tuple[str, ...]:
+    return (
+        name,
+        spread_text([course.final_loss for course in courses]),
+        spread_text([best_accuracy(course) for course in courses], percent),
+        spread_text([chosen_accuracy(course) for course in courses], percent),
+        f"{100 * paper:.2f} %",
+        spread_text([float(course.seconds[-1]) for course in courses], seconds),
+        spread_text([float(course.sizes.mean()) for course in courses], "{:.1f}".format),
+        spread_text([float(course.sizes.max()) for course in courses], "{:.0f}".format),
+        spread_text([len(course.sizes) for course in courses], "{:,.0f}".format),
+    )
+
+
+def best_accuracy(course: Course) -> float:
+    """Of its best epoch, which the test accuracy itself chooses, as in the paper's table 1."""
+    return float(course.scores["test_accuracy"].max())
+
+
+def chosen_accuracy(course: Course) -> float:
+    """Test accuracy of the epoch with the least validation loss."""
+    return float(course.scores["test_accuracy"][course.scores["validation_loss"].argmin()])
+
+
+def numbers(courses: Courses) -> dict[str, object]:
+    """Every course as plain data, by method and seed; batch sizes as means per epoch."""
+    return {name: {str(course.seed): _numbers(course) for course in own} for name, own in courses.items()}
+
+
+def _numbers(course: Course) -> dict[str, object]:
     return {
-        name: {
-            "seconds": course.seconds.tolist(),
-            **{score: values.tolist() for score, values in course.scores.items()},
-            "mean_batch_sizes": course.mean_sizes.tolist(),
-            "updates": len(course.sizes),
-        }
-        for name, course in courses.items()
+        "seconds": course.seconds.tolist(),
+        **{score: values.tolist() for score, values in course.scores.items()},
+        "mean_batch_sizes": course.mean_sizes.tolist(),
+        "updates": len(course.sizes),
     }

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from raytune_hyperlearn.reproductions import ba_figure1, ba_figure2, ba_figure4, ba_figure5
-from raytune_hyperlearn.reproductions.courses import Course
+from raytune_hyperlearn.reproductions.courses import Course, Courses, Seeds
+from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
+from raytune_hyperlearn.reproductions.step_sizes import Pairs
 from raytune_hyperlearn.reproductions.step_sizes import Settings as RateSettings
 from raytune_hyperlearn.reproductions.twelve_methods import GROUPS, RULES, Settings, trainings
+from raytune_hyperlearn.reproductions.twelve_verdicts import seconds_to
 from tests.reproductions.test_courses import make_course
 
 SMALL, GROWING = [[32] * 8] * 4, [[32] * 8, [32] * 8, [32, 64] * 4, [64, 128] * 4]
+SETTINGS = Settings(0, 0, 4, seeds=(0, 1, 2))
 
 
-def twelve(losses: dict[str, float], sizes: dict[str, list[list[int]]] | None = None) -> dict[str, Course]:
-    """Courses of four epochs that end at the losses named, others at 0.5; accuracy is 1 − loss."""
+def one_seed(losses: dict[str, float], sizes: dict[str, list[list[int]]] | None = None) -> dict[str, Course]:
+    """Courses of four epochs that end at the losses named, others at 0.5; accuracy is 1 − loss / 4."""
     courses = {}
     for name in (f"{rule}-{group}" for group in GROUPS for rule in RULES):
-        final = losses.get(name, 0.5)
-        falling = [2.0, 1.0, 0.7, final]
+        falling = [2.0, 1.0, 0.7, losses.get(name, 0.5)]
         chosen = (sizes or {}).get(name, SMALL)
         courses[name] = make_course(name, falling, chosen, test_accuracy=[1 - loss / 4 for loss in falling])
     return courses
 
 
-AS_PUBLISHED = twelve(
+def over(*seeds: dict[str, Course]) -> Courses:
+    """The courses of each seed put together by method."""
+    return {name: tuple(seed[name] for seed in seeds) for name in seeds[0]}
+
+
+AS_PUBLISHED = one_seed(
     {"BA-Momentum": 0.1, "Mini-32-SGD": 0.2, "BA-SGD": 0.21},
     {"BA-Momentum": [[32] * 8] * 3 + [[32, 32, 32, 64] * 2], "BA-SGD": GROWING},
 )
+BROKEN = one_seed({"Mini-64-Momentum": 0.1, "BA-Momentum": 0.6, "Manual-SGD": 0.1, "Mini-32-SGD": 0.1})
 
 
-def holds(findings: object) -> list[bool | None]:
-    return [verdict.holds for verdict in findings.verdicts]  # type: ignore[attr-defined]
+def verdict(findings: Findings, words: str) -> Verdict:
+    """The one verdict whose claim has these words."""
+    (found,) = (one for one in findings.verdicts if words in one.claim)
+    return found
+
+
+def outcomes(findings: Findings, *words: str) -> list[bool | None]:
+    return [verdict(findings, one).holds for one in words]
+
+
+FIGURE1 = ("BA-Momentum ends with the lowest", "lowest loss but one", "below Manual", "stay near 32 early")
 
 
 def test_there_are_twelve_trainings() -> None:
-    made = trainings(Settings(0, 0, 100))
+    made = trainings(Settings(0, 0, 100, seeds=(0,)))
     assert [training.name for training in made] == list(AS_PUBLISHED)
     assert {training.momentum for training in made if training.name.endswith("SGD")} == {0.0}
     manual = next(training for training in made if training.name == "Manual-SGD").rule()
@@ -46,34 +65,80 @@ def test_there_are_twelve_trainings() -> None:
 
 
 def test_figure1_as_published() -> None:
-    found = ba_figure1.findings(AS_PUBLISHED, Settings(0, 0, 4))
-    assert holds(found)[:3] == [True, True, True]
-    assert holds(found)[3] is False, "BA-SGD is not the most accurate of these"
-    assert found.verdicts[4].holds is False, "its loss is reached in the same second"
+    found = ba_figure1.findings(over(AS_PUBLISHED, AS_PUBLISHED, AS_PUBLISHED), SETTINGS)
+    assert outcomes(found, *FIGURE1) == [True] * 4
+    assert verdict(found, "test accuracy").holds is False, "BA-SGD is not the most accurate of these"
+    assert verdict(found, "no times").holds is False, "its loss is reached in the same second"
     assert [row[0] for row in found.tables[0].rows] == list(AS_PUBLISHED)
     assert [drawn.name for drawn in found.figures] == ["loss-by-epoch", "loss-by-second", "batch-sizes"]
 
 
 def test_figure1_broken() -> None:
-    found = ba_figure1.findings(
-        twelve({"Mini-64-Momentum": 0.1, "BA-Momentum": 0.3, "Manual-SGD": 0.1, "Mini-32-SGD": 0.1}), Settings(0, 0, 4)
-    )
-    assert holds(found)[:3] == [False, False, False]
+    found = ba_figure1.findings(over(BROKEN, BROKEN, BROKEN), SETTINGS)
+    assert outcomes(found, *FIGURE1) == [False] * 4
+
+
+def test_figure1_says_when_seeds_disagree() -> None:
+    mostly = ba_figure1.findings(over(AS_PUBLISHED, BROKEN, AS_PUBLISHED), SETTINGS)
+    assert outcomes(mostly, *FIGURE1) == [True] * 4
+    for words in FIGURE1:
+        assert "holds in 2 of 3. The seeds disagree." in verdict(mostly, words).found
+    assert "BA-Momentum's place, seed by seed: 1, 6, 1." in verdict(mostly, FIGURE1[0]).found
+    half = ba_figure1.findings(over(AS_PUBLISHED, BROKEN), SETTINGS)
+    assert outcomes(half, FIGURE1[0]) == [None], "one of two is not most"
+    assert next(row for row in mostly.tables[0].rows if row[0] == "BA-Momentum")[1] == "0.1 [0.1, 0.6]"
+
+
+def test_numbers_hold_every_seed() -> None:
+    seeds = [
+        {name: make_course(name, [loss], [[32]], seed=seed) for name in AS_PUBLISHED}
+        for seed, loss in ((3, 0.1), (8, 0.2))
+    ]
+    numbers = ba_figure1.findings(over(*seeds), SETTINGS).numbers
+    assert {seed: numbers["BA-SGD"][seed]["training_loss"] for seed in numbers["BA-SGD"]} == {"3": [0.1], "8": [0.2]}
 
 
 def test_level_losses_leave_it_open() -> None:
-    level = twelve({"Mini-64-Momentum": 0.1, "BA-Momentum": 0.101, "Mini-32-SGD": 0.1, "BA-SGD": 0.101})
-    assert holds(ba_figure1.findings(level, Settings(0, 0, 4)))[:2] == [None, True], "second at worst, without momentum"
-    third = {"Mini-32-SGD": 0.1, "Mini-64-SGD": 0.2, "BA-SGD": 0.201}
-    assert ba_figure1.findings(twelve(third), Settings(0, 0, 4)).verdicts[1].holds is None
+    level = one_seed({"Mini-64-Momentum": 0.1, "BA-Momentum": 0.101, "Mini-32-SGD": 0.1, "BA-SGD": 0.101})
+    found = ba_figure1.findings(over(level), SETTINGS)
+    assert outcomes(found, *FIGURE1[:2]) == [None, True], "second at worst, without momentum"
+    third = one_seed({"Mini-32-SGD": 0.1, "Mini-64-SGD": 0.2, "BA-SGD": 0.201})
+    assert outcomes(ba_figure1.findings(over(third), SETTINGS), FIGURE1[1]) == [None]
+    assert outcomes(ba_figure1.findings(over(one_seed({})), SETTINGS), "below Manual") == [None]
+
+
+def test_fluctuations_are_compared_with_most_constant_sizes() -> None:
+    def course(name: str, restless: bool) -> Course:
+        return make_course(name, [4, 3, 2, 1, 2, 1] if restless else [4, 3, 2, 1, 0.9, 0.8], [[32]] * 6)
+
+    for restless, holds in (({"Mini-32", "Mini-64", "Mini-128"}, True), ({"Mini-32", "Mini-64"}, False)):
+        one = {name: course(name, name.removesuffix("-Momentum") in restless) for name in AS_PUBLISHED}
+        assert outcomes(ba_figure1.findings(over(one), SETTINGS), "fluctuates less") == [holds]
+
+
+def test_time_is_to_the_loss_of_the_same_seed() -> None:
+    fast = {name: make_course(name, [2, 1, 0.5], [[32]] * 3) for name in AS_PUBLISHED}
+    fast["BA-Momentum"] = make_course("BA-Momentum", [2, 0.4, 0.3], [[32]] * 3)
+    never = {**fast, "BA-Momentum": make_course("BA-Momentum", [2, 1, 0.9], [[32]] * 3)}
+    found = verdict(ba_figure1.findings(over(fast, fast, never), SETTINGS), "no times")
+    assert found.holds is True
+    assert "BA-Momentum 2 s, 2 s, never; Mini-32-Momentum 3 s, 3 s, 3 s" in found.found
+    assert verdict(ba_figure1.findings(over(never), SETTINGS), "no times").holds is False
+    assert seconds_to(never["BA-Momentum"], 0.5) == math.inf
+
+
+FIGURE2 = ("BA-Momentum ends with the lowest", "like Mini-32-SGD's", "nearly constant at 32")
 
 
 def test_figure2() -> None:
-    lower = ba_figure2.findings(twelve({"BA-Momentum": 0.1, "BA-SGD": 0.3}), Settings(0, 0, 4))
-    assert holds(lower)[:3] == [True, True, True]
-    assert ba_figure2.findings(twelve({}), Settings(0, 0, 4)).verdicts[1].holds is None
-    large = ba_figure2.findings(twelve({"BA-SGD": 0.9}, {"BA-Momentum": GROWING}), Settings(0, 0, 4))
-    assert holds(large)[1:3] == [False, False]
+    lower = one_seed({"BA-Momentum": 0.1, "BA-SGD": 0.3})
+    assert outcomes(ba_figure2.findings(over(lower, lower), SETTINGS), *FIGURE2) == [True] * 3
+    assert outcomes(ba_figure2.findings(over(one_seed({})), SETTINGS), FIGURE2[1]) == [None]
+    large = one_seed({"BA-SGD": 0.9}, {"BA-Momentum": GROWING})
+    assert outcomes(ba_figure2.findings(over(large), SETTINGS), *FIGURE2[1:]) == [False, False]
+    mixed = ba_figure2.findings(over(lower, lower, large), SETTINGS)
+    assert outcomes(mixed, *FIGURE2[1:]) == [True, True]
+    assert "The seeds disagree." in verdict(mixed, FIGURE2[2]).found
 
 
 def pair(adaptive: list[float], constant: list[float], sizes: list[int]) -> tuple[Course, Course]:
@@ -83,45 +148,78 @@ def pair(adaptive: list[float], constant: list[float], sizes: list[int]) -> tupl
     )
 
 
+def pairs_over(*seeds: dict[float, tuple[Course, Course]]) -> Pairs:
+    """The pairs of each seed put together by learning rate."""
+    joined: dict[float, tuple[Seeds, Seeds]] = {}
+    for rate in seeds[0]:
+        joined[rate] = (tuple(seed[rate][0] for seed in seeds), tuple(seed[rate][1] for seed in seeds))
+    return joined
+
+
+FIGURE4 = {
+    0.005: pair([2, 1.5, 1, 0.5, 0.4], [2, 1.5, 1, 0.5, 0.4], [32] * 5),
+    0.01: pair([2, 1.5, 1, 0.5, 0.3], [2, 0.5, 0.2, 0.25, 0.3], [32, 32, 32, 32, 64]),
+    0.02: pair([2, 1.5, 1, 0.5, 0.2], [2, 1.5, 1, 0.5, 0.45], [32, 32, 32, 64, 64]),
+    0.05: pair([2, 1.5, 1, 0.9, 0.8], [2, 1.5, 1, 0.9, 0.9], [64] * 5),
+}
+
+
 def test_figure4() -> None:
-    published = {
-        0.005: pair([1, 0.5, 0.4], [1, 0.5, 0.4], [32, 32, 32]),
-        0.01: pair([1, 0.5, 0.3], [1, 0.5, 0.3], [32, 32, 64]),
-        0.02: pair([1, 0.5, 0.2], [1, 0.5, 0.45], [32, 64, 64]),
-        0.05: pair([1, 0.9, 0.8], [1, 0.9, 0.9], [64, 64, 64]),
-    }
-    settings = RateSettings(0, 0, 3, tuple(published))
-    assert holds(ba_figure4.findings(published, settings)) == [True, True, True, True]
-    same = dict.fromkeys(published, published[0.005])
-    assert holds(ba_figure4.findings(same, settings)) == [
-        True,
-        False,
-        False,
-        True,
-    ]
-    upside_down = dict(zip(published, reversed(list(published.values())), strict=True))
-    assert holds(ba_figure4.findings(upside_down, settings)) == [False, False, False, False]
+    settings = RateSettings(0, 0, 5, tuple(FIGURE4), seeds=(0, 1, 2))
+
+    def holds(*seeds: dict[float, tuple[Course, Course]]) -> list[bool | None]:
+        return [one.holds for one in ba_figure4.findings(pairs_over(*seeds), settings).verdicts]
+
+    assert holds(FIGURE4, FIGURE4, FIGURE4) == [True] * 6
+    same = dict.fromkeys(FIGURE4, FIGURE4[0.005])
+    assert holds(same) == [False, False, False, False, False, None]
+    upside_down = dict(zip(FIGURE4, reversed(list(FIGURE4.values())), strict=True))
+    assert holds(upside_down) == [False, False, False, False, False, True]
+    assert holds(FIGURE4, upside_down, FIGURE4) == [True] * 6
+    mixed = ba_figure4.findings(pairs_over(FIGURE4, upside_down, FIGURE4), settings)
+    assert "0.4 [0.4, 0.8] at 0.005" in mixed.verdicts[0].found
+    assert "holds in 2 of 3. The seeds disagree." in mixed.verdicts[0].found
+    assert holds(FIGURE4, upside_down)[0] is None
+
+
+def boom_pair(lowest: int, boom: int) -> tuple[Course, Course]:
+    """Twenty epochs: Mini-32 is lowest from one on, BA ends lower, and its batches grow from another on."""
+    epochs = np.arange(1, 21)
+    constant = np.where(epochs < lowest, 2.0 - epochs / 40, 0.1)
+    adaptive = np.where(epochs < lowest, 2.0 - epochs / 40, 0.05)
+    return pair(adaptive.tolist(), constant.tolist(), np.where(epochs < boom, 32, 96).tolist())
+
+
+BOOMS = {0.005: boom_pair(16, 17), 0.01: boom_pair(12, 12), 0.02: boom_pair(8, 7)}
+CALM = {rate: boom_pair(16, 99) for rate in BOOMS}
+RATE_SETTINGS = RateSettings(0, 0, 20, tuple(BOOMS), seeds=(0, 1, 2))
 
 
 def test_figure5_finds_booms_and_their_order() -> None:
-    def course(lowest: int, boom: int) -> tuple[Course, Course]:
-        epochs = np.arange(1, 21)
-        constant = np.where(epochs < lowest, 2.0 - epochs / 40, 0.1)
-        adaptive = np.where(epochs < lowest, 2.0 - epochs / 40, 0.05)
-        sizes = np.where(epochs < boom, 32, 96)
-        return pair(adaptive.tolist(), constant.tolist(), sizes.tolist())
+    found = ba_figure5.findings(pairs_over(BOOMS, BOOMS), RATE_SETTINGS)
+    assert [one.holds for one in found.verdicts] == [True] * 4
+    assert [row[1:3] for row in found.tables[0].rows] == [("2 of 2", "17"), ("2 of 2", "12"), ("2 of 2", "7")]
+    calm = ba_figure5.findings(pairs_over(CALM), RATE_SETTINGS)
+    assert [one.holds for one in calm.verdicts] == [False, None, True, None]
+    early = {rate: boom_pair(16, 5) for rate in BOOMS}
+    assert ba_figure5.findings(pairs_over(early), RATE_SETTINGS).verdicts[1].holds is False
+    reversed_order = dict(zip(BOOMS, reversed(list(BOOMS.values())), strict=True))
+    assert ba_figure5.findings(pairs_over(reversed_order), RATE_SETTINGS).verdicts[3].holds is False
 
-    settings = RateSettings(0, 0, 20, (0.005, 0.01, 0.02))
-    published = {0.005: course(16, 17), 0.01: course(12, 12), 0.02: course(8, 7)}
-    found = ba_figure5.findings(published, settings)
-    assert holds(found) == [True, True, True, True]
-    assert [row[1] for row in found.tables[0].rows] == ["17", "12", "7"]
-    calm = {rate: course(16, 99) for rate in published}
-    assert holds(ba_figure5.findings(calm, settings)) == [False, None, True, None]
+
+def test_figure5_counts_seeds() -> None:
+    mostly = ba_figure5.findings(pairs_over(BOOMS, CALM, BOOMS), RATE_SETTINGS)
+    assert [one.holds for one in mostly.verdicts] == [True] * 4
+    assert "a boom in 2 of 3 seeds, from epoch 17" in mostly.verdicts[0].found
+    assert mostly.tables[0].rows[0][1:3] == ("2 of 3", "17")
+    seldom = ba_figure5.findings(pairs_over(CALM, CALM, BOOMS), RATE_SETTINGS)
+    assert [one.holds for one in seldom.verdicts] == [False, None, True, None]
+    assert "The seeds disagree." in seldom.verdicts[0].found
+
+
+def test_one_large_batch_is_no_boom() -> None:
     spiked = make_course("BA-Momentum", [1.0] * 20, [[32] * 40] * 9 + [[32] * 39 + [475]] + [[32] * 40] * 10)
-    assert ba_figure5.boom_of(spiked, spiked).begins is None, "one large batch is no period of them"
-    early = {rate: course(16, 5) for rate in published}
-    assert holds(ba_figure5.findings(early, settings))[1] is False
+    assert not ba_figure5.boom_of(spiked, spiked).is_one
 
 
 @pytest.mark.parametrize("module", [ba_figure1, ba_figure2, ba_figure4, ba_figure5])
@@ -130,4 +228,8 @@ def test_scales_grow(module: object) -> None:
     assert list(settings) == ["smoke", "small", "paper"]
     assert settings["smoke"].epochs < settings["small"].epochs < settings["paper"].epochs
     assert settings["paper"].train == 0
+    counts = [len(set(settings[scale].seeds)) for scale in settings]
+    assert counts[0] == 2
+    assert counts[1] >= 3
+    assert counts[2] == 5
     assert Path(str(module.__file__)).stem.replace("_", "-") in str(module.__name__).replace("_", "-")  # type: ignore[attr-defined]
