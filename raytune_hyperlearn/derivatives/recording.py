@@ -6,7 +6,7 @@ A recorded program is what they decided on: a flat list of tensor operations, ch
 It also shows what could not be seen operation by operation. Tangents that are zero whatever the numbers (of inputs,
 of statistics, of piecewise linear layers' slopes) are made, multiplied, convolved and added all the same: products
 with such zeros are zeros and sums with them are the other term, so both are taken out. And tensors are copied into
-layouts that what follows does not need.
+layouts that what follows does not need. And masks are laid on what pooling drops (:mod:`.pooling`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from raytune_hyperlearn.derivatives.pooling import mask_after_pooling
 
 aten = torch.ops.aten
 
@@ -101,7 +103,7 @@ def recorded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callab
 
 
 def simplify(graph: fx.Graph) -> None:
-    """Take zeros and needless copies out of a recorded graph, in place."""
+    """Take zeros and needless copies out of a recorded graph and move masks behind pooling, in place."""
     _without_copies_into_zeros(graph)
     written = _written(graph)
     zeros: set[fx.Node] = set()
@@ -114,6 +116,7 @@ def simplify(graph: fx.Graph) -> None:
             _drop_zero_term(node, zeros, written)
         elif node.target in RELAXED:
             _relax(node, written)
+    mask_after_pooling(graph, lambda node: _owner(node) not in written)
     graph.eliminate_dead_code()
 
 
