@@ -1,10 +1,11 @@
-"""Outer optimisers of FDS side by side: the paper's sign rule and the secant rule, at equal outer steps.
+"""Outer optimisers of FDS side by side: the paper's sign rule and the surrogate rule, at equal outer steps.
 
 Both learn the same schedules from zero, on the same problem, with the same seeds and therefore the same
-initialisations, data orders and splits; an outer step costs both the same. The values of every outer step are scored
-afterwards by training with them from fresh initialisations, the same for both rules: the table has the medians over
-seeds of these validation losses, of the outer step itself and of what a user would keep after it, the outer step with
-the lowest validation loss that the search itself has seen.
+initialisations, data orders and splits; an outer step costs both the same: one hypergradient, and as many plain
+trainings (``--replicates``) whose mean loss the search sees. The values of every outer step are scored afterwards by
+training with them from fresh initialisations, the same for both rules: the table has the medians over seeds of these
+validation losses, of the outer step itself and of what a user would keep after it, the outer step with the lowest
+validation loss that the search itself has seen.
 
     python benchmarks/outer_optimisers.py --problem digits --epochs 3 --outer-steps 8
     python benchmarks/outer_optimisers.py --problem fashion-mnist --epochs 0.1 --outer-steps 8 --seeds 0 1 2
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -27,7 +29,7 @@ from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import derived_seed
 from raytune_hyperlearn.tune import FDSTrainable
 
-RULES = ("sign", "secant")
+RULES = ("sign", "surrogate")
 RETRAINING = 1000
 """Marks the seeds of retraining, so that they differ from those of any outer step."""
 
@@ -38,7 +40,7 @@ class Rows:
 
     Attributes:
         seen: Validation loss that the search itself saw.
-        retrained: Mean validation loss of retraining.
+        retrained: Mean validation loss of retraining; training that diverges counts as the untrained network.
     """
 
     seen: list[float] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Rows:
 
 
 def searched(
-    problem: str, epochs: float, values: int, rule: str, seed: int, outer_steps: int, retrainings: int
+    problem: str, epochs: float, values: int, rule: str, seed: int, outer_steps: int, replicates: int, retrainings: int
 ) -> Rows:
     """One search, every outer step's values retrained."""
     config = {
@@ -60,6 +62,7 @@ def searched(
         "space": SearchSpace(learning_rate=LearningRate(values=values)),
         "epochs": epochs,
         "seed": seed,
+        "replicates": replicates,
         "outer_optimizer": rule,
         "stop_when_converged": False,
     }
@@ -70,7 +73,8 @@ def searched(
         rows.seen.append(result["validation_loss"])
         seeds = [derived_seed(seed, RETRAINING, index) for index in range(retrainings)]
         scores = [trainable.train_and_score(result["hyperparameters"], epochs, s)["validation_loss"] for s in seeds]
-        rows.retrained.append(statistics.fmean(scores))
+        untrained = rows.retrained[0] if rows.retrained else math.inf
+        rows.retrained.append(statistics.fmean(score if score < untrained else untrained for score in scores))
     return rows
 
 
@@ -89,17 +93,21 @@ def table(found: Mapping[str, list[Rows]], title: str) -> Table:
     return shown
 
 
-def ahead(found: Mapping[str, list[Rows]]) -> str:
-    """Every seed's mean over the outer steps after the first, and how often the second rule's is lower."""
-    # A diverged step counts as the loss of a network that has not been trained at all.
-    means = [
-        [statistics.fmean(min(loss, rows.retrained[0]) for loss in rows.retrained[1:]) for rows in found[rule]]
-        for rule in RULES
-    ]
-    wins = sum(second < first for first, second in zip(*means, strict=True))
-    pairs = ", ".join(f"{first:.3f} / {second:.3f}" for first, second in zip(*means, strict=True))
-    which = f"{RULES[1]} is lower in {wins} of {len(means[0])}"
-    return f"mean over outer steps, {' / '.join(RULES)}, by seed: {pairs}; {which}"
+def compared(found: Mapping[str, list[Rows]]) -> list[str]:
+    """By seed: the last outer step, the mean over outer steps but the first, and what is kept at the end."""
+    questions: dict[str, Callable[[Rows], float]] = {
+        "last outer step": lambda rows: rows.retrained[-1],
+        "mean over outer steps": lambda rows: statistics.fmean(rows.retrained[1:]),
+        "kept at the end": lambda rows: rows.kept[-1],
+    }
+    sentences = []
+    for question, loss in questions.items():
+        pairs = [tuple(loss(rows) for rows in both) for both in zip(*(found[rule] for rule in RULES), strict=True)]
+        wins = sum(second < first for first, second in pairs)
+        numbers = ", ".join(f"{first:.3f} / {second:.3f}" for first, second in pairs)
+        which = f"{RULES[1]} is lower in {wins} of {len(pairs)} seeds"
+        sentences.append(f"{question}, {' / '.join(RULES)}, by seed: {numbers}; {which}")
+    return sentences
 
 
 def main() -> None:
@@ -110,6 +118,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=5, help="number of learning rates")
     parser.add_argument("--outer-steps", type=int, default=10, help="outer steps per search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds")
+    parser.add_argument("--replicates", type=int, default=3, help="trainings whose mean loss the search sees")
     parser.add_argument("--retrainings", type=int, default=5, help="trainings that score an outer step's values")
     parser.add_argument("--output", type=Path, help="file that gets all losses as JSON")
     asked = parser.parse_args()
@@ -117,11 +126,13 @@ def main() -> None:
     console = Console()
     for seed in asked.seeds:
         for rule in RULES:
-            rows = searched(asked.problem, asked.epochs, asked.values, rule, seed, asked.outer_steps, asked.retrainings)
+            sizes = asked.outer_steps, asked.replicates, asked.retrainings
+            rows = searched(asked.problem, asked.epochs, asked.values, rule, seed, *sizes)
             found[rule].append(rows)
             console.print(f"seed {seed}, {rule}: {', '.join(f'{x:.3f}' for x in rows.retrained)}", highlight=False)
     console.print(table(found, f"{asked.problem}, {asked.epochs:g} epochs, medians of {len(asked.seeds)} seeds"))
-    console.print(ahead(found), highlight=False)
+    for sentence in compared(found):
+        console.print(sentence, highlight=False)
     if asked.output:
         asked.output.write_text(json.dumps({rule: [asdict(rows) for rows in found[rule]] for rule in RULES}))
 

@@ -22,7 +22,7 @@ if __name__ == "__main__":
         "problem": "digits",
         "space": SPACE,
         "optimizer": "adamw",
-        "outer_optimizer": "secant",
+        "outer_optimizer": "surrogate",
         "seed": 0,
         "epochs": 2,
         "outer_steps": 5,

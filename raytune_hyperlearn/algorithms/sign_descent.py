@@ -17,13 +17,11 @@ best validation loss so far — is retried: half way back to the values before i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 Numbers = dict[str, list[float]]
-RISE = 1.2
-"""A loss of more than so many times the best so far has risen: beyond the noise of another initialisation."""
 CONVERGED = 0.05
 """γ/|λ| under which a value has converged ([FDS] appendix G)."""
 
@@ -41,7 +39,7 @@ class OuterState:
         best_loss: Lowest validation loss of the outer steps so far; infinite before the first.
         best: λ of that outer step; empty before the first.
         best_index: Its index.
-        memory: What another rule than :func:`sign_update` remembers of every learned value.
+        history: Outer steps before, where :mod:`.surrogate_descent` makes the updates.
     """
 
     index: int
@@ -52,7 +50,7 @@ class OuterState:
     best_loss: float = math.inf
     best: Numbers = field(default_factory=dict)
     best_index: int | None = None
-    memory: dict[str, Numbers] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
@@ -73,10 +71,6 @@ class OuterState:
         """The state that :meth:`to_mapping` wrote."""
         best = mapping.get("best_loss")
         return cls(**{**mapping, "best_loss": math.inf if best is None else best})
-
-
-Rule = Callable[[OuterState, Mapping[str, Sequence[float]], Mapping[str, tuple[float, float]], bool], OuterState]
-"""(state, hypergradient, ranges, whether the loss rose) ↦ state after the outer step; errors as :func:`sign_update`."""
 
 
 def sign(entry: float) -> float:
@@ -117,11 +111,6 @@ def sign_update(
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
 
 
-def sign_rule(growth: float = 1.0) -> Rule:
-    """:func:`sign_update` as a rule, which takes no notice of the loss."""
-    return lambda state, hypergradient, ranges, rose: sign_update(state, hypergradient, ranges, growth)
-
-
 def check_shape(state: OuterState, hypergradient: Mapping[str, Sequence[float]], name: str) -> Sequence[float]:
     """The hypergradient's entries of one hyperparameter.
 
@@ -149,18 +138,18 @@ def outer_step(
     hypergradient: Mapping[str, Sequence[float]],
     loss: float,
     ranges: Mapping[str, tuple[float, float]],
-    rule: Rule | None = None,
+    growth: float = 1.0,
     tolerance: float | None = None,
     comparable: bool = True,
 ) -> OuterState:
-    """Accept an outer step and move on by a rule, or :func:`retry` it.
+    """Accept an outer step and make a :func:`sign_update`, or :func:`retry` it.
 
     Args:
         state: Before the step.
         hypergradient: One entry per learned value.
         loss: Validation loss at ``state.values``; not finite where training diverged.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
-        rule: None is the paper's, :func:`sign_rule`.
+        growth: As in :func:`sign_update`.
         tolerance: Factor > 1 on the best loss so far above which the step has failed; None accepts every finite loss.
         comparable: Whether the loss may be held against others: not where training was shorter.
 
@@ -176,10 +165,16 @@ def outer_step(
     if failed and state.accepted:
         return retry(state)
     accepted = state if failed else replace(state, accepted=state.values)
-    if not failed and comparable and loss < state.best_loss:
-        accepted = replace(accepted, best_loss=loss, best=state.values, best_index=state.index)
-    rose = comparable and loss > RISE * state.best_loss
-    return (rule or sign_rule())(accepted, hypergradient, ranges, rose)
+    if not failed and comparable:
+        accepted = with_loss(accepted, loss)
+    return sign_update(accepted, hypergradient, ranges, growth)
+
+
+def with_loss(state: OuterState, loss: float) -> OuterState:
+    """The state whose best outer step is this one, if its loss is the lowest so far."""
+    if not loss < state.best_loss:
+        return state
+    return replace(state, best_loss=loss, best=state.values, best_index=state.index)
 
 
 def _move(

@@ -192,8 +192,8 @@ class HessianProducts:
         self.seconds: dict[str, float] = {}
         self._chunks = ColumnChunks(self.options.chunk)
         self._record_after = 0 if self.options.way == "auto" else self.options.record_after
-        self._uses: dict[tuple[object, ...], int] = {}
-        self._recorded: dict[tuple[object, ...], Callable[..., Linearised] | None] = {}
+        self._uses: dict[str, int] = {}
+        self._recorded: dict[str, Callable[..., Linearised] | None] = {}
         self._proven = False
 
     def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
@@ -210,6 +210,18 @@ class HessianProducts:
             LOGGER.info("Hessian products by %s; seconds of each way: %s", self.way, self.seconds)
         products = self._products if self._proven else self._first_products
         return products(w, b, Z, B, inputs, targets)
+
+    def choices(self) -> dict[str, Any]:
+        """What has been decided on the way, in plain values: a run goes on from them as if it had not stopped.
+
+        Ways, chunks, and operations recorded or not differ by rounding.
+        """
+        return {"way": self.way, "chunk": self._chunks.size, "uses": dict(self._uses)}
+
+    def take_choices(self, choices: Mapping[str, Any]) -> None:
+        """Decide as another object with the same model and options has; see :meth:`choices`."""
+        self.way, self._uses = choices["way"], dict(choices["uses"])
+        self._chunks = ColumnChunks(choices["chunk"])
 
     def _products(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
         rows = max(1, round(self.options.fraction * len(inputs)))
@@ -274,7 +286,7 @@ class HessianProducts:
         way = WAYS[self.way]
         if not self.options.recorded or self.way != "forward_over_reverse":
             return way(self.model, *arguments)
-        key = tuple((a.shape, a.dtype, a.device) for a in arguments)
+        key = str([(*a.shape, a.dtype, a.device.type) for a in arguments])
         self._uses[key] = self._uses.get(key, 0) + 1
         if key not in self._recorded and self._uses[key] > self._record_after:
             self._recorded[key] = self._record(way, arguments)

@@ -26,7 +26,9 @@ from torch import Tensor
 
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, outer_step
+from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import batches, derived_seed
@@ -56,9 +58,9 @@ class FDSTrainable(HyperLearningTrainable):
 
     Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
     ``best`` (of the outer steps so far, by validation loss: its step, loss and values), ``inner_epochs``,
-    ``inner_validation_loss`` (of the run that was differentiated) and ``hessian_way``. A member of a group reports its
-    own share; ``best`` is then the best of the group's outer steps before, and ``waiting_seconds``, which are no
-    training, are those that it waited for the others.
+    ``inner_steps``, ``inner_validation_loss`` (of the run that was differentiated) and ``hessian_way``. A member of a
+    group reports its own share; ``best`` is then the best of the group's outer steps before, and ``waiting_seconds``,
+    which are no training, are those that it waited for the others.
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset(FDSOptions.__dataclass_fields__) | {
@@ -90,6 +92,11 @@ class FDSTrainable(HyperLearningTrainable):
         for name in space.parts:
             if name not in self.inner.defaults:
                 raise ValueError(f"space holds {name!r}; the optimizer has {', '.join(self.inner.defaults)}")
+
+    @property
+    def products(self) -> HessianProducts | None:
+        """What computes Hessian products; an own optimiser may need none."""
+        return getattr(self.inner, "products", None)
 
     def step(self) -> dict[str, Any]:
         """One outer step; a member of a group first waits for the group's update."""
@@ -127,8 +134,9 @@ class FDSTrainable(HyperLearningTrainable):
             full_epochs=self.epochs,
             outer_step=outer.index,
             inner_epochs=inner_epochs,
+            inner_steps=self.problem.horizon(inner_epochs),
             inner_validation_loss=found.validation_loss,
-            hessian_way=getattr(getattr(self.inner, "products", None), "way", None),
+            hessian_way=self.products.way if self.products is not None else None,
         )
         if not found.finite:
             outcome["status"] = DIVERGED
@@ -182,14 +190,17 @@ class FDSTrainable(HyperLearningTrainable):
         self.outcome = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The outer state and what has been reported of it; every outer step starts from a fresh network."""
-        state = {OUTER_STATE: self.outer.to_mapping(), "outcome": self.outcome}
+        """The outer state, what has been reported of it, and how products are computed; networks start afresh."""
+        choices = self.products.choices() if self.products is not None else None
+        state = {OUTER_STATE: self.outer.to_mapping(), "outcome": self.outcome, "choices": choices}
         (Path(checkpoint_dir) / "fds.json").write_text(json.dumps(state))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from the later of the checkpoint and what a scheduler wrote into the config."""
         state = json.loads((Path(checkpoint_dir) / "fds.json").read_text())
         saved = OuterState.from_mapping(state[OUTER_STATE])
+        if self.products is not None and state["choices"] is not None:
+            self.products.take_choices(state["choices"])
         if OUTER_STATE not in self.config or saved.index >= self.outer.index:
             self.outer, self.outcome = saved, state["outcome"]
 
@@ -251,7 +262,11 @@ def outer_update(result: Mapping[str, Any], options: FDSOptions, space: Space) -
     state = OuterState.from_mapping(result["outer_state"])
     comparable = result["epochs"] >= result["full_epochs"]
     loss, found = result["validation_loss"], result["hypergradient"]
-    moved = outer_step(state, found, loss, space.ranges(), options.outer_rule, options.tolerance, comparable)
+    if options.outer_optimizer == "surrogate":
+        inner = result["inner_steps"], result["inner_validation_loss"]
+        moved = surrogate_step(state, found, loss, space.ranges(), space.step_sizes(), *inner, comparable)
+    else:
+        moved = outer_step(state, found, loss, space.ranges(), options.growth, options.tolerance, comparable)
     return refined(moved, space) if moved.index == options.coarse_steps else moved
 
 
@@ -262,11 +277,7 @@ def refined(state: OuterState, space: Space) -> OuterState:
     for name, schedule in parted.items():
         step_sizes[name] = [schedule.step] * schedule.values
         signs[name] = [0.0] * schedule.values
-    memory = {
-        key: {name: [0.0] * len(entries) if name in parted else entries for name, entries in numbers.items()}
-        for key, numbers in state.memory.items()
-    }
-    return replace(state, step_sizes=step_sizes, signs=signs, memory=memory)
+    return replace(state, step_sizes=step_sizes, signs=signs, history=[])
 
 
 class FDSScheduler(GroupScheduler):
@@ -295,7 +306,13 @@ class FDSScheduler(GroupScheduler):
         self.averaging = averaging
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Tell the trial that its values are changed from here; adding it again changes nothing."""
+        """Tell the trial that its values are changed from here; adding it again changes nothing.
+
+        Raises:
+            ValueError: If signs are to serve a rule that needs slopes.
+        """
+        if self.averaging == "sign_majority" and trial.config.get("outer_optimizer") == "surrogate":
+            raise ValueError("averaging is 'sign_majority'; with outer_optimizer 'surrogate' it must be 'mean'")
         if trial.config.get(UPDATED_BY) != "scheduler":
             trial.set_config({**trial.config, UPDATED_BY: "scheduler"})
         super().on_trial_add(tune_controller, trial)

@@ -112,8 +112,8 @@ def combine(results: Sequence[dict[str, Any]], averaging: Averaging) -> dict[str
     """One result of a whole group: the first one's, with the group's hypergradient and validation loss.
 
     Shards' hypergradients add up: each entry comes from one shard, the others hold 0. Over replicas entries are
-    averaged, or so are their signs (``"sign_majority"``; an entry that is not finite has none). The loss is the
-    mean over replicas; a replica that diverged in any shard makes it infinite.
+    averaged, or so are their signs (``"sign_majority"``; an entry that is not finite has none). The losses are
+    means over replicas; a replica that diverged in any shard makes the validation loss infinite.
 
     Args:
         results: Flat results of all members for one outer step.
@@ -123,7 +123,9 @@ def combine(results: Sequence[dict[str, Any]], averaging: Averaging) -> dict[str
     for result in results:
         replicas.setdefault(result["member/replica"], []).append(result)
     losses = [max(shard["validation_loss"] for shard in shards) for shards in replicas.values()]
-    combined = {**results[0], "validation_loss": sum(losses) / len(losses)}
+    inner = [shards[0].get("inner_validation_loss", math.nan) for shards in replicas.values()]
+    means = {"validation_loss": sum(losses) / len(losses), "inner_validation_loss": sum(inner) / len(inner)}
+    combined = {**results[0], **means}
     for key in [key for key in results[0] if key.startswith("hypergradient/")]:
         whole = [_sums([shard[key] for shard in shards]) for shards in replicas.values()]
         if averaging == "sign_majority":

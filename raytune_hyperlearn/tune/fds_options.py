@@ -9,8 +9,6 @@ from typing import Any
 
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
-from raytune_hyperlearn.algorithms.secant_descent import secant_update
-from raytune_hyperlearn.algorithms.sign_descent import Rule, sign_rule
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import Adam, AdamW, GradientUpdate, UpdateMap
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -33,8 +31,8 @@ class FDSOptions:
         replay_from: First outer step that is replayed; the ones before, far from good values, cost too much to score.
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
             columns and less noise while the values are far from their place. Then they part, with new step sizes.
-        outer_optimizer: ``"sign"``, the paper's rule, or ``"secant"``, which interpolates between positions whose
-            hypergradients have opposite signs and steps back where the loss rose.
+        outer_optimizer: ``"sign"``, the paper's rule, or ``"surrogate"``, which fits a Gaussian process to the losses
+            and hypergradients of all outer steps (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
         growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
             paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
@@ -75,10 +73,13 @@ class FDSOptions:
         options = cls(**given)
         if not options.growth >= 1:
             raise ValueError(f"growth is {options.growth}; it must be at least 1")
-        if options.outer_optimizer not in ("sign", "secant"):
-            raise ValueError(f"outer_optimizer is {options.outer_optimizer!r}; it must be 'sign' or 'secant'")
-        if options.outer_optimizer == "secant" and options.growth != 1:
-            raise ValueError(f"growth is {options.growth}; with outer_optimizer 'secant' it must be 1")
+        if options.outer_optimizer not in ("sign", "surrogate"):
+            raise ValueError(f"outer_optimizer is {options.outer_optimizer!r}; it must be 'sign' or 'surrogate'")
+        if options.outer_optimizer == "surrogate":
+            for name, neutral in (("growth", 1.0), ("tolerance", None)):
+                if getattr(options, name) != neutral:
+                    allowed = f"with outer_optimizer 'surrogate' it must be {neutral}"
+                    raise ValueError(f"{name} is {getattr(options, name)}; {allowed}")
         if options.tolerance is not None and not options.tolerance > 1:
             raise ValueError(f"tolerance is {options.tolerance}; it must be greater than 1 or None")
         if not isinstance(options.coarse_steps, int) or options.coarse_steps < 0:
@@ -90,11 +91,6 @@ class FDSOptions:
             raise ValueError(f"optimizer is {options.optimizer!r}; it must be {allowed} or a function of the model")
         Clamps(product=options.clamp_product)
         return options
-
-    @property
-    def outer_rule(self) -> Rule:
-        """What moves the values."""
-        return secant_update if self.outer_optimizer == "secant" else sign_rule(self.growth)
 
     def inner_epochs(self, outer_step: int, full: float) -> float:
         """Epochs of the inner loop in an outer step, at most the full budget."""

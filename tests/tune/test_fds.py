@@ -16,6 +16,7 @@ from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import AdamW, label_smoothing
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.hyperparameters import (
     LearningRate,
     Momentum,
@@ -51,7 +52,7 @@ def run(tmp_path: Path, scheduler: FDSScheduler | None, **config: Any) -> tune.R
     "options",
     [
         {"horizons": [1.0, 2.0], "growth": 1.5, "coarse_steps": 2, "tolerance": 1.01},
-        {"horizons": {"first": 1.0, "factor": 1.5}, "coarse_steps": 2, "outer_optimizer": "secant"},
+        {"horizons": {"first": 1.0, "factor": 1.5}, "coarse_steps": 2, "outer_optimizer": "surrogate"},
     ],
 )
 def test_scheduler_and_trainable_give_the_same_schedule(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -112,6 +113,39 @@ def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
     found = restored.step()
     for key in ("outer_state", "hypergradient", "validation_loss", "done"):
         assert found[key] == expected[key]
+
+
+def test_a_restored_trial_computes_products_as_it_would_have_without(tmp_path: Path) -> None:
+    """Recorded operations begin in its second outer step, whether or not it is restored in between."""
+    config = {**CONFIG, "hessian": {"record_after": 10}}
+    whole = FDSTrainable(config)
+    expected = [whole.step() for _ in range(3)]
+    assert whole.products is not None
+    parts: list[dict[str, Any]] = []
+    for _ in range(3):
+        part = FDSTrainable(config)
+        if parts:
+            part.load_checkpoint(str(tmp_path))
+        parts.append(part.step())
+        part.save_checkpoint(str(tmp_path))
+    assert part.products is not None
+    assert part.products.choices() == whole.products.choices()
+    assert part.products._recorded.keys() == whole.products._recorded.keys()
+    assert whole.products._recorded
+    for found, result in zip(parts, expected, strict=True):
+        for key in ("outer_state", "hypergradient", "validation_loss"):
+            assert found[key] == result[key], key
+
+
+def test_a_way_that_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {**CONFIG, "hessian": {"way": "auto"}}
+    first = FDSTrainable(config)
+    way = first.step()["hessian_way"]
+    first.save_checkpoint(str(tmp_path))
+    monkeypatch.setattr(HessianProducts, "_fastest", lambda self, *arguments: pytest.fail("measured again"))
+    second = FDSTrainable(config)
+    second.load_checkpoint(str(tmp_path))
+    assert second.step()["hessian_way"] == way
 
 
 def test_config_of_a_scheduler_wins_over_an_older_checkpoint(tmp_path: Path) -> None:
@@ -291,7 +325,8 @@ def test_scheduler_stops_a_converged_search() -> None:
     ("key", "value", "message"),
     [
         ("growth", 0.5, "growth is 0.5"),
-        ("outer_optimizer", "adam", "outer_optimizer is 'adam'; it must be 'sign' or 'secant'"),
+        ("tolerance", 1.0, "tolerance is 1.0; it must be greater than 1 or None"),
+        ("outer_optimizer", "adam", "outer_optimizer is 'adam'; it must be 'sign' or 'surrogate'"),
         ("horizons", {"first": 1, "factor": 0.5}, "horizons is {'first': 1, 'factor': 0.5}"),
         ("optimizer", "lion", "optimizer is 'lion'; it must be sgd, adam, adamw or a function of the model"),
         ("optimizer", "adamw", "space holds 'momentum'; the optimizer has learning_rate, beta1"),
