@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from raytune_hyperlearn.reproductions.course_figures import (
-    BAND_NOTE,
+    band_note,
     draw_over_seeds,
     draw_sizes,
     loss_panel,
@@ -59,7 +59,7 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
                 "Training loss by epoch at four learning rates",
                 draw_over_seeds(panels),
                 "Loss on the whole training part after each epoch of instances scanned; names are learning rates. "
-                + BAND_NOTE,
+                + band_note(len(adaptive[0])),
             ),
             Drawn(
                 "batch-sizes",

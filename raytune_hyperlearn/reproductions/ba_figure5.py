@@ -13,8 +13,8 @@ from rich.console import Console
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.reproductions.course_figures import (
-    BAND_NOTE,
     SeedsPanel,
+    band_note,
     draw_over_seeds,
     loss_panel,
     mean_size_panel,
@@ -132,7 +132,7 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
                 "Training loss, and the batch sizes below it",
                 draw_over_seeds(panels(pairs)),
                 "Above, loss on the whole training part after each epoch of instances scanned; below, the mean batch "
-                f"size of each epoch. {BAND_NOTE}",
+                f"size of each epoch. {band_note(len(seeds))}",
             ),
         ),
         tables=(boom_table(seeds), pairs_table(pairs)),

@@ -21,7 +21,6 @@ from raytune_hyperlearn.reproductions.courses import Seeds
 BINS = 800
 """More updates than this are drawn as a band from the least to the largest of each bin, with the bin's mean."""
 POWERS = tuple(float(2**power) for power in range(20))
-BAND_NOTE = "Lines are medians over seeds, bands reach from the least to the largest of them."
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,11 @@ def draw_over_seeds(panels: Sequence[SeedsPanel]) -> Figure:
     """A line with markers per training, in a band over its seeds."""
     room = label_width(line.style.short for panel in panels for line in panel.lines)
     return draw_grid(panels, _draw_seeds_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
+
+
+def band_note(seeds: int) -> str:
+    """How lines and bands of :func:`draw_over_seeds` are read."""
+    return f"Lines are medians over {seeds} seeds, bands reach from the least to the largest of them."
 
 
 def size_panels(trainings: Sequence[Seeds]) -> tuple[SizesPanel, ...]:

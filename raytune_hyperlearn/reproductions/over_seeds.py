@@ -24,6 +24,12 @@ Observed = TypeVar("Observed")
 Values = Mapping[str, float]
 """Numbers of one seed, or their medians over seeds, by name."""
 
+_BY_MEDIANS = {
+    True: "By the medians it holds",
+    False: "By the medians it does not hold",
+    None: "The medians leave it open",
+}
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -47,10 +53,10 @@ class Judgement:
     def sentence(self) -> str:
         """In how many seeds it holds, and plainly if they disagree."""
         yes, no, undecided = (self.of_seeds.count(outcome) for outcome in (True, False, None))
-        medians = {True: "say that it holds", False: "say that it does not", None: "leave it open"}[self.of_medians]
+        told = _BY_MEDIANS[self.of_medians]
         left = f" and is open in {undecided}" if undecided else ""
         split = " The seeds disagree." if yes and no else ""
-        return f"The medians {medians}; seed by seed it holds in {yes} of {len(self.of_seeds)}{left}.{split}"
+        return f"{told}; seed by seed it holds in {yes} of {len(self.of_seeds)}{left}.{split}"
 
     def verdict(self, claim: str, found: str) -> Verdict:
         """The claim with what was found and how the seeds stand to it."""

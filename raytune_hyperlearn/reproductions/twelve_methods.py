@@ -20,7 +20,7 @@ from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.comparison.wording import seconds
 from raytune_hyperlearn.reproductions.course_figures import (
-    BAND_NOTE,
+    band_note,
     draw_over_seeds,
     draw_sizes,
     loss_panel,
@@ -126,7 +126,8 @@ def figures(courses: Courses) -> tuple[Drawn, ...]:
             "loss-by-epoch",
             "Training loss by epoch",
             draw_over_seeds([loss_panel(title, own, "epochs") for title, own in groups.items()]),
-            f"Loss on the whole training part after each epoch of instances scanned, without dropout. {BAND_NOTE}",
+            f"Loss on the whole training part after each epoch of instances scanned, without dropout. "
+            f"{band_note(len(courses['BA-SGD']))}",
         ),
         Drawn(
             "loss-by-second",

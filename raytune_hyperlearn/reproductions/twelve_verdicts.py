@@ -129,8 +129,8 @@ def accuracy_verdict(claim: str, courses: Courses, margins: Mapping[str, float])
 
     medians = medians_of(seeds)
     told = "; ".join(
-        f"BA-{group} {percent(medians[f'BA-{group}'])}, the best of its group {_leader(medians, group)}, and seed by "
-        f"seed {spread_text([100 * _gap(best, group) for best in seeds])} points below the best"
+        f"BA-{group} {percent(medians[f'BA-{group}'])}, {_leader_text(medians, group)}; seed by seed it is "
+        f"{spread_text([100 * _gap(best, group) for best in seeds])} points below the best"
         for group in margins
     )
     return judge_values(close, seeds).verdict(
@@ -143,9 +143,11 @@ def _gap(best: Values, group: str) -> float:
     return max(value for name, value in best.items() if name.endswith(group)) - best[f"BA-{group}"]
 
 
-def _leader(best: Values, group: str) -> str:
+def _leader_text(best: Values, group: str) -> str:
+    if _gap(best, group) == 0:
+        return "the best of its group"
     name = max((name for name in best if name.endswith(group)), key=lambda name: best[name])
-    return f"{name} {percent(best[name])}"
+    return f"the best of its group {name} with {percent(best[name])}"
 
 
 def clock_verdict(courses: Courses) -> Verdict:

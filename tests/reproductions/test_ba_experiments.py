@@ -89,6 +89,20 @@ def test_figure1_says_when_seeds_disagree() -> None:
     assert next(row for row in mostly.tables[0].rows if row[0] == "BA-Momentum")[1] == "0.1 [0.1, 0.6]"
 
 
+@pytest.mark.parametrize(
+    ("early", "late", "holds"),
+    [
+        ((32, 32), (40, 60), True),
+        ((41, 32), (50, 60), False),
+        ((32, 32), (32, 60), False),
+        ((32, 32), (60, 50), False),
+    ],
+)
+def test_batch_sizes_grow(early: tuple[int, int], late: tuple[int, int], holds: bool) -> None:
+    names = ("BA-Momentum", "BA-SGD")
+    assert ba_figure1.grow((dict(zip(names, early, strict=True)), dict(zip(names, late, strict=True)))) is holds
+
+
 def test_numbers_hold_every_seed() -> None:
     seeds = [
         {name: make_course(name, [loss], [[32]], seed=seed) for name in AS_PUBLISHED}
@@ -215,6 +229,14 @@ def test_figure5_counts_seeds() -> None:
     seldom = ba_figure5.findings(pairs_over(CALM, CALM, BOOMS), RATE_SETTINGS)
     assert [one.holds for one in seldom.verdicts] == [False, None, True, None]
     assert "The seeds disagree." in seldom.verdicts[0].found
+
+
+def test_figure5_compares_the_end_with_mini_32_at_its_lowest() -> None:
+    constant = [2.0] * 10 + [0.1] + [1.0] * 9
+    higher = {rate: pair([2.0] * 19 + [0.5], constant, [32] * 20) for rate in BOOMS}
+    found = ba_figure5.findings(pairs_over(higher), RATE_SETTINGS)
+    assert found.verdicts[2].holds is False, "below its end, but not below its lowest"
+    assert "So in 0 of 3 pairs" in found.verdicts[2].found
 
 
 def test_one_large_batch_is_no_boom() -> None:

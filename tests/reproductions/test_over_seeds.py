@@ -39,14 +39,12 @@ def test_medians_and_most_seeds_must_agree(medians: bool | None, seeds: list[boo
 
 def test_the_sentence_tells_when_seeds_disagree() -> None:
     told = Judgement(True, (True, True, False, None)).sentence
-    assert told == (
-        "The medians say that it holds; seed by seed it holds in 2 of 4 and is open in 1. The seeds disagree."
-    )
+    assert told == "By the medians it holds; seed by seed it holds in 2 of 4 and is open in 1. The seeds disagree."
     assert "disagree" not in Judgement(False, (False, False)).sentence
     assert "disagree" not in Judgement(True, (True, None)).sentence
     verdict = Judgement(False, (True, False)).verdict("It rises.", "From 1 to 2.")
     assert verdict.holds is None
-    assert verdict.found.startswith("From 1 to 2. The medians say that it does not; ")
+    assert verdict.found.startswith("From 1 to 2. By the medians it does not hold; ")
 
 
 def test_medians_are_not_the_verdict_of_most_seeds() -> None:
