@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,10 +19,10 @@ class ColumnChunks:
     """Splits K columns over passes.
 
     Args:
-        size: Columns per pass to start with, or None for all at once.
+        size: Most columns per pass to start with, or None for all at once.
 
     Attributes:
-        size: Columns per pass in use; it only falls.
+        size: Most columns per pass; it only falls.
     """
 
     def __init__(self, size: int | None) -> None:
@@ -52,7 +53,8 @@ class ColumnChunks:
             set_random_state(device, state)
 
     def _passes(self, compute: Callable[[slice], Result], count: int, device: torch.device) -> list[Result]:
-        size = self.size or count
+        passes = math.ceil(count / (self.size or count))
+        size = math.ceil(count / passes)  # as even as may be: passes of equal shapes share what is recorded of them
         starts = range(0, count, size)
         devices = [device] if device.type == "cuda" else []
         results = []

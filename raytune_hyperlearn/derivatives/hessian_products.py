@@ -53,6 +53,22 @@ def gradient(
     return loss.detach(), slope, updated.detach()
 
 
+def kept_bytes(model: FunctionalModel, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor) -> int:
+    """Memory that a plain forward pass keeps for its backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    random = random_state(parameters.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        gradient(model, parameters, buffers, inputs, targets)
+    set_random_state(parameters.device, random)
+    return sum(kept.values())
+
+
 def forward_over_reverse(
     model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
 ) -> Linearised:
@@ -127,6 +143,8 @@ WAYS: Mapping[str, Way] = {
 
 
 PRECISIONS = ("full", "bfloat16")
+KEPT_ON_CPU = 2**29
+"""Bytes that all columns of one pass together keep for backward passes on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +160,8 @@ class HessianProductOptions:
         precision: ``"full"``, the model's own, or ``"bfloat16"``: matrix products and convolutions of the tangents
             take operands of half the size and add up in single precision, as tangents do from step to step. The
             gradient keeps full precision, from a pass of its own. For GPUs with hardware for it.
-        chunk: Columns per pass, or None for all at once; halved where memory is short.
+        chunk: Most columns per pass; halved where memory is short. None is all at once on a GPU. On a CPU it is as many
+            as keep half a GiB for backward passes: beyond, memory costs more time than passes.
         recorded: Replay recorded operations instead of the transformations (falls back where a model
             cannot be recorded); the same up to rounding.
         record_after: Calls with the same shapes before they are recorded.
@@ -205,6 +224,9 @@ class HessianProducts:
         if len(Z) == 0:
             loss, slope, updated = gradient(self.model, w, b, inputs, targets)
             return loss, slope, updated, Z, B
+        if self._chunks.size is None and w.device.type == "cpu":
+            kept = kept_bytes(self.model, w, b, inputs, targets)
+            self._chunks = ColumnChunks(max(1, KEPT_ON_CPU // max(1, kept)))
         if self.way is None:
             self.way = self._fastest(w, b, Z, B, inputs, targets)
             LOGGER.info("Hessian products by %s; seconds of each way: %s", self.way, self.seconds)
@@ -312,9 +334,10 @@ class HessianProducts:
         What can be recorded is timed so, because that is how nearly all steps of a run are made.
         """
         devices = [arguments[0].device] if arguments[0].is_cuda else []
+        size = self._chunks.size
         failure: Exception = torch.OutOfMemoryError("no way of computing Hessian products fits into memory")
         for name in WAYS:
-            self.way, self._chunks = name, ColumnChunks(self.options.chunk)
+            self.way, self._chunks = name, ColumnChunks(size)
             try:
                 self._refuse_reverse_mode(arguments)
                 for _ in range(2):
@@ -332,7 +355,7 @@ class HessianProducts:
         if not self.seconds:
             self.way = None
             raise failure
-        self._chunks = ColumnChunks(self.options.chunk)
+        self._chunks = ColumnChunks(size)
         return min(self.seconds, key=lambda name: self.seconds[name])
 
 

@@ -17,6 +17,7 @@ from raytune_hyperlearn.derivatives.hessian_products import (
     HessianProducts,
     Linearised,
     gradient,
+    kept_bytes,
 )
 from tests.plain_networks import NETWORKS, Network, State, cross_entropy, plain_cross_entropy
 
@@ -95,6 +96,32 @@ def test_every_way_gives_the_products_with_the_whole_hessian(name: str, kind: st
             found = products(*point(network, seed), *network.examples(ROWS, seed))
     assert_agree(found, whole_hessian(name, seed))
     assert not any(tensor.requires_grad for tensor in found)
+
+
+def test_what_a_backward_pass_keeps_is_counted_once() -> None:
+    """A linear layer keeps its input and its weight's view of the parameters, a second use of either costs nothing."""
+    module = nn.Linear(3, 2, bias=False).double()
+    model = FunctionalModel(module, lambda outputs, targets: (outputs**2).sum(dim=1))
+    inputs, targets = torch.ones(5, 3, dtype=torch.float64), torch.zeros(5)
+    state = torch.get_rng_state()
+    found = kept_bytes(model, model.parameters, model.buffers, inputs, targets)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert 8 * (5 * 3 + 5 * 2) <= found <= 8 * (5 * 3 + 5 * 2 + 3 * 2) + 64
+
+
+def test_on_a_cpu_so_many_columns_are_taken_at_once_as_memory_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NETWORKS["mlp"]
+    at, batch = point(network), network.examples(ROWS, 5)
+    model = FunctionalModel(network.build(), cross_entropy)
+    w, b, Z, _ = at
+    kept = kept_bytes(model, w, b, *batch)
+    for room, expected in ((2 * kept, 2), (kept // 2, 1), (100 * kept, 100)):
+        monkeypatch.setattr(hessian_products, "KEPT_ON_CPU", room)
+        products = HessianProducts(model, HessianProductOptions(record_after=0))
+        assert_agree(products(*at, *batch), explicit(network, *at, *batch))
+        assert products.choices()["chunk"] == expected
+        assert len(products._recorded) == len({Z[i : i + expected].shape for i in range(0, len(Z), expected)})
+    assert HessianProducts(model, HessianProductOptions(chunk=3)).choices()["chunk"] == 3
 
 
 def test_every_shape_is_recorded_apart() -> None:
