@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from raytune_hyperlearn.comparison.wording import number
 from raytune_hyperlearn.reproductions.course_figures import (
     band_note,
     draw_over_seeds,
     draw_sizes,
     loss_panel,
+    on_one_scale,
     size_panels,
 )
 from raytune_hyperlearn.reproductions.courses import Course
@@ -36,7 +38,7 @@ RATES = (0.005, 0.01, 0.02, 0.05)
 GOOD = slice(0, 3)
 """The learning rates that the paper calls reasonable: all but the largest."""
 SETTINGS = scales(RATES)
-Series = Sequence[float]
+Series = tuple[float, ...]
 """A number per learning rate, [R]."""
 
 
@@ -49,7 +51,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
 def findings(pairs: Pairs, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
     adaptive, constant = ([pair[index] for pair in pairs.values()] for index in (0, 1))
-    panels = [loss_panel(ADAPTIVE, adaptive, "epochs"), loss_panel(CONSTANT, constant, "epochs")]
+    panels = on_one_scale([loss_panel(ADAPTIVE, adaptive, "epochs"), loss_panel(CONSTANT, constant, "epochs")])
     return Findings(
         settings={"problem": PROBLEM, **asdict(settings)},
         verdicts=verdicts(pairs),
@@ -81,13 +83,12 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
     sizes = series_of(pairs, 0, lambda course: float(course.sizes.mean()))
     both = list(zip(losses[ADAPTIVE], losses[CONSTANT], strict=True))
     medians = medians_of_series(losses[ADAPTIVE]), medians_of_series(losses[CONSTANT])
-    told = f"Final losses: {ADAPTIVE} {_told(losses[ADAPTIVE])}; {CONSTANT} {_told(losses[CONSTANT])}."
     return (
         _series_verdict(
             "BA-Momentum's final loss falls as the learning rate rises from 0.005 to 0.01 and 0.02.",
             f"{ADAPTIVE}: {_told(losses[ADAPTIVE])}.",
             losses[ADAPTIVE],
-            lambda values: is_rising([-value for value in values[GOOD]]),
+            lambda values: is_rising(tuple(-value for value in values[GOOD])),
         ),
         _series_verdict(
             "Mini-32-Momentum's final loss rises when the learning rate rises from 0.01 to 0.02.",
@@ -101,7 +102,7 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
             rises,
             lambda values: is_rising(values[:2]),
         ),
-        judge(both_suffer, both, medians).verdict("At 0.05 both suffer from a very high loss.", told),
+        judge(both_suffer, both, medians).verdict("At 0.05 both suffer from a very high loss.", _at_largest(losses)),
         _series_verdict(
             "The larger the learning rate, the larger BA-Momentum's batches.",
             f"Mean batch sizes: {_told(sizes)}.",
@@ -109,7 +110,8 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
             is_rising,
         ),
         judge(is_lowest_at_best, both, medians).verdict(
-            "Beyond the paper: at its best learning rate BA-Momentum ends below Mini-32-Momentum at its own.", told
+            "Beyond the paper: at its best learning rate BA-Momentum ends below Mini-32-Momentum at its own.",
+            _at_each(both, medians),
         ),
     )
 
@@ -122,7 +124,7 @@ def series_of(pairs: Pairs, index: int, value: Callable[[Course], float]) -> lis
 
 def medians_of_series(seeds: Sequence[Series]) -> Series:
     """The median over seeds at each learning rate, [R]."""
-    return [float(median) for median in np.median(seeds, axis=0)]
+    return tuple(float(median) for median in np.median(seeds, axis=0))
 
 
 def is_rising(values: Series) -> bool:
@@ -139,6 +141,24 @@ def is_lowest_at_best(losses: tuple[Series, Series]) -> bool | None:
     """Whether BA-Momentum's least loss over the learning rates is clearly below Mini-32-Momentum's; None if level."""
     adaptive, constant = losses
     return below(min(adaptive), min(constant))
+
+
+def _at_largest(losses: Mapping[str, Sequence[Series]]) -> str:
+    told = [
+        f"{method} ends at {spread_text([values[-1] for values in seeds])}, at the best of the other three at "
+        f"{number(min(medians_of_series(seeds)[GOOD]))}"
+        for method, seeds in losses.items()
+    ]
+    return f"At 0.05 {'; '.join(told)}."
+
+
+def _at_each(seeds: Sequence[tuple[Series, Series]], medians: tuple[Series, Series]) -> str:
+    lower = [sum(one[0][index] < one[1][index] for one in seeds) for index in range(len(RATES))]
+    least = [f"{number(min(values))} at {RATES[values.index(min(values))]:g}" for values in medians]
+    return (
+        f"Least medians: {ADAPTIVE} {least[0]}, {CONSTANT} {least[1]}. At {', '.join(map(str, RATES))} {ADAPTIVE} ends "
+        f"lower in {', '.join(map(str, lower))} of {len(seeds)} seeds."
+    )
 
 
 def _series_verdict(claim: str, found: str, seeds: Sequence[Series], rule: Callable[[Series], bool]) -> Verdict:

@@ -18,6 +18,7 @@ from raytune_hyperlearn.reproductions.course_figures import (
     draw_over_seeds,
     loss_panel,
     mean_size_panel,
+    on_one_scale,
 )
 from raytune_hyperlearn.reproductions.courses import Course, Seeds
 from raytune_hyperlearn.reproductions.over_seeds import judge, percent, seeds_text, spread_text
@@ -34,6 +35,8 @@ from raytune_hyperlearn.reproductions.step_sizes import (
 )
 
 RATES = (0.005, 0.01, 0.02)
+BEYOND = 0.05
+"""A learning rate of figure 4 that the paper shows no boom for."""
 FREQUENT = 0.05
 """A boom begins with the first epoch with a larger batch after which so many of the updates have one, for a period."""
 PERIOD = 0.1
@@ -42,7 +45,7 @@ LOWEST = 1.1
 """Mini-32 has reached its lowest loss with the first epoch that ends within this factor of the least of all."""
 SAME_TIME = 0.15
 """Two events are at the same time if they lie within this share of all epochs."""
-SETTINGS = scales(RATES)
+SETTINGS = scales((*RATES, BEYOND))
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
             Drawn(
                 "boom",
                 "Training loss, and the batch sizes below it",
-                draw_over_seeds(panels(pairs)),
+                draw_over_seeds(panels(pairs), columns=len(pairs), width=3.6),
                 "Above, loss on the whole training part after each epoch of instances scanned; below, the mean batch "
                 f"size of each epoch. {band_note(len(seeds))}",
             ),
@@ -144,10 +147,28 @@ def panels(pairs: Pairs) -> list[SeedsPanel]:
     """A row of losses over a row of batch sizes, one column per learning rate."""
     named = {rate: [_renamed(courses) for courses in pair] for rate, pair in pairs.items()}
     above = [loss_panel(f"η = {rate:g}", pair, "epochs") for rate, pair in named.items()]
-    return above + [mean_size_panel("", pair) for pair in named.values()]
+    return above + on_one_scale([mean_size_panel("", pair) for pair in named.values()])
 
 
 def verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
+    """What the paper says of its three learning rates, and the same of a larger one."""
+    paper, beyond = ([of_rates(booms, rates) for booms in seeds] for rates in (RATES, (BEYOND,)))
+    return (
+        *boom_verdicts(paper, epochs),
+        judge(is_helpful, beyond, median_booms(beyond)).verdict(
+            f"Beyond the paper: at η = {BEYOND:g} there is a boom too, and with it BA-Momentum ends below the lowest "
+            "loss that Mini-32-Momentum ever has.",
+            f"{_told(BEYOND, [booms[BEYOND] for booms in beyond])}.",
+        ),
+    )
+
+
+def of_rates(booms: Booms, rates: Sequence[float]) -> dict[float, Boom]:
+    """Those at the learning rates named."""
+    return {rate: booms[rate] for rate in rates}
+
+
+def boom_verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
     """There is a boom; it comes where Mini-32 is lowest; and it comes earlier at larger learning rates."""
     every = [boom for booms in seeds for boom in booms.values()]
     begun = [boom for boom in every if boom.is_one]
@@ -178,6 +199,11 @@ def verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
 def all_boom(booms: Booms) -> bool:
     """Whether there is a boom at each learning rate."""
     return all(boom.is_one for boom in booms.values())
+
+
+def is_helpful(booms: Booms) -> bool:
+    """Whether there is a boom at each learning rate and BA ends below Mini-32's lowest loss."""
+    return all_boom(booms) and all_below(booms)
 
 
 def all_near(booms: Booms, epochs: int) -> bool | None:
@@ -225,11 +251,11 @@ def _cells(booms: Sequence[Boom]) -> tuple[str, ...]:
 
 
 def _told(rate: float, booms: Sequence[Boom]) -> str:
-    count, begins, peak, lowest, _ = _cells(booms)
+    count, begins, peak, lowest, below = _cells(booms)
     when = "" if begins == "–" else f", from epoch {begins}"
     return (
         f"η = {rate:g}: a boom in {count} seeds{when} (most updates above {M0} in a period: {peak}); Mini-32-Momentum "
-        f"lowest from epoch {lowest}"
+        f"lowest from epoch {lowest}; BA-Momentum ends below that in {below}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -52,6 +52,7 @@ class SeedsPanel:
         y_name: Label of the ordinate.
         ordinate: Scales the ordinate of axes to the least and the largest value shown.
         lines: One per training.
+        span: Least and largest ordinate to make room for, or None for those of the lines.
     """
 
     title: str
@@ -59,6 +60,7 @@ class SeedsPanel:
     y_name: str
     ordinate: Callable[[Axes, float, float], None]
     lines: tuple[SeedsLine, ...]
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,31 @@ def line_of(courses: Seeds, xs: FloatArray, values: FloatArray) -> SeedsLine:
     return SeedsLine(courses[0].training.style, xs[kept], low[kept], median[kept], high[kept])
 
 
-def draw_over_seeds(panels: Sequence[SeedsPanel]) -> Figure:
-    """A line with markers per training, in a band over its seeds."""
+def on_one_scale(panels: Sequence[SeedsPanel]) -> list[SeedsPanel]:
+    """The panels with room for the values of all of them, so that they compare at a glance."""
+    lows, highs = zip(*map(span_of, panels), strict=True)
+    return [replace(panel, span=(min(lows), max(highs))) for panel in panels]
+
+
+def span_of(panel: SeedsPanel) -> tuple[float, float]:
+    """Least and largest value that a panel makes room for."""
+    if panel.span is not None:
+        return panel.span
+    every = np.concatenate([values for line in panel.lines for values in (line.low, line.median, line.high)])
+    known = every[np.isfinite(every) & (every > 0)]
+    return float(known.min()), float(known.max())
+
+
+def draw_over_seeds(panels: Sequence[SeedsPanel], columns: int = 2, width: float = 4.3) -> Figure:
+    """A line with markers per training, in a band over its seeds.
+
+    Args:
+        panels: What is drawn, row by row.
+        columns: Panels in a row.
+        width: Of a panel with its labels, inches.
+    """
     room = label_width(line.style.short for panel in panels for line in panel.lines)
-    return draw_grid(panels, _draw_seeds_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
+    return draw_grid(panels, _draw_seeds_panel, columns, (width, 3.3), left_margin=0.75, right_margin=room)
 
 
 def band_note(seeds: int) -> str:
@@ -174,13 +197,12 @@ def _draw_seeds_panel(axes: Axes, panel: SeedsPanel) -> None:
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_name)
     axes.set_ylabel(panel.y_name)
-    every = np.concatenate([values for line in panel.lines for values in (line.low, line.median, line.high)])
-    known = every[np.isfinite(every) & (every > 0)]
-    panel.ordinate(axes, float(known.min()), float(known.max()))
+    low, high = span_of(panel)
+    panel.ordinate(axes, low, high)
     right = 1.02 * max(float(line.xs[-1]) for line in panel.lines)
     axes.set_xlim(0, right)
     for line in panel.lines:
-        _draw_line(axes, line, float(known.max()))
+        _draw_line(axes, line, high)
     ends = {line.style.short: (float(line.median[-1]), line.style.short, line.style.colour) for line in panel.lines}
     label_line_ends(axes, list(ends.values()))
 

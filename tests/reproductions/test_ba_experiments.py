@@ -193,6 +193,8 @@ def test_figure4() -> None:
     mixed = ba_figure4.findings(pairs_over(FIGURE4, upside_down, FIGURE4), settings)
     assert "0.4 [0.4, 0.8] at 0.005" in mixed.verdicts[0].found
     assert "holds in 2 of 3. The seeds disagree." in mixed.verdicts[0].found
+    assert "BA-Momentum 0.2 at 0.02, Mini-32-Momentum 0.3 at 0.01" in mixed.verdicts[5].found
+    assert "ends lower in 1, 1, 2, 2 of 3 seeds" in mixed.verdicts[5].found
     assert holds(FIGURE4, upside_down)[0] is None
 
 
@@ -204,38 +206,41 @@ def boom_pair(lowest: int, boom: int) -> tuple[Course, Course]:
     return pair(adaptive.tolist(), constant.tolist(), np.where(epochs < boom, 32, 96).tolist())
 
 
-BOOMS = {0.005: boom_pair(16, 17), 0.01: boom_pair(12, 12), 0.02: boom_pair(8, 7)}
+BOOMS = {0.005: boom_pair(16, 17), 0.01: boom_pair(12, 12), 0.02: boom_pair(8, 7), 0.05: boom_pair(6, 15)}
 CALM = {rate: boom_pair(16, 99) for rate in BOOMS}
 RATE_SETTINGS = RateSettings(0, 0, 20, tuple(BOOMS), seeds=(0, 1, 2))
 
 
+def figure5(*seeds: dict[float, tuple[Course, Course]]) -> Findings:
+    return ba_figure5.findings(pairs_over(*seeds), RATE_SETTINGS)
+
+
 def test_figure5_finds_booms_and_their_order() -> None:
-    found = ba_figure5.findings(pairs_over(BOOMS, BOOMS), RATE_SETTINGS)
-    assert [one.holds for one in found.verdicts] == [True] * 4
-    assert [row[1:3] for row in found.tables[0].rows] == [("2 of 2", "17"), ("2 of 2", "12"), ("2 of 2", "7")]
-    calm = ba_figure5.findings(pairs_over(CALM), RATE_SETTINGS)
-    assert [one.holds for one in calm.verdicts] == [False, None, True, None]
+    found = figure5(BOOMS, BOOMS)
+    assert [one.holds for one in found.verdicts] == [True] * 5, "the paper's three rates alone stand in the first four"
+    begins = [(row[1], row[2]) for row in found.tables[0].rows]
+    assert begins == [("2 of 2", "17"), ("2 of 2", "12"), ("2 of 2", "7"), ("2 of 2", "15")]
+    assert [one.holds for one in figure5(CALM).verdicts] == [False, None, True, None, False]
     early = {rate: boom_pair(16, 5) for rate in BOOMS}
-    assert ba_figure5.findings(pairs_over(early), RATE_SETTINGS).verdicts[1].holds is False
-    reversed_order = dict(zip(BOOMS, reversed(list(BOOMS.values())), strict=True))
-    assert ba_figure5.findings(pairs_over(reversed_order), RATE_SETTINGS).verdicts[3].holds is False
+    assert figure5(early).verdicts[1].holds is False
+    rates = (0.02, 0.01, 0.005, 0.05)
+    assert figure5(dict(zip(rates, BOOMS.values(), strict=True))).verdicts[3].holds is False
 
 
 def test_figure5_counts_seeds() -> None:
-    mostly = ba_figure5.findings(pairs_over(BOOMS, CALM, BOOMS), RATE_SETTINGS)
-    assert [one.holds for one in mostly.verdicts] == [True] * 4
+    mostly = figure5(BOOMS, CALM, BOOMS)
+    assert [one.holds for one in mostly.verdicts] == [True] * 5
     assert "a boom in 2 of 3 seeds, from epoch 17" in mostly.verdicts[0].found
     assert mostly.tables[0].rows[0][1:3] == ("2 of 3", "17")
-    seldom = ba_figure5.findings(pairs_over(CALM, CALM, BOOMS), RATE_SETTINGS)
-    assert [one.holds for one in seldom.verdicts] == [False, None, True, None]
+    seldom = figure5(CALM, CALM, BOOMS)
+    assert [one.holds for one in seldom.verdicts] == [False, None, True, None, False]
     assert "The seeds disagree." in seldom.verdicts[0].found
 
 
 def test_figure5_compares_the_end_with_mini_32_at_its_lowest() -> None:
     constant = [2.0] * 10 + [0.1] + [1.0] * 9
-    higher = {rate: pair([2.0] * 19 + [0.5], constant, [32] * 20) for rate in BOOMS}
-    found = ba_figure5.findings(pairs_over(higher), RATE_SETTINGS)
-    assert found.verdicts[2].holds is False, "below its end, but not below its lowest"
+    found = figure5({rate: pair([2.0] * 19 + [0.5], constant, [96] * 20) for rate in BOOMS})
+    assert [found.verdicts[index].holds for index in (0, 2, 4)] == [True, False, False], "below its end, not its lowest"
     assert "So in 0 of 3 pairs" in found.verdicts[2].found
 
 

@@ -23,6 +23,7 @@ from raytune_hyperlearn.reproductions.course_figures import (
     draw_sizes,
     loss_panel,
     mean_size_panel,
+    on_one_scale,
     size_panels,
 )
 from raytune_hyperlearn.reproductions.courses import SCORES, Course, Training, course_of, follow
@@ -136,6 +137,15 @@ def test_a_figure_shows_line_and_band() -> None:
     assert low < 0.01 < 0.9 < high, "the band lies within the axes"
     heights = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (0.01, 0.9)
+
+
+def test_panels_on_one_scale_have_room_for_each_other() -> None:
+    panels = [loss_panel("x", [(make_course("BA", losses, [[32]] * 2),)], "epochs") for losses in ([2, 1], [0.5, 0.01])]
+    figure = draw_over_seeds(on_one_scale(panels))
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0.01 < 2 < high
+    assert draw_over_seeds(panels).axes[0].get_ylim()[0] > 0.5
 
 
 def test_many_updates_become_bins() -> None:
