@@ -15,7 +15,7 @@ from raytune_hyperlearn.reproductions.twelve_methods import (
     Settings,
     by_method,
     group_of,
-    train_twelve,
+    train,
     twelve_findings,
 )
 from raytune_hyperlearn.reproductions.twelve_verdicts import (
@@ -42,7 +42,7 @@ PAPER_ACCURACIES = by_method(
 def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains all twelve, compares, draws."""
     settings = SETTINGS[scale]
-    return findings(train_twelve(PROBLEM, settings, output, console), settings)
+    return findings(train(PROBLEM, settings, output, console), settings)
 
 
 def findings(courses: Courses, settings: Settings) -> Findings:

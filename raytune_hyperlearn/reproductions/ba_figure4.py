@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.wording import number
+from raytune_hyperlearn.reproductions import twelve_methods
 from raytune_hyperlearn.reproductions.course_figures import (
     band_note,
     draw_over_seeds,
@@ -19,7 +20,7 @@ from raytune_hyperlearn.reproductions.course_figures import (
     on_one_scale,
     size_panels,
 )
-from raytune_hyperlearn.reproductions.courses import Course
+from raytune_hyperlearn.reproductions.courses import Course, Courses, Seeds
 from raytune_hyperlearn.reproductions.over_seeds import below, final_loss, judge, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import (
@@ -28,40 +29,69 @@ from raytune_hyperlearn.reproductions.step_sizes import (
     PROBLEM,
     Pairs,
     Settings,
-    pairs_numbers,
-    pairs_table,
+    courses_numbers,
+    courses_table,
+    named,
     scales,
+    styled_by_method,
     train_pairs,
 )
+from raytune_hyperlearn.reproductions.twelve_verdicts import loss_verdict
 
 RATES = (0.005, 0.01, 0.02, 0.05)
 GOOD = slice(0, 3)
 """The learning rates that the paper calls reasonable: all but the largest."""
+LARGEST = RATES[-1]
+CONTROLS = ("Mini-64-Momentum", "Manual-Momentum")
+"""Also trained at the largest learning rate: would any larger batch have done?"""
 SETTINGS = scales(RATES)
 Series = tuple[float, ...]
 """A number per learning rate, [R]."""
 
 
 def run(scale: Scale, output: Path, console: Console) -> Findings:
-    """Trains both methods at every learning rate, compares, draws."""
+    """Trains both methods at every learning rate and the controls at the largest, compares, draws."""
     settings = SETTINGS[scale]
-    return findings(train_pairs(settings, output, console), settings)
+    pairs = train_pairs(settings, output, console)
+    return findings(pairs, train_controls(settings, output / "controls", console), settings)
 
 
-def findings(pairs: Pairs, settings: Settings) -> Findings:
+def train_controls(settings: Settings, output: Path, console: Console) -> dict[str, Seeds]:
+    """The controls at the largest learning rate, with the same seeds."""
+    twelve = twelve_methods.Settings(
+        settings.train,
+        settings.test,
+        settings.epochs,
+        settings.seeds,
+        LARGEST,
+        settings.momentum,
+        settings.max_batch_size,
+    )
+    return twelve_methods.train(PROBLEM, twelve, output, console, CONTROLS)
+
+
+def findings(pairs: Pairs, controls: Courses, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
     adaptive, constant = ([pair[index] for pair in pairs.values()] for index in (0, 1))
-    panels = on_one_scale([loss_panel(ADAPTIVE, adaptive, "epochs"), loss_panel(CONSTANT, constant, "epochs")])
+    at_largest = [*map(styled_by_method, pairs[LARGEST]), *controls.values()]
+    courses = {**named(pairs), **{f"η = {LARGEST:g}: {name}": own for name, own in controls.items()}}
+    panels = on_one_scale(
+        [
+            loss_panel(ADAPTIVE, adaptive, "epochs"),
+            loss_panel(CONSTANT, constant, "epochs"),
+            loss_panel(f"η = {LARGEST:g}", at_largest, "epochs"),
+        ]
+    )
     return Findings(
         settings={"problem": PROBLEM, **asdict(settings)},
-        verdicts=verdicts(pairs),
+        verdicts=(*verdicts(pairs), controls_verdict({ADAPTIVE: pairs[LARGEST][0], **controls})),
         figures=(
             Drawn(
                 "loss-by-epoch",
                 "Training loss by epoch at four learning rates",
-                draw_over_seeds(panels),
-                "Loss on the whole training part after each epoch of instances scanned; names are learning rates. "
-                + band_note(len(adaptive[0])),
+                draw_over_seeds(panels, columns=3),
+                "Loss on the whole training part after each epoch of instances scanned. Left and middle, names are "
+                "learning rates; right, all methods at the largest. " + band_note(len(adaptive[0])),
             ),
             Drawn(
                 "batch-sizes",
@@ -71,8 +101,8 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
                 "neighbouring ones and the line is their mean.",
             ),
         ),
-        tables=(pairs_table(pairs),),
-        numbers=pairs_numbers(pairs),
+        tables=(courses_table(courses),),
+        numbers=courses_numbers(courses),
     )
 
 
@@ -114,6 +144,12 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
             _at_each(both, medians),
         ),
     )
+
+
+def controls_verdict(courses: Courses) -> Verdict:
+    """BA-Momentum against the controls, all at the largest learning rate."""
+    claim = f"Beyond the paper: at {LARGEST:g} neither a constant batch of 64 nor Manual ends as low as BA-Momentum."
+    return loss_verdict(claim, courses, ADAPTIVE, 0)
 
 
 def series_of(pairs: Pairs, index: int, value: Callable[[Course], float]) -> list[Series]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.tables import Table
 from raytune_hyperlearn.reproductions.course_figures import (
     SeedsPanel,
@@ -20,7 +19,7 @@ from raytune_hyperlearn.reproductions.course_figures import (
     mean_size_panel,
     on_one_scale,
 )
-from raytune_hyperlearn.reproductions.courses import Course, Seeds
+from raytune_hyperlearn.reproductions.courses import Course
 from raytune_hyperlearn.reproductions.over_seeds import judge, percent, seeds_text, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import (
@@ -28,9 +27,11 @@ from raytune_hyperlearn.reproductions.step_sizes import (
     PROBLEM,
     Pairs,
     Settings,
-    pairs_numbers,
-    pairs_table,
+    courses_numbers,
+    courses_table,
+    named,
     scales,
+    styled_by_method,
     train_pairs,
 )
 
@@ -138,16 +139,16 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
                 f"size of each epoch. {band_note(len(seeds))}",
             ),
         ),
-        tables=(boom_table(seeds), pairs_table(pairs)),
-        numbers={"booms": booms_numbers(pairs), **pairs_numbers(pairs)},
+        tables=(boom_table(seeds), courses_table(named(pairs))),
+        numbers={"booms": booms_numbers(pairs), **courses_numbers(named(pairs))},
     )
 
 
 def panels(pairs: Pairs) -> list[SeedsPanel]:
     """A row of losses over a row of batch sizes, one column per learning rate."""
-    named = {rate: [_renamed(courses) for courses in pair] for rate, pair in pairs.items()}
-    above = [loss_panel(f"η = {rate:g}", pair, "epochs") for rate, pair in named.items()]
-    return above + on_one_scale([mean_size_panel("", pair) for pair in named.values()])
+    styled = {rate: [styled_by_method(courses) for courses in pair] for rate, pair in pairs.items()}
+    above = [loss_panel(f"η = {rate:g}", pair, "epochs") for rate, pair in styled.items()]
+    return above + on_one_scale([mean_size_panel("", pair) for pair in styled.values()])
 
 
 def verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
@@ -261,12 +262,6 @@ def _told(rate: float, booms: Sequence[Boom]) -> str:
 
 def _epoch(epoch: float) -> str:
     return f"{epoch:g}" if math.isfinite(epoch) else "none"
-
-
-def _renamed(courses: Seeds) -> Seeds:
-    """In a panel of one learning rate the methods go by their own style."""
-    style = METHOD_STYLES["ba-momentum" if courses[0].training.name.startswith("BA") else "mini-32"]
-    return tuple(replace(course, training=replace(course.training, style=style)) for course in courses)
 
 
 REPRODUCTION = Reproduction(

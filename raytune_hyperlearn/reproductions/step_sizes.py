@@ -13,7 +13,7 @@ from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.tables import Table
-from raytune_hyperlearn.reproductions.courses import Course, Seeds, Training, follow
+from raytune_hyperlearn.reproductions.courses import Course, Courses, Seeds, Training, follow
 from raytune_hyperlearn.reproductions.over_seeds import seeds_text, spread_text
 from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.reproduction import Scale
@@ -72,20 +72,29 @@ def train_pairs(settings: Settings, output: Path, console: Console) -> Pairs:
     return {rate: (courses[f"{ADAPTIVE} η={rate:g}"], courses[f"{CONSTANT} η={rate:g}"]) for rate in rates}
 
 
-def pairs_table(pairs: Pairs) -> Table:
-    """One row per learning rate and method."""
-    rows = tuple(
-        (f"η = {rate:g}: {method}", *_cells(courses))
+def named(pairs: Pairs) -> dict[str, Seeds]:
+    """The courses by learning rate and method in words."""
+    return {
+        f"η = {rate:g}: {method}": courses
         for rate, pair in pairs.items()
         for method, courses in zip((ADAPTIVE, CONSTANT), pair, strict=True)
-    )
+    }
+
+
+def styled_by_method(courses: Seeds) -> Seeds:
+    """In a panel of one learning rate the two methods go by their own style."""
+    style = METHOD_STYLES["ba-momentum" if courses[0].training.name.startswith(ADAPTIVE) else "mini-32"]
+    return tuple(replace(course, training=replace(course.training, style=style)) for course in courses)
+
+
+def courses_table(courses: Courses) -> Table:
+    """One row per training."""
     columns = ("", "final loss", "lowest loss", "rises", "mean batch size", "largest", "updates")
-    count = len(next(iter(pairs.values()))[0])
     note = (
-        f"{seeds_text(count)} Training loss on the whole training part. Rises: share of the second half's epochs that "
-        "ended above the one before."
+        f"{seeds_text(len(next(iter(courses.values()))))} Training loss on the whole training part. Rises: share of "
+        "the second half's epochs that ended above the one before."
     )
-    return Table("Learning rates", columns, rows, note)
+    return Table("Learning rates", columns, tuple((name, *_cells(own)) for name, own in courses.items()), note)
 
 
 def _cells(courses: Seeds) -> tuple[str, ...]:
@@ -100,13 +109,9 @@ def _cells(courses: Seeds) -> tuple[str, ...]:
     return tuple(spread_text([value(course) for course in courses], f"{{:{form}}}".format) for value, form in shown)
 
 
-def pairs_numbers(pairs: Pairs) -> dict[str, object]:
+def courses_numbers(courses: Courses) -> dict[str, object]:
     """Every course as plain data, by training and seed; batch sizes as means per epoch."""
-    return {
-        courses[0].training.name: {str(course.seed): _numbers(course) for course in courses}
-        for pair in pairs.values()
-        for courses in pair
-    }
+    return {name: {str(course.seed): _numbers(course) for course in own} for name, own in courses.items()}
 
 
 def _numbers(course: Course) -> dict[str, object]:

@@ -6,7 +6,7 @@ the same seeds. What is claimed of them is judged in ``twelve_verdicts``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,10 +83,13 @@ def trainings(settings: Settings) -> list[Training]:
     return made
 
 
-def train_twelve(problem: str, settings: Settings, output: Path, console: Console) -> dict[str, Seeds]:
-    """All twelve with every seed, on a part of the problem of that name."""
+def train(
+    problem: str, settings: Settings, output: Path, console: Console, names: Collection[str] | None = None
+) -> dict[str, Seeds]:
+    """All twelve, or those of these names, with every seed, on a part of the problem of that name."""
     part = partial(part_of, problem, settings.train, settings.test)
-    return follow(part, trainings(settings), settings.epochs, settings.seeds, output, console)
+    chosen = [training for training in trainings(settings) if names is None or training.name in names]
+    return follow(part, chosen, settings.epochs, settings.seeds, output, console)
 
 
 def by_method(momentum: Sequence[float], plain: Sequence[float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from raytune_hyperlearn.reproductions import ba_figure1, ba_figure2, ba_figure4, ba_figure5
+from raytune_hyperlearn.reproductions.ba_figure4 import CONTROLS
 from raytune_hyperlearn.reproductions.courses import Course, Courses, Seeds
 from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
 from raytune_hyperlearn.reproductions.step_sizes import Pairs
@@ -181,21 +182,34 @@ FIGURE4 = {
 def test_figure4() -> None:
     settings = RateSettings(0, 0, 5, tuple(FIGURE4), seeds=(0, 1, 2))
 
-    def holds(*seeds: dict[float, tuple[Course, Course]]) -> list[bool | None]:
-        return [one.holds for one in ba_figure4.findings(pairs_over(*seeds), settings).verdicts]
+    def findings(*seeds: dict[float, tuple[Course, Course]]) -> Findings:
+        controls = {name: (make_course(name, [2, 1.5, 1, 0.9, 0.85], [[64]] * 5),) * len(seeds) for name in CONTROLS}
+        return ba_figure4.findings(pairs_over(*seeds), controls, settings)
 
-    assert holds(FIGURE4, FIGURE4, FIGURE4) == [True] * 6
+    def holds(*seeds: dict[float, tuple[Course, Course]]) -> list[bool | None]:
+        return [one.holds for one in findings(*seeds).verdicts]
+
+    assert holds(FIGURE4, FIGURE4, FIGURE4) == [True] * 7
     same = dict.fromkeys(FIGURE4, FIGURE4[0.005])
-    assert holds(same) == [False, False, False, False, False, None]
+    assert holds(same) == [False, False, False, False, False, None, True]
     upside_down = dict(zip(FIGURE4, reversed(list(FIGURE4.values())), strict=True))
-    assert holds(upside_down) == [False, False, False, False, False, True]
-    assert holds(FIGURE4, upside_down, FIGURE4) == [True] * 6
-    mixed = ba_figure4.findings(pairs_over(FIGURE4, upside_down, FIGURE4), settings)
+    assert holds(upside_down) == [False, False, False, False, False, True, True]
+    assert holds(FIGURE4, upside_down, FIGURE4) == [True] * 7
+    mixed = findings(FIGURE4, upside_down, FIGURE4)
     assert "0.4 [0.4, 0.8] at 0.005" in mixed.verdicts[0].found
     assert "holds in 2 of 3. The seeds disagree." in mixed.verdicts[0].found
     assert "BA-Momentum 0.2 at 0.02, Mini-32-Momentum 0.3 at 0.01" in mixed.verdicts[5].found
     assert "ends lower in 1, 1, 2, 2 of 3 seeds" in mixed.verdicts[5].found
     assert holds(FIGURE4, upside_down)[0] is None
+
+
+def test_figure4_controls_may_end_lower() -> None:
+    courses = {
+        name: (make_course(name, [loss], [[64]]),)
+        for name, loss in zip(("BA-Momentum", *CONTROLS), (0.3, 0.2, 0.4), strict=True)
+    }
+    assert ba_figure4.controls_verdict(courses).holds is False
+    assert {"Mini-64-Momentum", "Manual-Momentum"} == set(CONTROLS) < set(AS_PUBLISHED)
 
 
 def boom_pair(lowest: int, boom: int) -> tuple[Course, Course]:
