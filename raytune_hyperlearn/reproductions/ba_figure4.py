@@ -63,9 +63,9 @@ def train_controls(settings: Settings, output: Path, console: Console) -> dict[s
         settings.test,
         settings.epochs,
         settings.seeds,
-        LARGEST,
-        settings.momentum,
-        settings.max_batch_size,
+        learning_rate=LARGEST,
+        momentum=settings.momentum,
+        max_batch_size=settings.max_batch_size,
     )
     return twelve_methods.train(PROBLEM, twelve, output, console, CONTROLS)
 

@@ -50,7 +50,7 @@ def pair_verdict(claim: str, courses: Courses, first: str, second: str) -> Verdi
     seeds = per_seed({name: courses[name] for name in (first, second)}, final_loss)
     judgement = judge_values(lambda losses: below(losses[first], losses[second]), seeds)
     told = "; ".join(f"{name} {spread_text([losses[name] for losses in seeds])}" for name in (first, second))
-    return judgement.verdict(claim, f"Final training losses, medians [least, largest]: {told}.")
+    return judgement.verdict(claim, f"Final training losses, medians over seeds and ranges: {told}.")
 
 
 def manual_verdict(courses: Courses) -> Verdict:
