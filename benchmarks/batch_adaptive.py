@@ -117,17 +117,17 @@ def at_once(batch: GrowingBatch, parts: list[Instances]) -> Call:
     return call
 
 
-def variance_costs(m: int, device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Each way to the variance against the mean gradient alone, on the same m instances."""
-    model = network(0, device)
+def mean_gradient(model: nn.Module, batch: Instances) -> Call:
+    """The mean gradient by one backward pass."""
     parameters = list(model.parameters())
-    batch = random_batch(m, device)
+    return lambda: torch.autograd.grad(functional.cross_entropy(model(batch.inputs), batch.targets), parameters)
 
-    def plain() -> None:
-        loss = functional.cross_entropy(model(batch.inputs), batch.targets)
-        torch.autograd.grad(loss, parameters)
 
-    def loop() -> None:
+def instance_by_instance(model: nn.Module, batch: Instances) -> Call:
+    """The straightforward way to the variance: one backward pass per instance."""
+    parameters = list(model.parameters())
+
+    def call() -> None:
         rows = []
         for x, y in zip(batch.inputs, batch.targets, strict=True):
             gradient = torch.autograd.grad(functional.cross_entropy(model(x[None]), y[None]), parameters)
@@ -135,16 +135,27 @@ def variance_costs(m: int, device: torch.device, repeats: int) -> dict[str, dict
         gradients = torch.stack(rows)
         (gradients @ gradients.mean(dim=0)).var().item()
 
+    return call
+
+
+def variance_costs(m: int, device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
+    """Each way to the variance against the mean gradient alone, on the same m instances."""
+    model = network(0, device)
+    batch = random_batch(m, device)
+    last = network(0, device).to(memory_format=torch.channels_last)
     calls: dict[str, Call] = {
-        "plain": plain,
+        "plain": mean_gradient(model, batch),
         "exact": at_once(ProjectedVariance(model, cross_entropy, MicroBatches()), [batch]),
+        "plain, channels last": mean_gradient(last, batch),
+        "exact, channels last": at_once(ProjectedVariance(last, cross_entropy, MicroBatches()), [batch]),
         "diagonal": at_once(InstanceMoments(model, cross_entropy, MicroBatches()), [batch]),
     }
     for method in ("double-backward", "forward-mode"):
         general = ProjectedVariance(model, cross_entropy, MicroBatches(), method=method)
         calls[f"exact, {method}"] = at_once(general, [batch])
     if m == 128:
-        calls["loop over instances"] = loop
+        calls["loop"] = instance_by_instance(model, batch)
+        calls["loop, channels last"] = instance_by_instance(last, batch)
     return alternating(calls, repeats, device)
 
 
@@ -278,10 +289,10 @@ def report_variance(measured: dict[int, dict[str, dict[str, float]]], device: to
         for name, cost in costs.items():
             goal = verdict(cost["ratio"], GOALS[name]) if name in GOALS else ""
             rows.append((f"{m} {name}", f"{1e3 * cost['seconds']:.1f}", f"{cost['ratio']:.2f}×", goal))
-        if "loop over instances" in costs:
-            gain = costs["loop over instances"]["ratio"] / costs["exact"]["ratio"]
+        for layout in ("", ", channels last") if "loop" in costs else ():
+            gain = costs[f"loop{layout}"]["ratio"] / costs[f"exact{layout}"]["ratio"]
             goal = verdict(gain, GOALS[f"exact against a loop, {device.type}"], at_least=True)
-            rows.append((f"{m} loop ÷ exact", "", f"{gain:.2f}×", goal))
+            rows.append((f"{m} loop ÷ exact{layout}", "", f"{gain:.2f}×", goal))
     print_table("Mean gradient and variance, against the mean gradient alone", ("m", "ms", "ratio", "goal"), rows)
 
 

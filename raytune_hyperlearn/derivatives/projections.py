@@ -317,8 +317,15 @@ class _Call:
             for name, p in self.layer.named_parameters(recurse=False)
         }
         tangent: Tensor = functional_call(self.layer, parameters, self.arguments, self.options)
-        products: Tensor = torch.linalg.vecdot(tangent.reshape(n, -1), self.output_gradient.reshape(n, -1))
+        products: Tensor = torch.linalg.vecdot(*_rows(n, tangent, self.output_gradient))
         return products
+
+
+def _rows(n: int, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as [n, …] with their numbers in the same order, which is the one that needs no copies where there is one."""
+    if left.ndim == right.ndim == 4 and left.is_contiguous(memory_format=torch.channels_last):
+        left, right = left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)
+    return left.reshape(n, -1), right.reshape(n, -1)
 
 
 @contextmanager

@@ -50,6 +50,8 @@ class BatchSizeOptions:
         momentum: ρ in [0, 1).
         max_batch_size: B_max ≥ 1.
         micro_batch_size: Instances evaluated at once, or None to find the largest number that fits.
+        channels_last: Keep images with their channels last in memory: the same training up to rounding, and faster
+            where convolutions have many channels.
     """
 
     rule: Callable[[], BatchSizeRule] = GaussianWalkRule
@@ -57,6 +59,7 @@ class BatchSizeOptions:
     momentum: float = 0.0
     max_batch_size: int = 512
     micro_batch_size: int | None = None
+    channels_last: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BatchSizeOptions:
@@ -76,6 +79,8 @@ class BatchSizeOptions:
             raise ValueError(f"momentum is {options.momentum}; it must lie in [0, 1)")
         if options.max_batch_size < 1:
             raise ValueError(f"max_batch_size is {options.max_batch_size}; it must be at least 1")
+        if not isinstance(options.channels_last, bool):
+            raise ValueError(f"channels_last is {options.channels_last!r}; it must be true or false")
         options.rule()
         return options
 
@@ -105,7 +110,8 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
         trial_seed = config.get("trial_seed")
         trial_seed = derived_seed(self.settings.seed) if trial_seed is None else trial_seed
         seeds = [derived_seed(trial_seed, index) for index in range(self.settings.replicates)]
-        self.models = [self.new_model(seed) for seed in seeds]
+        layout = torch.channels_last if self.options.channels_last else torch.preserve_format
+        self.models = [self.new_model(seed).to(memory_format=layout) for seed in seeds]
         self.optimizers = [self._optimizer(model, seed) for model, seed in zip(self.models, seeds, strict=True)]
         self.done_epochs = 0.0
         self.mean_sizes: list[float] = []

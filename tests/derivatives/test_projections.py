@@ -39,6 +39,21 @@ def test_every_method_agrees_with_explicit_gradients(name: str, method: str) -> 
     torch.testing.assert_close(along_mean.mean(), inner_product(mean, mean), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("method", ["layers", "double-backward", "forward-mode"])
+def test_the_memory_format_changes_no_projection(method: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(24, 3)
+        images = torch.randn(5, 3, 7, 7, dtype=torch.float64)
+    model = nn.Sequential(*layers).double().to(memory_format=torch.channels_last)
+    batch = Instances(images, torch.tensor([0, 1, 2, 0, 1]), seed=0)
+    gradients = explicit_gradients(model, batch)
+    linearisation = METHODS[method](model, cross_entropy, batch)
+    for direction in (linearisation.gradient, random_direction(model)):  # channels last, and first
+        expected = gradients @ torch.cat([d.flatten() for d in direction])
+        torch.testing.assert_close(linearisation.project(direction), expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize(("name", "method"), PAIRS)
 def test_losses_are_those_of_the_same_dropout_masks(name: str, method: str) -> None:
     model, batch = build(CASES[name])

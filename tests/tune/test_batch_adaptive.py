@@ -113,6 +113,39 @@ def test_checkpoint_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
     assert {k: v for k, v in last.items() if k not in timing} == {k: v for k, v in whole[-1].items() if k not in timing}
 
 
+def image_model() -> nn.Module:
+    """Two convolutions."""
+    convolutions = nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(12, 3)).double()
+
+
+def image_problem() -> Problem:
+    """Images of noise whose brightest corner is their class, in double precision."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(120, 2, 6, 6, generator=generator, dtype=torch.float64)
+    targets = inputs[:, 0, [0, 0, 5], [0, 5, 0]].argmax(dim=1)
+    train, test = Examples(inputs[:100], targets[:100]), Examples(inputs[100:], targets[100:])
+    return Problem(name="images", model=image_model, train=train, test=test, batch_size=20, epochs=3)
+
+
+def test_channels_last_train_alike(tmp_path: Path) -> None:
+    config = {**CONFIG, "problem": image_problem}
+    plain = steps(BatchAdaptiveTrainable(config), 3)
+    trainable = BatchAdaptiveTrainable({**config, "channels_last": True})
+    found = steps(trainable, 2)
+    trainable.save_checkpoint(str(tmp_path))
+    restored = BatchAdaptiveTrainable({**config, "channels_last": True})
+    restored.load_checkpoint(str(tmp_path))
+    found += steps(restored, 1)
+    weight = restored.models[0].get_submodule("2").get_parameter("weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert [result["batch_sizes"] for result in found] == [result["batch_sizes"] for result in plain]
+    assert found[-1]["training_loss"] < found[0]["training_loss"]
+    for result, expected in zip(found, plain, strict=True):
+        assert result["training_loss"] == pytest.approx(expected["training_loss"], rel=1e-9)
+
+
 def test_config_wins_over_the_checkpoint(tmp_path: Path) -> None:
     old = BatchAdaptiveTrainable(dict(CONFIG))
     old.step()
@@ -146,6 +179,7 @@ def test_divergence_is_a_result_not_a_crash() -> None:
         ("learning_rate", -1.0, "learning_rate is -1.0"),
         ("momentum", 1.0, "momentum is 1.0"),
         ("max_batch_size", 0, "max_batch_size is 0"),
+        ("channels_last", "yes", "channels_last is 'yes'; it must be true or false"),
         ("gradient_clamp", 3.0, "gradient_clamp is 3.0"),
     ],
 )
