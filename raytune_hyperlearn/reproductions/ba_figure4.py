@@ -36,7 +36,7 @@ from raytune_hyperlearn.reproductions.step_sizes import (
     styled_by_method,
     train_pairs,
 )
-from raytune_hyperlearn.reproductions.twelve_verdicts import loss_verdict
+from raytune_hyperlearn.reproductions.twelve_verdicts import clock_verdict, loss_verdict
 
 RATES = (0.005, 0.01, 0.02, 0.05)
 GOOD = slice(0, 3)
@@ -84,7 +84,7 @@ def findings(pairs: Pairs, controls: Courses, settings: Settings) -> Findings:
     )
     return Findings(
         settings={"problem": PROBLEM, **asdict(settings)},
-        verdicts=(*verdicts(pairs), controls_verdict({ADAPTIVE: pairs[LARGEST][0], **controls})),
+        verdicts=(*verdicts(pairs), *controls_verdicts({ADAPTIVE: pairs[LARGEST][0], **controls})),
         figures=(
             Drawn(
                 "loss-by-epoch",
@@ -146,10 +146,13 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
     )
 
 
-def controls_verdict(courses: Courses) -> Verdict:
-    """BA-Momentum against the controls, all at the largest learning rate."""
+def controls_verdicts(courses: Courses) -> tuple[Verdict, Verdict]:
+    """BA-Momentum against the controls, all at the largest learning rate, by epochs and against Manual by the clock."""
     claim = f"Beyond the paper: at {LARGEST:g} neither a constant batch of 64 nor Manual ends as low as BA-Momentum."
-    return loss_verdict(claim, courses, ADAPTIVE, 0)
+    return (
+        loss_verdict(claim, courses, ADAPTIVE, 0),
+        clock_verdict(courses, "Manual-Momentum", f"at {LARGEST:g} "),
+    )
 
 
 def series_of(pairs: Pairs, index: int, value: Callable[[Course], float]) -> list[Series]:

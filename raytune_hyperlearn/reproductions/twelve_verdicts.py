@@ -150,18 +150,24 @@ def _leader_text(best: Values, group: str) -> str:
     return f"the best of its group {name} with {percent(best[name])}"
 
 
-def clock_verdict(courses: Courses) -> Verdict:
-    """Seconds until the loss that Mini-32 with momentum ends with, from the same seed."""
-    adaptive, constant = "BA-Momentum", "Mini-32-Momentum"
-    targets = [course.final_loss for course in courses[constant]]
+def clock_verdict(courses: Courses, rival: str = "Mini-32-Momentum", where: str = "") -> Verdict:
+    """Seconds until the loss that the rival ends with, from the same seed.
+
+    Args:
+        courses: BA-Momentum's and the rival's, among others.
+        rival: Its name.
+        where: What the claim adds after the colon, such as "at 0.05 ".
+    """
+    adaptive = "BA-Momentum"
+    targets = [course.final_loss for course in courses[rival]]
     seeds = [
-        {name: seconds_to(courses[name][index], target) for name in (adaptive, constant)}
+        {name: seconds_to(courses[name][index], target) for name in (adaptive, rival)}
         for index, target in enumerate(targets)
     ]
-    judgement = judge_values(lambda times: times[adaptive] < times[constant], seeds)
-    told = "; ".join(f"{name} {', '.join(_time_text(times[name]) for times in seeds)}" for name in (adaptive, constant))
+    judgement = judge_values(lambda times: times[adaptive] < times[rival], seeds)
+    told = "; ".join(f"{name} {', '.join(_time_text(times[name]) for times in seeds)}" for name in (adaptive, rival))
     return judgement.verdict(
-        "Beyond the paper, which shows no times: BA-Momentum reaches Mini-32-Momentum's final loss sooner.",
+        f"Beyond the paper, which shows no times: {where}{adaptive} reaches {rival}'s final loss sooner.",
         f"After so much training, seed by seed: {told}.",
     )
 
