@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 app = typer.Typer(
@@ -266,7 +267,8 @@ def reproduce_experiment(
             _say(f"stopped; go on with: {go_on}")
             raise typer.Exit(130) from None
     for verdict in findings.verdicts:
-        console.print(f"[bold]{verdict.word}[/bold]: {verdict.claim}\n  {verdict.found}", highlight=False)
+        claim, found = escape(verdict.claim), escape(verdict.found)
+        console.print(f"[bold]{verdict.word}[/bold]: {claim}\n  {found}", highlight=False)
     console.print(f"Report: {folder / REPORT_FILE}")
 
 

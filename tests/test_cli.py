@@ -19,6 +19,8 @@ from raytune_hyperlearn.comparison.experiment import read_experiment
 from raytune_hyperlearn.comparison.methods import METHODS
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
 from raytune_hyperlearn.problems import PROBLEMS
+from raytune_hyperlearn.reproductions import writing
+from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
 from tests.comparison.synthetic import make_experiment, make_reference, write_folder
 
 ROOT = Path(__file__).parents[1]
@@ -335,6 +337,15 @@ def test_reproduce_refuses_bad_arguments(
     (tmp_path / "full" / "cat.jpg").touch()
     refused(hyperlearn("reproduce", *arguments), *said)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "cat.jpg"]
+
+
+def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict("BA ends lowest [by the median].", "0.1 [least, largest] over seeds.", False)
+    found = Findings({}, (verdict,), (), ())
+    monkeypatch.setattr(writing, "reproduce", lambda *arguments: found)
+    outcome = hyperlearn("reproduce", "ba-figure6")
+    assert outcome.status == 0
+    assert f"does not hold: {verdict.claim}\n  {verdict.found}\n" in outcome.output
 
 
 COMMANDS = {

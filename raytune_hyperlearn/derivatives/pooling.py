@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx
@@ -40,13 +41,13 @@ def mask_after_pooling(graph: fx.Graph, steady: Steady) -> None:
 
 
 def _mask_what_is_gathered(gather: fx.Node, steady: Steady) -> None:
-    source, dim, index = gather.args[:3]
-    mask = source.args[0] if _is(source, RESHAPES) else source
-    if not _is(mask, (aten.threshold_backward.default,)) or mask.args[2] != 0:
+    source, dim, index = _arguments(gather)[:3]
+    mask = _arguments(source)[0] if _is(source, RESHAPES) else source
+    if not _is(mask, (aten.threshold_backward.default,)) or _arguments(mask)[2] != 0:
         return
     if len(mask.users) != 1 or len(source.users) != 1:
         return
-    tangent, rectified = mask.args[:2]
+    tangent, rectified = _arguments(mask)[:2]
     pooled = _pooled(index, rectified)
     if pooled is None or not steady(tangent):
         return
@@ -66,13 +67,13 @@ def _mask_what_is_gathered(gather: fx.Node, steady: Steady) -> None:
 
 
 def _mask_what_is_scattered(mask: fx.Node, steady: Steady) -> None:
-    slope, rectified, threshold = mask.args[:3]
-    scatter = slope.args[0] if _is(slope, RESHAPES) else slope
+    slope, rectified, threshold = _arguments(mask)[:3]
+    scatter = _arguments(slope)[0] if _is(slope, RESHAPES) else slope
     if threshold != 0 or not _is(scatter, (aten.max_pool2d_with_indices_backward.default,)):
         return
     if len(scatter.users) != 1 or len(slope.users) != 1:
         return
-    given, index = scatter.args[0], scatter.args[7]
+    given, index = _arguments(scatter)[0], _arguments(scatter)[7]
     pooled = _pooled(index, rectified)
     if pooled is None or not steady(given) or not steady(scatter):
         return
@@ -91,38 +92,42 @@ def _mask_what_is_scattered(mask: fx.Node, steady: Steady) -> None:
 
 def _pass_a_shape_alone(scatter: fx.Node) -> None:
     """An empty number, expanded, in place of a reordered copy of what was pooled."""
-    pooled = scatter.args[1]
+    pooled = _arguments(scatter)[1]
     if _is(pooled, (*RESHAPES, *COPIES)):
         with scatter.graph.inserting_before(scatter):
-            number = scatter.graph.call_function(aten.new_empty.default, (scatter.args[0], []))
+            number = scatter.graph.call_function(aten.new_empty.default, (_arguments(scatter)[0], []))
             like = scatter.graph.call_function(aten.expand.default, (number, list(_shape(pooled))))
         scatter.update_arg(1, like)
 
 
-def _pooled(index: fx.Node, rectified: fx.Node) -> fx.Node | None:
+def _pooled(index: Any, rectified: Any) -> fx.Node | None:
     """What pooling ``rectified`` [N, C, H, W] returned, [N, C, h, w], if an index is this pooling's, repeated K times.
 
     Reshaping keeps the order of the numbers, and repeating all of them at the front keeps it K times.
     """
     node = index
     while _is(node, (*RESHAPES, *COPIES, aten.expand.default, aten.permute.default)):
-        source = node.args[0]
-        if node.target is aten.permute.default and list(node.args[1]) != list(range(len(node.args[1]))):
+        source = _arguments(node)[0]
+        if node.target is aten.permute.default and list(_arguments(node)[1]) != list(range(len(_arguments(node)[1]))):
             return None
         if node.target is aten.expand.default and _shape(node)[-len(_shape(source)) :] != _shape(source):
             return None
         node = source
-    if node.target is not operator.getitem or node.args[1] != 1:
+    if node.target is not operator.getitem or _arguments(node)[1] != 1:
         return None
-    pool = node.args[0]
-    if pool.target is not aten.max_pool2d_with_indices.default or pool.args[0] is not rectified:
+    pool = _arguments(node)[0]
+    if pool.target is not aten.max_pool2d_with_indices.default or _arguments(pool)[0] is not rectified:
         return None
-    pooled = [user for user in pool.users if user.target is operator.getitem and user.args[1] == 0]
+    pooled = [user for user in pool.users if user.target is operator.getitem and _arguments(user)[1] == 0]
     return pooled[0] if pooled and len(_shape(rectified)) == 4 else None
 
 
-def _is(node: object, targets: tuple[object, ...]) -> bool:
+def _is(node: Any, targets: tuple[object, ...]) -> bool:
     return isinstance(node, fx.Node) and node.target in targets
+
+
+def _arguments(node: fx.Node) -> Any:
+    return node.args
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -96,7 +96,8 @@ def put_back(path: str | Path) -> None:
 def _open(path: str | Path) -> tuple[fs.FileSystem, str]:
     """The file system and the path on it of a local path or a URI."""
     where = str(path)
-    return fs.FileSystem.from_uri(where if "://" in where else str(Path(where).resolve()))
+    system, folder = fs.FileSystem.from_uri(where if "://" in where else str(Path(where).resolve()))
+    return system, folder
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
