@@ -54,7 +54,7 @@ DEVIATIONS = (0.3, 1.0, 3.0, 10.0)
 SLOPE_NOISES = (0.1, 0.3, 1.0)
 """The grid of σ."""
 REMEMBERED = 20
-"""Outer steps that are remembered, the last ones."""
+"""Outer steps that are remembered: the first, which is the measure of all, and the last ones."""
 
 
 def surrogate_step(
@@ -87,7 +87,7 @@ def surrogate_step(
         ValueError: If the hypergradient does not have the learned values' shape.
     """
     observed = _observation(state, hypergradient, loss, loss if inner_loss is None else inner_loss, horizon)
-    history = [*state.history, observed][-REMEMBERED:] if comparable else [observed]
+    history = _remembered([*state.history, observed]) if comparable else [observed]
     units = _flat(scales)
     low, high = (np.repeat([ranges[n][end] for n in scales], [len(scales[n]) for n in scales]) for end in (0, 1))
     positions, heights, slopes = _data(history, scales)
@@ -244,6 +244,10 @@ def _observation(
         "inner_loss": inner_loss if math.isfinite(inner_loss) else None,
         "slopes": slopes,
     }
+
+
+def _remembered(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return history if len(history) <= REMEMBERED else [history[0], *history[1 - REMEMBERED :]]
 
 
 def _flat(numbers: Mapping[str, Sequence[float]]) -> Array:

@@ -210,11 +210,11 @@ def test_the_radius_halves_where_the_loss_rose_and_grows_again(values: list[floa
     assert radius(np.array(values)) == pytest.approx(expected)
 
 
-def test_only_the_last_outer_steps_are_remembered() -> None:
+def test_the_first_and_the_last_outer_steps_are_remembered() -> None:
     state = start()
     for index in range(REMEMBERED + 3):
         state = step(state, {"learning_rate": [0.1, 0.1], "momentum": [0.1]}, 1.0 + index)
-    assert [entry["loss"] for entry in state.history] == [1.0 + index for index in range(3, REMEMBERED + 3)]
+    assert [entry["loss"] for entry in state.history] == [1.0, *(1.0 + index for index in range(4, REMEMBERED + 3))]
 
 
 def test_the_state_survives_json_bit_for_bit() -> None:
