@@ -6,7 +6,8 @@ A recorded program is what they decided on: a flat list of tensor operations, ch
 It also shows what could not be seen operation by operation. Tangents that are zero whatever the numbers (of inputs,
 of statistics, of piecewise linear layers' slopes) are made, multiplied, convolved and added all the same: products
 with such zeros are zeros and sums with them are the other term, so both are taken out. And tensors are copied into
-layouts that what follows does not need. And masks are laid on what pooling drops (:mod:`.pooling`).
+layouts that what follows does not need. Masks are laid on what pooling drops (:mod:`.pooling`), and products are
+written to memory only to be added to something.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def recorded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callab
 
 
 def simplify(graph: fx.Graph) -> None:
-    """Take zeros and needless copies out of a recorded graph and move masks behind pooling, in place."""
+    """Take zeros, needless copies and needless passes over memory out of a recorded graph, in place."""
     _without_copies_into_zeros(graph)
     written = _written(graph)
     zeros: set[fx.Node] = set()
@@ -117,6 +118,8 @@ def simplify(graph: fx.Graph) -> None:
         elif node.target in RELAXED:
             _relax(node, written)
     mask_after_pooling(graph, lambda node: _owner(node) not in written)
+    graph.eliminate_dead_code()
+    _add_products_at_once(graph, written)
     graph.eliminate_dead_code()
 
 
@@ -147,6 +150,35 @@ def _drop_zero_term(node: fx.Node, zeros: set[fx.Node], written: Mapping[fx.Node
         _replace(node, first, written)
     elif first in zeros and node.target is aten.add.Tensor and not node.kwargs:
         _replace(node, second, written)
+
+
+def _add_products_at_once(graph: fx.Graph, written: Mapping[fx.Node, int]) -> None:
+    """x ± y z in one operation, where nothing else uses y z: one pass over memory in place of two."""
+    for node in list(graph.nodes):
+        if node.target not in SUMS or node.kwargs:
+            continue
+        first, second = node.args[:2]
+        sign = 1 if node.target is aten.add.Tensor else -1
+        for term, product in ((first, second), (second, first))[: 1 if sign < 0 else 2]:
+            if _is_product_of_its_own(product) and _are_alike(node, term, *product.args):
+                if any(_owner(tensor) in written for tensor in (term, product, *product.args)):
+                    break
+                with graph.inserting_before(node):
+                    sum_ = graph.call_function(aten.addcmul.default, (term, *product.args), {"value": sign})
+                sum_.meta = dict(node.meta)
+                node.replace_all_uses_with(sum_)
+                break
+
+
+def _is_product_of_its_own(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.target is aten.mul.Tensor and len(node.users) == 1
+
+
+def _are_alike(*nodes: Any) -> bool:
+    """Whether all are known to be tensors of one floating-point type."""
+    metas = [node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None for node in nodes]
+    types = {getattr(meta, "dtype", None) for meta in metas}
+    return len(types) == 1 and all(isinstance(t, torch.dtype) and t.is_floating_point for t in types)
 
 
 def _relax(node: fx.Node, written: Mapping[fx.Node, int]) -> None:

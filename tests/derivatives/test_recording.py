@@ -48,6 +48,23 @@ def copy_of_what_changes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return before + y, shifted * product
 
 
+def sums_of_products(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    shared = x * y
+    row, column = x[0], y[:, :1]
+    return x + x * y, x * y + y, y - x * y, x * y - y, shared + x, shared.sum(), x + row * column, row + column * 2
+
+
+def sums_of_products_of_what_changes(x: Tensor, y: Tensor) -> Tensor:
+    copy = x.clone()
+    product = copy * y
+    copy[0] += 1
+    return y + product + copy
+
+
+def sums_of_two_types(x: Tensor, y: Tensor) -> Tensor:
+    return x.float() + x * y
+
+
 def zeros_that_change(x: Tensor, y: Tensor) -> Tensor:
     zeros = torch.zeros_like(x)
     zeros[1] = y[1]
@@ -131,6 +148,9 @@ FUNCTIONS = [
     changed_copy,
     copy_of_what_changes,
     zeros_that_change,
+    sums_of_products,
+    sums_of_products_of_what_changes,
+    sums_of_two_types,
     broadcast_zero,
     zero_terms,
     double_zeros,
@@ -142,7 +162,7 @@ def test_what_is_recorded_computes_the_same_and_changes_no_argument(function: Ca
     found = program(function, matrix(1), matrix(2))
     for seed in (3, 4):
         arguments = matrix(seed), matrix(seed + 10)
-        torch.testing.assert_close(found(*arguments), function(*arguments), rtol=0, atol=0)
+        torch.testing.assert_close(found(*arguments), function(*arguments), rtol=1e-14, atol=1e-15)
         assert torch.equal(arguments[0], matrix(seed))
         assert torch.equal(arguments[1], matrix(seed + 10))
 
@@ -154,6 +174,14 @@ def test_zeros_and_copies_are_taken_out() -> None:
     assert counts["mm"] == 1
     assert counts["add"] == 0
     assert counts["sub"] == 1
+
+
+def test_products_are_added_at_once() -> None:
+    counts = operations(program(sums_of_products, matrix(1), matrix(2)))
+    assert counts["addcmul"] == 4  # x + x y, x y + y, y - x y, x + row column
+    counts = operations(program(sums_of_products_of_what_changes, matrix(1), matrix(2)))
+    assert counts["addcmul"] == 0
+    assert operations(program(sums_of_two_types, matrix(1), matrix(2)))["addcmul"] == 0
 
 
 def test_only_convolutions_that_contribute_are_left() -> None:
