@@ -36,6 +36,9 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 Tensors = tuple[Tensor, ...]
 """One tensor per trainable parameter of a model, in the order of ``model.parameters()``."""
 
+IN_CACHE = 2**18
+"""Numbers that a processor's cache holds."""
+
 Method = Literal["layers", "double-backward", "forward-mode", "unfused-double-backward"]
 
 LINEAR_IN_PARAMETERS: frozenset[type[nn.Module]] = frozenset(
@@ -317,8 +320,7 @@ class _Call:
             for name, p in self.layer.named_parameters(recurse=False)
         }
         tangent: Tensor = functional_call(self.layer, parameters, self.arguments, self.options)
-        products: Tensor = torch.linalg.vecdot(*_rows(n, tangent, self.output_gradient))
-        return products
+        return _products(*_rows(n, tangent, self.output_gradient))
 
 
 def _rows(n: int, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -326,6 +328,13 @@ def _rows(n: int, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     if left.ndim == right.ndim == 4 and left.is_contiguous(memory_format=torch.channels_last):
         left, right = left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)
     return left.reshape(n, -1), right.reshape(n, -1)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of rows [n, …], on a CPU few rows at a time: what lies between then stays in the cache."""
+    rows = max(1, IN_CACHE // left.shape[1]) if left.device.type == "cpu" else len(left)
+    parts = zip(left.split(rows), right.split(rows), strict=True)
+    return torch.cat([torch.linalg.vecdot(a, b) for a, b in parts])
 
 
 @contextmanager
