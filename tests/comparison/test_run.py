@@ -26,7 +26,7 @@ from raytune_hyperlearn.comparison.results import load_study
 from raytune_hyperlearn.comparison.run import Folder, FolderInUseError, check_folder, prepare_folder, run_experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
-from tests.tune.kept import kept_trials
+from tests.tune.kept import keeps_a_checkpoint
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 2.5
@@ -302,7 +302,7 @@ def test_a_driver_that_is_interrupted_and_killed_is_gone_on_with(
         return list(read_records(records)) if records.exists() else []
 
     driver = drivers("--config", config, "--output", folder)
-    driver.wait_until(lambda: len(rows()) >= 4 and "checkpoint_00000" in kept_trials(folder / "tune" / "fds-3"))
+    driver.wait_until(lambda: len(rows()) >= 4 and keeps_a_checkpoint(folder / "tune" / "fds-3"))
     status, _, errors = driver.stop(signal.SIGINT)
     interrupted = rows()
     assert status == 130

@@ -16,3 +16,8 @@ def kept_trials(run: Path) -> str:
     with ZipFile(path) as kept:
         newest = max(name for name in kept.namelist() if name.startswith("experiment_state-"))
         return kept.read(newest).decode()
+
+
+def keeps_a_checkpoint(run: Path) -> bool:
+    """Whether the newest experiment state names a checkpoint; Tune writes those pickled, in hexadecimal digits."""
+    return b"checkpoint_0000".hex() in kept_trials(run)
