@@ -321,6 +321,19 @@ def test_scheduler_stops_a_converged_search() -> None:
     assert goes_on["outer_state"]["index"] == 4
 
 
+@pytest.mark.parametrize(("key", "value"), [("growth", 1.5), ("tolerance", 1.4)])
+def test_the_surrogate_rule_takes_no_option_of_the_sign_rule(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{key} is {value}; with outer_optimizer 'surrogate' it must be "):
+        FDSTrainable({**CONFIG, "outer_optimizer": "surrogate", key: value})
+
+
+def test_signs_of_a_group_do_not_serve_the_surrogate_rule() -> None:
+    scheduler = FDSScheduler(ensemble=2, averaging="sign_majority")
+    trial = SimpleNamespace(config={**CONFIG, "outer_optimizer": "surrogate"})
+    with pytest.raises(ValueError, match=r"^averaging is 'sign_majority'; with outer_optimizer 'surrogate' it must be"):
+        scheduler.on_trial_add(SimpleNamespace(), trial)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
