@@ -32,6 +32,7 @@ from raytune_hyperlearn.derivatives.column_chunks import ColumnChunks, random_st
 from raytune_hyperlearn.derivatives.differentiability import undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.recording import recorded
+from raytune_hyperlearn.derivatives.saved_memory import saved_storages
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,18 +56,11 @@ def gradient(
 
 def kept_bytes(model: FunctionalModel, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor) -> int:
     """Memory that a plain forward pass keeps for its backward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     random = random_state(parameters.device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_storages() as storages:
         gradient(model, parameters, buffers, inputs, targets)
     set_random_state(parameters.device, random)
-    return sum(kept.values())
+    return sum(storages.values())
 
 
 def forward_over_reverse(

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
+from raytune_hyperlearn.derivatives.saved_memory import saved_storages
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,7 @@ def saved_bytes_per_instance(module: nn.Module, inputs: Tensor) -> float:
     """
 
     def kept(count: int) -> int:
-        storages: dict[int, int] = {}
-
-        def count_storage(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(count_storage, lambda tensor: tensor):
+        with saved_storages() as storages:
             outputs = measured(inputs[:count].clone())
         del outputs  # what it keeps must live until here, or addresses would be given out twice
         return sum(storages.values())
