@@ -101,18 +101,22 @@ def _draw_training_panel(axes: Axes, panel: TrainingPanel) -> None:
     ends: dict[str, tuple[float, str, str]] = {}
     for line in panel.lines:
         style = line.style
-        axes.plot(
-            line.xs,
-            line.values,
-            color=style.colour,
-            ls=style.line,
-            lw=1.8,
-            marker=style.marker,
-            markersize=4,
-            markevery=max(1, len(line.xs) // 12),
-            label=style.heading,
-        )
-        leader = [line.xs[-1], axes.get_xlim()[1]]
-        axes.plot(leader, [line.values[-1]] * 2, color=style.colour, ls=":", lw=0.7)
+        draw_course(axes, line.xs, line.values, style)
         ends.setdefault(style.short, (float(line.values[-1]), style.short, style.colour))
     label_line_ends(axes, list(ends.values()))
+
+
+def draw_course(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodStyle) -> None:
+    """One line with a dozen markers and a thin leader from its end to the right border, which must be set."""
+    axes.plot(
+        xs,
+        values,
+        color=style.colour,
+        ls=style.line,
+        lw=1.8,
+        marker=style.marker,
+        markersize=4,
+        markevery=max(1, len(xs) // 12),
+        label=style.heading,
+    )
+    axes.plot([xs[-1], axes.get_xlim()[1]], [values[-1]] * 2, color=style.colour, ls=":", lw=0.7)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from raytune_hyperlearn.comparison.curves import FloatArray
 from raytune_hyperlearn.comparison.drawing import draw_grid, label_line_ends, label_width, light_grid, plain_log_axis
 from raytune_hyperlearn.comparison.styles import MethodStyle
-from raytune_hyperlearn.comparison.training_figures import FEW_TICKS
+from raytune_hyperlearn.comparison.training_figures import FEW_TICKS, draw_course
 from raytune_hyperlearn.reproductions.courses import Seeds
 
 BINS = 800
@@ -208,20 +208,8 @@ def _draw_seeds_panel(axes: Axes, panel: SeedsPanel) -> None:
 
 
 def _draw_line(axes: Axes, line: SeedsLine, top: float) -> None:
-    style, right = line.style, axes.get_xlim()[1]
-    axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=style.colour, alpha=0.15, lw=0)
-    axes.plot(
-        line.xs,
-        line.median,
-        color=style.colour,
-        ls=style.line,
-        lw=1.8,
-        marker=style.marker,
-        markersize=4,
-        markevery=max(1, len(line.xs) // 12),
-        label=style.heading,
-    )
-    axes.plot([line.xs[-1], right], [line.median[-1]] * 2, color=style.colour, ls=":", lw=0.7)
+    axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=line.style.colour, alpha=0.15, lw=0)
+    draw_course(axes, line.xs, line.median, line.style)
 
 
 def _draw_sizes_panel(axes: Axes, panel: SizesPanel) -> None:
