@@ -158,20 +158,24 @@ def _add_products_at_once(graph: fx.Graph, written: Mapping[fx.Node, int]) -> No
         if node.target not in SUMS or node.kwargs:
             continue
         first, second = node.args[:2]
-        sign = 1 if node.target is aten.add.Tensor else -1
-        for term, product in ((first, second), (second, first))[: 1 if sign < 0 else 2]:
-            if _is_product_of_its_own(product) and _are_alike(node, term, *product.args):
-                if any(_owner(tensor) in written for tensor in (term, product, *product.args)):
-                    break
-                with graph.inserting_before(node):
-                    sum_ = graph.call_function(aten.addcmul.default, (term, *product.args), {"value": sign})
-                sum_.meta = dict(node.meta)
-                node.replace_all_uses_with(sum_)
-                break
+        adds = node.target is aten.add.Tensor
+        orders = ((first, second), (second, first)) if adds else ((first, second),)
+        found = next((pair for pair in orders if _can_be_added_at_once(node, *pair, written)), None)
+        if found is not None:
+            term, product = found
+            with graph.inserting_before(node):
+                arguments = (term, *product.args)
+                at_once = graph.call_function(aten.addcmul.default, arguments, {"value": 1 if adds else -1})
+            at_once.meta = dict(node.meta)
+            node.replace_all_uses_with(at_once)
 
 
-def _is_product_of_its_own(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.target is aten.mul.Tensor and len(node.users) == 1
+def _can_be_added_at_once(node: fx.Node, term: Any, product: Any, written: Mapping[fx.Node, int]) -> bool:
+    """Whether a sum's second part is a product that nothing else uses, of tensors like the sum that nothing changes."""
+    if not isinstance(product, fx.Node) or product.target is not aten.mul.Tensor or len(product.users) != 1:
+        return False
+    tensors: tuple[Any, ...] = (term, product, *product.args)
+    return _are_alike(node, *tensors) and not any(_owner(tensor) in written for tensor in tensors)
 
 
 def _are_alike(*nodes: Any) -> bool:
