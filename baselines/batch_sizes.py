@@ -17,7 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchStatistics, Progress, WithoutMemory
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress, WithoutMemory
 
 Trace = Literal["pieces", "diagonal"]
 """How tr Σ is estimated: from a few pieces of the batch (almost free), or from per-instance gradients."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
-from raytune_hyperlearn.algorithms.batch_size_samples import image_agent
+from raytune_hyperlearn.algorithms.arbiter_agent import image_agent
 from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialise
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"wrn16-4": lambda: WideResNet(16, 4), "vgg11": VGG11}

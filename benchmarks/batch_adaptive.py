@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchStatistics, Progress, RuledSGD
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress, RuledSGD
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.derivatives.micro_batches import MicroBatches
 from raytune_hyperlearn.derivatives.projections import Instances

@@ -17,11 +17,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from raytune_hyperlearn.comparison import run as running
-from raytune_hyperlearn.comparison.defaults import experiment_from_settings
-from raytune_hyperlearn.comparison.progress import Progress
-from raytune_hyperlearn.comparison.results import load_study
-from raytune_hyperlearn.comparison.summary import final_by_seed
+from raytune_hyperlearn.comparison.analysis.results import load_study
+from raytune_hyperlearn.comparison.analysis.summary import final_by_seed
+from raytune_hyperlearn.comparison.reporting.progress import Progress
+from raytune_hyperlearn.comparison.running import run as running
+from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import load
 

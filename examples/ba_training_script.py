@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 
 
 def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -126,12 +126,12 @@ def compare(
     Every method runs once per seed, with the same search space, budgets, resources and wall-clock limit.
     """
     with _one_line_errors():
-        from raytune_hyperlearn.comparison import run as running
-        from raytune_hyperlearn.comparison.confirmation import confirm as train_again
-        from raytune_hyperlearn.comparison.defaults import experiment_from_settings
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
-        from raytune_hyperlearn.comparison.progress import Progress
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
+        from raytune_hyperlearn.comparison.reporting.progress import Progress
+        from raytune_hyperlearn.comparison.running import run as running
+        from raytune_hyperlearn.comparison.running.confirmation import confirm as train_again
+        from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
         given = {
             "problem": problem,
@@ -193,7 +193,7 @@ def report(
 @app.command(name="list")
 def list_names() -> None:
     """Show the problems and methods that `hyperlearn compare` knows."""
-    from raytune_hyperlearn.comparison.methods import METHODS
+    from raytune_hyperlearn.comparison.running.methods import METHODS
     from raytune_hyperlearn.problems import PROBLEMS
 
     problems = Table("problem", "what", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -221,8 +221,8 @@ def reference(
 ) -> None:
     """Find a problem's reference, the zero of regret: a grid around the usual settings, several seeds each."""
     with _one_line_errors():
-        from raytune_hyperlearn.comparison.reference import find_reference
         from raytune_hyperlearn.comparison.reference_record import write_reference
+        from raytune_hyperlearn.comparison.running.reference import find_reference
 
         path = output or Path(f"reference-{problem}.json")
         if path.exists():
@@ -274,9 +274,9 @@ def reproduce_experiment(
 
 def _report(folders: list[Path], path: Path) -> None:
     """Write the report and print its final table."""
-    from raytune_hyperlearn.comparison.report import build_report
-    from raytune_hyperlearn.comparison.results import load_studies
-    from raytune_hyperlearn.comparison.tables import summary_table
+    from raytune_hyperlearn.comparison.analysis.results import load_studies
+    from raytune_hyperlearn.comparison.reporting.page import build_report
+    from raytune_hyperlearn.comparison.reporting.tables import summary_table
 
     for folder in folders:
         if not folder.is_dir():

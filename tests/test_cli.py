@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from raytune_hyperlearn import cli
-from raytune_hyperlearn.comparison import run as running
 from raytune_hyperlearn.comparison.experiment import read_experiment
-from raytune_hyperlearn.comparison.methods import METHODS
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
+from raytune_hyperlearn.comparison.running import run as running
+from raytune_hyperlearn.comparison.running.methods import METHODS
 from raytune_hyperlearn.problems import PROBLEMS
 from raytune_hyperlearn.reproductions import writing
 from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict

@@ -24,7 +24,7 @@ import importlib.util
 import raytune_hyperlearn
 from raytune_hyperlearn import baselines
 from raytune_hyperlearn.baselines import grid
-from raytune_hyperlearn.comparison.defaults import stored_reference
+from raytune_hyperlearn.comparison.running.defaults import stored_reference
 
 print(raytune_hyperlearn.__file__)
 print(baselines.__file__)

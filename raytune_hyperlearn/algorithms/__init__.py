@@ -1,1 +1,1 @@
-"""The published algorithms, one file each: torch alone, no Ray, no data sets, no files."""
+"""The published algorithms. A paper's files share its name; each says its mathematics at the top. Torch alone."""

@@ -33,7 +33,7 @@ to 0, which is the middle of the range, whatever the dynamics. Measured on small
 sides and with every variant tried but a response that starts at 0, with which s runs away from 0 instead
 (docs/reproductions.md). Choose B_min and B_max accordingly, and compare starts on both sides. The options
 ``response="frozen"`` and ``agent_input="noise"`` and the agents of
-:mod:`raytune_hyperlearn.algorithms.batch_size_controls` are there to measure what the gradients contribute.
+:mod:`raytune_hyperlearn.algorithms.arbiter_controls` are there to measure what the gradients contribute.
 
 One training run::
 
@@ -60,7 +60,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raytune_hyperlearn.algorithms.batch_size_samples import (
+from raytune_hyperlearn.algorithms.arbiter_agent import (
     batch_size_of,
     default_agent,
     logit_of,
@@ -69,14 +69,14 @@ from raytune_hyperlearn.algorithms.batch_size_samples import (
     require_integer,
     sorted_samples,
 )
-from raytune_hyperlearn.algorithms.feature_gate import (
+from raytune_hyperlearn.algorithms.arbiter_gate import (
     Loss,
     evaluation_mode,
     feature_count,
     feature_layer,
     outer_loss,
 )
-from raytune_hyperlearn.algorithms.gradient_statistics import GradientStatistics
+from raytune_hyperlearn.algorithms.arbiter_gradient_input import GradientStatistics
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 
 Response = Literal["learned", "frozen"]

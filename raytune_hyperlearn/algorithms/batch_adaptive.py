@@ -36,8 +36,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchStatistics, Progress, RuledSGD, WithoutMemory
-from raytune_hyperlearn.algorithms.instances import Sampler
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress, RuledSGD, WithoutMemory
+from raytune_hyperlearn.algorithms.sampler import Sampler
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
 Covariance = Literal["exact", "newest", "diagonal"]

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raytune_hyperlearn.reproductions import (
-    arbiter_figure3,
-    arbiter_figure4,
-    arbiter_figure5,
-    ba_figure1,
-    ba_figure2,
-    ba_figure4,
-    ba_figure5,
-    ba_figure6,
-    ba_figure7,
-    fds_figure1,
-    fds_figure2,
-    fds_figure3,
-    fds_figure4,
-    fds_theorem,
-)
+from raytune_hyperlearn.reproductions.arbiter import figure3 as arbiter_figure3
+from raytune_hyperlearn.reproductions.arbiter import figure4 as arbiter_figure4
+from raytune_hyperlearn.reproductions.arbiter import figure5 as arbiter_figure5
+from raytune_hyperlearn.reproductions.batch_adaptive import figure1 as ba_figure1
+from raytune_hyperlearn.reproductions.batch_adaptive import figure2 as ba_figure2
+from raytune_hyperlearn.reproductions.batch_adaptive import figure4 as ba_figure4
+from raytune_hyperlearn.reproductions.batch_adaptive import figure5 as ba_figure5
+from raytune_hyperlearn.reproductions.batch_adaptive import figure6 as ba_figure6
+from raytune_hyperlearn.reproductions.batch_adaptive import figure7 as ba_figure7
+from raytune_hyperlearn.reproductions.fds import figure1 as fds_figure1
+from raytune_hyperlearn.reproductions.fds import figure2 as fds_figure2
+from raytune_hyperlearn.reproductions.fds import figure3 as fds_figure3
+from raytune_hyperlearn.reproductions.fds import figure4 as fds_figure4
+from raytune_hyperlearn.reproductions.fds import theorem as fds_theorem
 from raytune_hyperlearn.reproductions.reproduction import Reproduction
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.tables import Table
+from raytune_hyperlearn.comparison.reporting.tables import Table
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -61,7 +61,7 @@ class Drawn:
     Attributes:
         name: File name without ending.
         title: Heading.
-        figure: Drawn under :func:`raytune_hyperlearn.comparison.drawing.look`.
+        figure: Drawn under :func:`raytune_hyperlearn.comparison.reporting.drawing.look`.
         caption: How to read it.
     """
 

@@ -20,10 +20,10 @@ import jinja2
 from markupsafe import Markup
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.drawing import inline_svg, save_figure
 from raytune_hyperlearn.comparison.environment import describe_environment
-from raytune_hyperlearn.comparison.tables import environment_table
-from raytune_hyperlearn.comparison.wording import seconds as seconds_text
+from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, save_figure
+from raytune_hyperlearn.comparison.reporting.tables import environment_table
+from raytune_hyperlearn.comparison.reporting.wording import seconds as seconds_text
 from raytune_hyperlearn.reproductions.reproduction import SCALE_NOTES, Findings, Reproduction, Scale
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")

@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialS
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.problems import derived_seed, evaluate
-from raytune_hyperlearn.tune.batch_size_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
+from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores

@@ -27,8 +27,8 @@ from ray.tune.schedulers import TrialScheduler
 from torch import nn
 
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk, best_batch_size
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule, RuledSGD
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.problems import derived_seed, evaluate
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler

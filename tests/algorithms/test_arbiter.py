@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
-from raytune_hyperlearn.algorithms.batch_size_samples import batch_size_of
+from raytune_hyperlearn.algorithms.arbiter_agent import batch_size_of
 
 CLASSES = 3
 

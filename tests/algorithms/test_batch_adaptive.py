@@ -19,8 +19,8 @@ from raytune_hyperlearn.algorithms.batch_adaptive import (
     expected_loss,
     utility,
 )
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchStatistics, Progress
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 
 SIZES = torch.arange(1, 3001)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD
-from raytune_hyperlearn.algorithms.batch_size_rule import BatchSizeRule, BatchStatistics, Progress, RuledSGD
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, BatchStatistics, Progress, RuledSGD
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Average, Constant, GradientNoiseScale, Manual
 from tests.derivatives.networks import CASES, build, cross_entropy, explicit_gradients
 

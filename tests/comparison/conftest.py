@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comparison.browser import Browser, find_browser
+from tests.comparison.reporting.browser import Browser, find_browser
 from tests.comparison.synthetic import make_experiment, write_folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.tables import Table
+from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.reproductions.registry import REPRODUCTIONS, find
 from raytune_hyperlearn.reproductions.reproduction import (
     SCALES,

@@ -15,7 +15,7 @@ from ray import tune
 from torch import nn
 
 from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD, GaussianWalkRule, Walk, best_batch_size
-from raytune_hyperlearn.algorithms.instances import EpochSampler
+from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.problems import Examples, Problem, derived_seed
 from raytune_hyperlearn.problems.models import initialise

@@ -1,0 +1,1 @@
+"""From records to numbers: results, curves, summaries, statistical tests."""

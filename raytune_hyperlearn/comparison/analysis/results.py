@@ -1,0 +1,240 @@
+"""Result folders read back, and joined into one study per problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_hyperlearn.comparison.analysis.curves import (
+    Clock,
+    Quantity,
+    StepCurve,
+    in_time,
+    incumbents,
+    regret_curve,
+    regret_zero,
+)
+from raytune_hyperlearn.comparison.environment import read_environment
+from raytune_hyperlearn.comparison.experiment import Experiment, Metric, read_experiment
+from raytune_hyperlearn.comparison.records import (
+    CONFIRMATIONS_FILE,
+    ENVIRONMENT_FILE,
+    EXPERIMENT_FILE,
+    RECORDS_FILE,
+    RUNS_FILE,
+    Confirmation,
+    Record,
+    Run,
+    read_confirmations,
+    read_records,
+    read_runs,
+)
+from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
+
+# What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
+POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations")
+SHARED_SETTINGS = tuple(f.name for f in dataclasses.fields(Experiment) if f.name not in POOLED_SETTINGS)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one method did with one seed.
+
+    Attributes:
+        method: name of the method.
+        seed: seed of the run.
+        records: its rows in the order of observation, late ones included.
+        chosen: the rows that became its incumbent within the time limit, in order.
+        run: its summary; None where the driver was killed before writing one.
+        confirmation: what its incumbent scored with fresh seeds; None where it was not trained again.
+    """
+
+    method: str
+    seed: int
+    records: tuple[Record, ...]
+    chosen: tuple[Record, ...]
+    run: Run | None
+    confirmation: Confirmation | None = None
+
+    @property
+    def incumbent(self) -> Record | None:
+        """The incumbent at the end; None where no evaluation completed in time."""
+        return self.chosen[-1] if self.chosen else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """All runs on one problem, from one folder or several.
+
+    Attributes:
+        experiment: the settings, with the methods and seeds of all folders.
+        reference: regret's zero, or None.
+        runs: by method and seed, in the experiment's order; runs that never began are absent.
+        environments: the machines' descriptions, one per folder, without repetition.
+        folders: where the results came from.
+    """
+
+    experiment: Experiment
+    reference: Reference | None
+    runs: dict[tuple[str, int], RunResult]
+    environments: tuple[dict[str, Any], ...]
+    folders: tuple[Path, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """The validation value that chooses."""
+        return self.experiment.metric
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods with at least one run, in the experiment's order."""
+        begun = {method for method, _ in self.runs}
+        return tuple(method for method in self.experiment.methods if method in begun)
+
+    @property
+    def missing(self) -> tuple[tuple[str, int], ...]:
+        """Planned runs that never began."""
+        planned = ((method, seed) for method in self.experiment.methods for seed in self.experiment.seeds)
+        return tuple(pair for pair in planned if pair not in self.runs)
+
+    def runs_of(self, method: str) -> tuple[RunResult, ...]:
+        """The runs of one method, by seed."""
+        return tuple(result for (name, _), result in self.runs.items() if name == method)
+
+    def records_in_time(self, result: RunResult) -> list[Record]:
+        """The run's rows that count: those observed within the time limit."""
+        return in_time(result.records, self.experiment.time_limit)
+
+    def zero(self, quantity: Quantity) -> float:
+        """Where the regret of validation or test is zero."""
+        return regret_zero(self.reference, self.metric, quantity)
+
+    def curve(self, result: RunResult, quantity: Quantity, clock: Clock = "time") -> StepCurve:
+        """The run's anytime curve of regret."""
+        return regret_curve(result.chosen, self.metric, quantity, self.zero(quantity), clock)
+
+
+def load_study(folder: Path) -> Study:
+    """Reads one result folder.
+
+    Raises:
+        ValueError: if a file is missing or malformed, or its rows belong to another experiment; one line.
+    """
+    if not (folder / EXPERIMENT_FILE).is_file():
+        raise ValueError(f"folder must hold {EXPERIMENT_FILE} and {RECORDS_FILE}, not found in {str(folder)!r}")
+    experiment = read_experiment(folder / EXPERIMENT_FILE)
+    records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
+    runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
+    _require_own_rows(folder, experiment, records, runs)
+    environment = read_environment(folder / ENVIRONMENT_FILE)
+    return Study(
+        experiment,
+        None if experiment.reference is None else reference_from_mapping(experiment.reference),
+        _runs(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE)),
+        (environment,) if environment else (),
+        (folder,),
+    )
+
+
+def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
+    """Reads result folders and joins those of one problem; one study per problem, in order of first appearance.
+
+    Raises:
+        ValueError: if there are no folders, one is unreadable, or two of one problem hold the same run, another
+            reference or other settings.
+    """
+    if not folders:
+        raise ValueError("folders must name at least one result folder, not none")
+    studies: dict[str, Study] = {}
+    for folder in folders:
+        study = load_study(folder)
+        known = studies.get(study.experiment.problem)
+        studies[study.experiment.problem] = study if known is None else join(known, study)
+    return tuple(studies.values())
+
+
+def join(first: Study, second: Study) -> Study:
+    """Pools the methods and seeds of two studies of one problem.
+
+    Raises:
+        ValueError: if both hold the same run, or their references or settings differ.
+    """
+    for name in SHARED_SETTINGS:
+        mine, other = getattr(first.experiment, name), getattr(second.experiment, name)
+        if mine != other:
+            shown = "another" if name in ("reference", "space") else f"{other!r}, not {mine!r},"
+            raise ValueError(f"{name} must be the same in all folders: {second.folders[0]} has {shown} {name}")
+    for method, seed in second.runs:
+        if (method, seed) in first.runs:
+            raise ValueError(
+                f"folders must hold each run once: {first.folders[0]} and {second.folders[0]} both hold "
+                f"method {method!r} with seed {seed}"
+            )
+    for method in set(first.methods) & set(second.methods):
+        if first.experiment.method_options.get(method) != second.experiment.method_options.get(method):
+            raise ValueError(
+                f"method_options must be the same in all folders: {second.folders[0]} has others for {method!r}"
+            )
+    experiment = dataclasses.replace(
+        first.experiment,
+        name=" + ".join(_united((first.experiment.name,), (second.experiment.name,))),
+        methods=_united(first.experiment.methods, second.experiment.methods),
+        seeds=_united(first.experiment.seeds, second.experiment.seeds),
+        method_options={**second.experiment.method_options, **first.experiment.method_options},
+    )
+    runs = {**first.runs, **second.runs}
+    return Study(
+        experiment,
+        first.reference,
+        {pair: runs[pair] for pair in _pairs(experiment) if pair in runs},
+        first.environments + tuple(item for item in second.environments if item not in first.environments),
+        first.folders + second.folders,
+    )
+
+
+def _runs(
+    experiment: Experiment, records: Iterable[Record], runs: Iterable[Run], confirmations: Iterable[Confirmation]
+) -> dict[tuple[str, int], RunResult]:
+    rows: dict[tuple[str, int], list[Record]] = {pair: [] for pair in _pairs(experiment)}
+    for record in records:
+        rows[record.method, record.seed].append(record)
+    summaries = {(run.method, run.seed): run for run in runs}
+    confirmed = {(row.method, row.seed): row for row in confirmations}
+    return {
+        pair: RunResult(
+            *pair,
+            tuple(own),
+            incumbents(own, experiment.metric, experiment.time_limit),
+            summaries.get(pair),
+            confirmed.get(pair),
+        )
+        for pair, own in rows.items()
+        if own or pair in summaries
+    }
+
+
+def _require_own_rows(folder: Path, experiment: Experiment, records: Sequence[Record], runs: Sequence[Run]) -> None:
+    for record in records:
+        if (record.experiment, record.problem) != (experiment.name, experiment.problem):
+            raise ValueError(
+                f"{folder / RECORDS_FILE}: rows must be of experiment {experiment.name!r} on {experiment.problem!r}, "
+                f"not of {record.experiment!r} on {record.problem!r}"
+            )
+    planned = set(_pairs(experiment))
+    for method, seed in [(row.method, row.seed) for row in records] + [(run.method, run.seed) for run in runs]:
+        if (method, seed) not in planned:
+            raise ValueError(
+                f"{folder}: rows must be of the methods and seeds in {EXPERIMENT_FILE}, "
+                f"not of method {method!r} with seed {seed}"
+            )
+
+
+def _pairs(experiment: Experiment) -> list[tuple[str, int]]:
+    return [(method, seed) for method in experiment.methods for seed in experiment.seeds]
+
+
+def _united(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(first + second))

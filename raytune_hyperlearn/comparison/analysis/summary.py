@@ -1,0 +1,191 @@
+"""The comparison's headline numbers, computed from a study's curves."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from raytune_hyperlearn.comparison.analysis.curves import (
+    Quantity,
+    Quartiles,
+    across_seeds,
+    area_over_log_time,
+    metric_value,
+    quartiles,
+    regret,
+    time_to_target,
+)
+from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.records import Record
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method on one problem, over its seeds; a run without any result counts as infinitely bad.
+
+    Attributes:
+        method: name of the method.
+        seeds: number of runs.
+        validation: final validation regret of the incumbent.
+        test: final test regret of the same incumbent.
+        area: area under the validation regret over ln t, between the limits of :func:`area_limits`.
+        search_end: validation regret when the search ended, before any retraining; None without retraining.
+        retrained: validation regret of the retrained result itself; None without retraining.
+        retrained_test: test regret of the retrained result; None without retraining.
+        evaluations: rows that count, all runs together.
+        late: rows observed after the time limit, which do not count.
+        failures: rows that count by status other than completed.
+        startup_seconds: median over the runs that wrote a summary; NaN without one.
+        searcher_seconds: likewise.
+        confirmed: validation regret of the incumbents trained again, each a mean over fresh seeds; None where none was.
+        confirmed_test: likewise the test regret.
+        times: seconds to each of the experiment's targets, median over runs; infinite where too few reached it.
+        reached: number of runs that reached each target.
+    """
+
+    method: str
+    seeds: int
+    validation: Quartiles
+    test: Quartiles
+    area: Quartiles
+    search_end: Quartiles | None
+    retrained: Quartiles | None
+    retrained_test: Quartiles | None
+    evaluations: int
+    late: int
+    failures: dict[str, int]
+    startup_seconds: float
+    searcher_seconds: float
+    confirmed: Quartiles | None
+    confirmed_test: Quartiles | None
+    times: tuple[float, ...]
+    reached: tuple[int, ...]
+
+
+def summarize(study: Study) -> dict[str, MethodSummary]:
+    """The summary of every method that has a run, in the experiment's order."""
+    limits = area_limits(study)
+    return {method: _summary(study, method, limits) for method in study.methods}
+
+
+def final_regret(study: Study, result: RunResult, quantity: Quantity) -> float:
+    """Regret of the run's incumbent at the end; infinite without one."""
+    if result.incumbent is None:
+        return math.inf
+    return record_regret(study, result.incumbent, quantity)
+
+
+def record_regret(study: Study, record: Record, quantity: Quantity) -> float:
+    """Regret of one row's own value."""
+    return regret(metric_value(record, study.metric, quantity), study.zero(quantity), study.metric)
+
+
+def confirmed_regret(study: Study, result: RunResult, quantity: Quantity) -> float:
+    """Mean regret of the run's incumbent over fresh seeds; infinite without one."""
+    if result.confirmation is None:
+        return math.inf
+    scores = getattr(result.confirmation, study.metric.replace("validation", quantity))
+    return regret(sum(scores) / len(scores), study.zero(quantity), study.metric)
+
+
+def median_reaches(study: Study, method: str, level: float) -> float:
+    """Seconds until the median over runs of the validation regret is at most ``level``; infinite if it never is."""
+    band = across_seeds([study.curve(result, "validation") for result in study.runs_of(method)])
+    reached = band.times[band.median <= level]
+    return float(reached[0]) if reached.size else math.inf
+
+
+def final_by_seed(study: Study) -> dict[str, dict[int, float]]:
+    """Final validation regret by method and seed."""
+    return {
+        method: {result.seed: final_regret(study, result, "validation") for result in study.runs_of(method)}
+        for method in study.methods
+    }
+
+
+def area_limits(study: Study) -> tuple[float, float]:
+    """From when every run that has a result has one, to the time limit: the same for all methods."""
+    firsts = [result.chosen[0].time for result in study.runs.values() if result.chosen]
+    # A first result at the very start of the clock has no logarithm; a millisecond stands in.
+    return max([*firsts, 1e-3]), study.experiment.time_limit
+
+
+def failures_by_status(records: Iterable[Record]) -> dict[str, int]:
+    """How many rows ended in each status other than completed."""
+    return dict(Counter(record.status for record in records if record.status != "completed"))
+
+
+def speed_up(faster: float, slower: float) -> float:
+    """How many times sooner ``faster`` (seconds to a target) is than ``slower``; below 1 where it is later.
+
+    Infinite where only the first reached the target, 0 where only the second did, NaN where neither did.
+    """
+    if math.isinf(faster) and math.isinf(slower):
+        return math.nan
+    if faster == slower:
+        return 1.0
+    return slower / faster if faster > 0 else math.inf
+
+
+def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSummary:
+    results = study.runs_of(method)
+    rows = [record for result in results for record in study.records_in_time(result)]
+    curves = [study.curve(result, "validation") for result in results]
+    times = [[time_to_target(curve, target) for curve in curves] for target in study.experiment.targets]
+    retrained = [_last_retrained(study, result) for result in results]
+    summaries = [result.run for result in results if result.run is not None]
+    return MethodSummary(
+        method=method,
+        seeds=len(results),
+        validation=quartiles(final_regret(study, result, "validation") for result in results),
+        test=quartiles(final_regret(study, result, "test") for result in results),
+        area=quartiles(area_over_log_time(curve, *limits) if curve.times.size else math.inf for curve in curves),
+        search_end=quartiles(_search_end(study, result) for result in results) if any(retrained) else None,
+        retrained=_retrained_quartiles(study, retrained, "validation"),
+        retrained_test=_retrained_quartiles(study, retrained, "test"),
+        evaluations=len(rows),
+        late=sum(len(result.records) for result in results) - len(rows),
+        failures=failures_by_status(rows),
+        startup_seconds=quartiles(run.startup_seconds for run in summaries).median,
+        searcher_seconds=quartiles(run.searcher_seconds for run in summaries).median,
+        confirmed=_confirmed_quartiles(study, results, "validation"),
+        confirmed_test=_confirmed_quartiles(study, results, "test"),
+        times=tuple(quartiles(of_target).median for of_target in times),
+        reached=tuple(sum(math.isfinite(time) for time in of_target) for of_target in times),
+    )
+
+
+def _search_end(study: Study, result: RunResult) -> float:
+    found = [record for record in result.chosen if record.phase == "search"]
+    return record_regret(study, found[-1], "validation") if found else math.inf
+
+
+def _last_retrained(study: Study, result: RunResult) -> Record | None:
+    rows = [record for record in study.records_in_time(result) if record.phase == "retraining"]
+    return rows[-1] if rows else None
+
+
+def _retrained_quartiles(study: Study, rows: list[Record | None], quantity: Quantity) -> Quartiles | None:
+    if not any(rows):
+        return None
+    return quartiles(
+        record_regret(study, row, quantity) if row is not None and row.status == "completed" else math.inf
+        for row in rows
+    )
+
+
+def _confirmed_quartiles(study: Study, results: Sequence[RunResult], quantity: Quantity) -> Quartiles | None:
+    if all(result.confirmation is None for result in results):
+        return None
+    return quartiles(confirmed_regret(study, result, quantity) for result in results)
+
+
+def best_method(summaries: Mapping[str, MethodSummary]) -> str:
+    """The method with the lowest final median validation regret; the first of them where several tie."""
+    return min(summaries, key=lambda method: _or_worst(summaries[method].validation.median))
+
+
+def _or_worst(value: float) -> float:
+    return math.inf if math.isnan(value) else value

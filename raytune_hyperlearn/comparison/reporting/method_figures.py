@@ -1,0 +1,242 @@
+"""What each method learned and what it was doing: schedules, single values, every evaluation over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raytune_hyperlearn.comparison.analysis.curves import FloatArray, StepCurve
+from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.analysis.summary import record_regret
+from raytune_hyperlearn.comparison.records import Record
+from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, label_width, light_grid, plain_log_axis
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+
+CROWDED = 600  # more dots than this are drawn as pixels: as shapes they would make the page heavy
+
+
+@dataclass(frozen=True)
+class EvaluationsPanel:
+    """Every evaluation of one method over time.
+
+    Attributes:
+        style: the method's appearance.
+        times: seconds, shape [E].
+        losses: validation loss, shape [E].
+        budgets: budget as a fraction of the full one, shape [E].
+        failed: seconds of the evaluations that failed, shape [F].
+        incumbents: the incumbent's loss, one curve per run.
+        limit: the time limit in seconds.
+        span: lowest and highest loss over all panels of the figure.
+    """
+
+    style: MethodStyle
+    times: FloatArray
+    losses: FloatArray
+    budgets: FloatArray
+    failed: FloatArray
+    incumbents: tuple[StepCurve, ...]
+    limit: float
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SchedulePanel:
+    """One hyperparameter's learned schedule, by one method.
+
+    Attributes:
+        style: the method's appearance.
+        name: the hyperparameter.
+        schedules: the values of each run's incumbent, the best run's last.
+        span: lowest and highest value over all panels of this hyperparameter.
+    """
+
+    style: MethodStyle
+    name: str
+    schedules: tuple[tuple[float, ...], ...]
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ValuesPanel:
+    """One hyperparameter that has a single value, as every method learned it.
+
+    Attributes:
+        name: the hyperparameter.
+        values: style and values, one per run, of each method.
+    """
+
+    name: str
+    values: tuple[tuple[MethodStyle, tuple[float, ...]], ...]
+
+
+def evaluation_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[EvaluationsPanel, ...]:
+    """What each method was doing: one panel per method."""
+    rows = {
+        method: [record for result in study.runs_of(method) for record in study.records_in_time(result)]
+        for method in study.methods
+    }
+    dots = {method: [record for record in own if _has_loss(record)] for method, own in rows.items()}
+    losses = [record.validation_loss for own in dots.values() for record in own]
+    if not losses:
+        return ()
+    # Far outliers would squeeze all others into a line; they are drawn at the upper edge instead.
+    span = min(losses), min(max(losses), 20 * float(np.median(losses)))
+    return tuple(
+        EvaluationsPanel(
+            style=styles[method],
+            times=np.array([record.time for record in dots[method]]),
+            losses=np.array([record.validation_loss for record in dots[method]]),
+            budgets=np.array([record.budget for record in dots[method]]) / study.experiment.epochs,
+            failed=np.array([record.time for record in own if record.status != "completed"]),
+            incumbents=tuple(_incumbent_loss(result) for result in study.runs_of(method)),
+            limit=study.experiment.time_limit,
+            span=span,
+        )
+        for method, own in rows.items()
+    )
+
+
+def draw_evaluations(panels: Sequence[EvaluationsPanel]) -> Figure:
+    """A dot per evaluation, larger for larger budgets, a cross per failure, a thin line per run's incumbent."""
+    return draw_grid(panels, _draw_evaluations_panel, columns=3, size=(3.5, 2.7), left_margin=0.75, right_margin=0.15)
+
+
+def schedule_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[SchedulePanel, ...]:
+    """Hyperparameters with several values: one panel per hyperparameter and method."""
+    panels = []
+    for name, by_method in _learned(study).items():
+        if _is_single(by_method):
+            continue
+        values = [value for schedules in by_method.values() for schedule in schedules for value in schedule]
+        span = min(values), max(values)
+        panels += [SchedulePanel(styles[m], name, schedules, span) for m, schedules in by_method.items()]
+    return tuple(panels)
+
+
+def draw_schedules(panels: Sequence[SchedulePanel]) -> Figure:
+    """Steps over the fraction of the training, one line per run; the best run's is thick."""
+    return draw_grid(panels, _draw_schedule_panel, columns=3, size=(3.5, 2.5), left_margin=0.75, right_margin=0.15)
+
+
+def value_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[ValuesPanel, ...]:
+    """Hyperparameters with one value: one panel each."""
+    return tuple(
+        ValuesPanel(name, tuple((styles[m], tuple(s[0] for s in schedules)) for m, schedules in by_method.items()))
+        for name, by_method in _learned(study).items()
+        if _is_single(by_method)
+    )
+
+
+def draw_values(panels: Sequence[ValuesPanel]) -> Figure:
+    """A marker per run, a row per method."""
+    rows = max(len(panel.values) for panel in panels)
+    room = label_width(style.short for panel in panels for style, _ in panel.values)
+    size = (5.0, 1.0 + 0.3 * rows)
+    return draw_grid(panels, _draw_values_panel, columns=2, size=size, left_margin=room, right_margin=0.2)
+
+
+def _draw_evaluations_panel(axes: Axes, panel: EvaluationsPanel) -> None:
+    light_grid(axes)
+    low, high = panel.span
+    axes.set_title(panel.style.heading, loc="left")
+    axes.set_xlabel("wall-clock seconds")
+    axes.set_ylabel("validation loss")
+    axes.set_xlim(0, panel.limit * 1.02)
+    plain_log_axis(axes, low / 1.15, high * 1.3)
+    colour = panel.style.colour
+    for curve in panel.incumbents:
+        times = np.append(curve.times, panel.limit if curve.times.size else [])
+        values = np.append(curve.values, curve.values[-1:])
+        axes.plot(times, values, drawstyle="steps-post", color=colour, lw=0.9, alpha=0.8)
+    heights = np.minimum(panel.losses, high * 1.2)
+    crowded = len(heights) > CROWDED
+    sizes = 7 + 40 * np.clip(panel.budgets, 0, 1)
+    axes.scatter(
+        panel.times,
+        heights,
+        s=sizes,
+        color=colour,
+        alpha=0.45,
+        lw=0.5,
+        edgecolors=INK,
+        clip_on=False,
+        rasterized=crowded,
+    )
+    edge = np.full(panel.failed.shape, high * 1.2)
+    axes.plot(panel.failed, edge, ls="", marker="x", color=INK, markersize=5, clip_on=False)
+
+
+def _draw_schedule_panel(axes: Axes, panel: SchedulePanel) -> None:
+    light_grid(axes)
+    axes.set_title(f"{panel.style.short}: {panel.name.replace('_', ' ')}", loc="left", fontsize=10)
+    axes.set_xlabel("fraction of the training")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(*_widened(panel.span))
+    for rank, schedule in enumerate(panel.schedules, start=1):
+        best = rank == len(panel.schedules)
+        edges = np.linspace(0, 1, len(schedule) + 1)
+        values = np.append(schedule, schedule[-1])
+        axes.plot(
+            edges,
+            values,
+            drawstyle="steps-post",
+            color=panel.style.colour,
+            lw=2.6 if best else 1.1,
+            alpha=1.0 if best else 0.7,
+        )
+
+
+def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
+    light_grid(axes)
+    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left")
+    count = len(panel.values)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks(range(count), [style.short for style, _ in panel.values])
+    for row, (style, values) in enumerate(panel.values):
+        axes.plot(values, [row] * len(values), ls="", marker=style.marker, color=style.colour, markersize=7, alpha=0.8)
+    everything = [value for _, values in panel.values for value in values]
+    axes.set_xlim(*_widened((min(everything), max(everything))))
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _learned(study: Study) -> dict[str, dict[str, tuple[tuple[float, ...], ...]]]:
+    """By hyperparameter and method the schedules of each run's incumbent, the best run's last."""
+    learned: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
+    for method in study.methods:
+        best_last = sorted(
+            (result.incumbent for result in study.runs_of(method) if result.incumbent is not None),
+            key=lambda record: -record_regret(study, record, "validation"),
+        )
+        for name in dict.fromkeys(name for record in best_last for name in record.hyperparameters):
+            schedules = (tuple(record.hyperparameters.get(name, ())) for record in best_last)
+            finite = tuple(schedule for schedule in schedules if schedule and np.isfinite(schedule).all())
+            if finite:
+                learned.setdefault(name, {})[method] = finite
+    return learned
+
+
+def _is_single(by_method: dict[str, tuple[tuple[float, ...], ...]]) -> bool:
+    return all(len(schedule) == 1 for schedules in by_method.values() for schedule in schedules)
+
+
+def _incumbent_loss(result: RunResult) -> StepCurve:
+    return StepCurve(
+        np.array([record.time for record in result.chosen]),
+        np.array([record.validation_loss for record in result.chosen]),
+    )
+
+
+def _has_loss(record: Record) -> bool:
+    return record.status == "completed" and math.isfinite(record.validation_loss) and record.validation_loss > 0
+
+
+def _widened(span: tuple[float, float]) -> tuple[float, float]:
+    low, high = span
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.1
+    return low - margin, high + margin

@@ -1,0 +1,133 @@
+"""Live progress of an experiment on the terminal: which run, time left, best so far.
+
+It reads the records file that the driver's observer appends to, so nothing has to be handed into Ray's run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.reporting.styles import method_styles
+from raytune_hyperlearn.comparison.reporting.wording import number
+
+
+class Progress:
+    """Shows the run under way and the best of every finished one; on a pipe, a line per run instead.
+
+    Args:
+        experiment: What is run.
+        records: File of records, which grows.
+        done: Runs that were finished before.
+        console: Where to draw.
+    """
+
+    def __init__(self, experiment: Experiment, records: Path, done: int, console: Console) -> None:
+        self.experiment, self.console = experiment, console
+        self._records, self._offset = records, records.stat().st_size if records.exists() else 0
+        self._total, self._done = len(experiment.methods) * len(experiment.seeds), done
+        self._run: tuple[str, int] | None = None
+        self._begun = time.monotonic()
+        self._clock = 0.0
+        self._evaluations = 0
+        self._best = math.nan
+        self._bests: dict[str, list[float]] = {method: [] for method in experiment.methods}
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._read()
+        if kind is None:
+            self._finish()
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def announce(self, method: str, seed: int) -> None:
+        """A run begins."""
+        self._finish()
+        self._run = (method, seed)
+        self._begun, self._clock, self._evaluations, self._best = time.monotonic(), 0.0, 0, math.nan
+
+    def _finish(self) -> None:
+        """Note the run that has ended."""
+        self._read()
+        if self._run is None:
+            return
+        method, seed = self._run
+        self._bests[method].append(self._best)
+        self._done += 1
+        self._run = None
+        if not self.console.is_terminal:
+            self.console.print(
+                f"[{self._done}/{self._total}] {method} seed {seed}: {self._evaluations} evaluations, "
+                f"best {self._name} {number(self._best)}"
+            )
+
+    @property
+    def _name(self) -> str:
+        return self.experiment.metric.replace("_", " ")
+
+    def _read(self) -> None:
+        """Take in the rows that were appended since the last look."""
+        if not self._records.exists():
+            return
+        size = self._records.stat().st_size
+        self._offset = min(self._offset, size)
+        with self._records.open("rb") as file:
+            file.seek(self._offset)
+            fresh = file.read()
+        complete = fresh[: fresh.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        for line in complete.splitlines():
+            row = json.loads(line)
+            if self._run != (row["method"], row["seed"]):
+                continue
+            self._evaluations += 1
+            if self._clock == 0.0:
+                self._begun = time.monotonic() - row["time"]
+            self._clock = row["time"]
+            value = row[self.experiment.metric]
+            if row["status"] == "completed" and row["budget"] >= self.experiment.epochs - 1e-9:
+                better = min if self.experiment.metric.endswith("loss") else max
+                self._best = value if math.isnan(self._best) else better(self._best, value)
+
+    def _draw(self) -> RenderableType:
+        self._read()
+        styles = method_styles(self.experiment.methods)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("method")
+        table.add_column("runs", justify="right")
+        table.add_column(f"best {self._name}, each seed")
+        for method, values in self._bests.items():
+            colour = styles[method].colour
+            shown = "  ".join(number(value) for value in values)
+            table.add_row(Text(styles[method].label, style=colour), str(len(values)), shown)
+        if self._run is None:
+            return Group(table)
+        method, seed = self._run
+        limit = self.experiment.time_limit
+        now = min(time.monotonic() - self._begun, limit) if self._evaluations else 0.0
+        state = f"{limit - now:.0f} s left" if self._evaluations else "starting its worker"
+        line = Text.assemble(
+            f"run {self._done + 1} of {self._total}: ",
+            (styles[method].label, styles[method].colour),
+            f", seed {seed}: {state}, {self._evaluations} evaluations, best {self._name} {number(self._best)}",
+        )
+        overall = (self._done + now / limit) / self._total
+        return Group(table, line, ProgressBar(total=1.0, completed=overall, width=60))

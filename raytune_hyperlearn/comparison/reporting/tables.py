@@ -1,0 +1,380 @@
+"""The report's tables as data: titles, column names and rows of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles, metric_value
+from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.statistics import PairedComparison
+from raytune_hyperlearn.comparison.analysis.summary import (
+    MethodSummary,
+    area_limits,
+    confirmed_regret,
+    failures_by_status,
+    record_regret,
+    summarize,
+)
+from raytune_hyperlearn.comparison.records import Record
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
+from raytune_hyperlearn.comparison.reporting.wording import (
+    number,
+    quantity_name,
+    quartiles_text,
+    regret_text,
+    seconds,
+    speed_up_text,
+    time_text,
+)
+
+Summaries = Mapping[str, MethodSummary]
+Styles = Mapping[str, MethodStyle]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to draw anywhere.
+
+    Attributes:
+        title: what it shows.
+        columns: names of the columns [C].
+        rows: cells [R, C]; the first of each row names it.
+        note: how to read it; may be empty.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def summary_table(study: Study) -> Table:
+    """The short table that ends a run on the terminal: one row per method, narrow enough for 80 columns."""
+    summaries = summarize(study)
+    styles = method_styles(summaries)
+    targets = study.experiment.targets[:1] if study.reference is not None else ()
+    again = any(summary.confirmed is not None for summary in summaries.values())
+    validation = quantity_name(study, "validation")
+    rows = []
+    for method, summary in summaries.items():
+        shown = [summary.validation, summary.test, *([summary.confirmed] if again else [])]
+        times = [
+            time_text(summary.times[i], summary.reached[i], summary.seeds, study.experiment.time_limit)
+            for i in range(len(targets))
+        ]
+        rows.append(
+            (
+                styles[method].short,
+                *("–" if value is None else regret_text(value.median, study.metric) for value in shown),
+                *times,
+                str(summary.evaluations),
+                failures_text(summary.failures),
+            )
+        )
+    return Table(
+        f"{study.experiment.problem}: medians over seeds, {seconds(study.experiment.time_limit)} per run",
+        (
+            "method",
+            validation,
+            quantity_name(study, "test"),
+            *([f"{validation}, again"] if again else []),
+            *(f"time to {regret_text(target, study.metric)}" for target in targets),
+            "evaluations",
+            "failures",
+        ),
+        tuple(rows),
+        "In brackets how many runs reached it. The report has the quartiles.",
+    )
+
+
+def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
+    """What each method had achieved at the end, and what it took."""
+    start, end = area_limits(study)
+    retrained = any(summary.retrained is not None for summary in summaries.values())
+    validation, test = quantity_name(study, "validation"), quantity_name(study, "test")
+    columns = ["method", validation, test]
+    if retrained:
+        columns += [f"{validation} when the search ended", f"{validation} retrained", f"{test} retrained"]
+    columns += ["area under the curve", "runs", "evaluations", "failures", "start-up", "searcher"]
+    rows = []
+    for method, summary in summaries.items():
+        cells: list[str] = [styles[method].heading]
+        shown: list[Quartiles | None] = [summary.validation, summary.test]
+        if retrained:
+            shown += [summary.search_end, summary.retrained, summary.retrained_test]
+        cells += [quartiles_text(value, study.metric) for value in shown]
+        cells += [
+            quartiles_text(summary.area, "validation_loss"),
+            str(summary.seeds),
+            str(summary.evaluations) + (f" (+ {summary.late} late)" if summary.late else ""),
+            failures_text(summary.failures),
+            seconds(summary.startup_seconds),
+            seconds(summary.searcher_seconds),
+        ]
+        rows.append(tuple(cells))
+    note = (
+        f"Medians [quartiles] over runs; lower is better. The area is the integral of the {validation} over ln t from "
+        f"{seconds(start)}, when the last run had its first result, to {seconds(end)}. Evaluations and failures are of "
+        "all runs together; late ones came after the limit and do not count. Start-up (before the clock starts) and "
+        "the searcher's own computing (inside it) are medians per run."
+    )
+    return Table("At the end", tuple(columns), tuple(rows), note)
+
+
+def confirmation_table(study: Study, summaries: Summaries, styles: Styles) -> Table | None:
+    """What the incumbents are worth when they are trained again; None where none was."""
+    if all(summary.confirmed is None for summary in summaries.values()):
+        return None
+    validation, test = quantity_name(study, "validation"), quantity_name(study, "test")
+    rows = tuple(
+        (
+            styles[method].heading,
+            *(
+                quartiles_text(value, study.metric)
+                for value in (summary.validation, summary.confirmed, summary.confirmed_test)
+            ),
+            ", ".join(
+                regret_text(confirmed_regret(study, result, "validation"), study.metric)
+                for result in study.runs_of(method)
+            ),
+        )
+        for method, summary in summaries.items()
+        if summary.confirmed is not None
+    )
+    confirmations = [result.confirmation for result in study.runs.values() if result.confirmation is not None]
+    counts = sorted({len(confirmation.validation_loss) for confirmation in confirmations})
+    return Table(
+        "Trained again with fresh seeds",
+        ("method", f"{validation}, as found", f"{validation}, again", f"{test}, again", "again, run by run"),
+        rows,
+        f"Every run's incumbent, trained {' or '.join(map(str, counts))} times at the full budget after all runs, "
+        "outside their clocks, each time with a new split, initialisation and data order, the same for all methods. "
+        "What was found is the best of many noisy evaluations and so flatters itself; these scores are not selected. "
+        "Medians [quartiles] over runs of the mean over fresh seeds.",
+    )
+
+
+def target_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
+    """Median time to each target."""
+    limit = study.experiment.time_limit
+    return Table(
+        "Time to reach a validation regret",
+        ("method", *(regret_text(target, study.metric) for target in study.experiment.targets)),
+        tuple(
+            (
+                styles[method].heading,
+                *(
+                    time_text(time, reached, summary.seeds, limit)
+                    for time, reached in zip(summary.times, summary.reached, strict=True)
+                ),
+            )
+            for method, summary in summaries.items()
+        ),
+        "Median over runs, in brackets how many runs reached it. “>” the limit: not reached by half of the runs.",
+    )
+
+
+def speed_up_tables(study: Study, summaries: Summaries, styles: Styles) -> list[Table]:
+    """For each target that some method reached: how many times sooner each row's method is than each column's."""
+    limit = study.experiment.time_limit
+    tables = []
+    for index, target in enumerate(study.experiment.targets):
+        times = {method: summary.times[index] for method, summary in summaries.items()}
+        if all(map(math.isinf, times.values())):
+            continue
+        rows = tuple(
+            (
+                styles[method].heading,
+                *("" if method == other else speed_up_text(times[method], times[other], limit) for other in times),
+            )
+            for method in times
+        )
+        tables.append(
+            Table(
+                f"to regret {regret_text(target, study.metric)}",
+                ("sooner than →", *(styles[method].short for method in times)),
+                rows,
+            )
+        )
+    return tables
+
+
+def hyperparameter_table(study: Study, styles: Styles) -> Table:
+    """The best incumbent of every run."""
+    names = _hyperparameter_names(study)
+    validation, test = quantity_name(study, "validation"), quantity_name(study, "test")
+    rows = []
+    for result in study.runs.values():
+        record = result.incumbent
+        if record is None:
+            cells = ["no result"] + ["–"] * (len(names) + 3)
+        else:
+            cells = [
+                seconds(record.time),
+                number(record.budget),
+                _scored(study, record, "validation"),
+                _scored(study, record, "test"),
+                *(values_text(record.hyperparameters.get(name, [])) for name in names),
+            ]
+        rows.append((styles[result.method].heading, str(result.seed), *cells))
+    columns = (
+        "method",
+        "seed",
+        "found after",
+        "epochs",
+        f"{validation} (accuracy)",
+        f"{test} (accuracy)",
+        *(name.replace("_", " ") for name in names),
+    )
+    return Table("Learned hyperparameters", columns, tuple(rows), "The incumbent of every run at the end.")
+
+
+def given_table(study: Study, styles: Styles) -> Table:
+    """What each method was given beyond the shared space and resources."""
+    rows = []
+    for method in study.methods:
+        runs = [result.run for result in study.runs_of(method) if result.run is not None]
+        variants = [run.options for run in runs] or [study.experiment.method_options.get(method, {})]
+        distinct = [options for i, options in enumerate(variants) if options not in variants[:i]]
+        rows.append((styles[method].heading, " | ".join(plain_text(options) or "defaults" for options in distinct)))
+    return Table("What each method was given", ("method", "options"), tuple(rows))
+
+
+def shared_table(study: Study) -> Table:
+    """What all methods were given alike."""
+    experiment = study.experiment
+    clamp = experiment.gradient_clamp
+    rows = [
+        ("problem", experiment.problem),
+        ("wall-clock per run", seconds(experiment.time_limit)),
+        ("full budget", f"{experiment.epochs:g} epochs"),
+        ("smallest budget, where a method uses several", f"{experiment.min_epochs:g} epochs"),
+        ("trials at a time, where a method can run several", str(experiment.workers)),
+        ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
+        ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
+        ("networks per evaluation", str(experiment.replicates)),
+        ("chosen by", experiment.metric.replace("_", " ")),
+        ("seeds", ", ".join(map(str, experiment.seeds))),
+        *((f"space: {name.replace('_', ' ')}", plain_text(values)) for name, values in experiment.space.items()),
+    ]
+    return Table("What all methods were given", ("setting", "value"), tuple(rows))
+
+
+def reference_table(study: Study) -> Table | None:
+    """How regret's zero was obtained; None without a reference."""
+    reference = study.reference
+    if reference is None:
+        return None
+
+    def mean(name: str) -> str:
+        spread = reference.deviations.get(name)
+        return number(getattr(reference, name)) + ("" if spread is None else f" ± {number(spread)}")
+
+    rows = [
+        *(
+            (name.replace("_", " "), mean(name))
+            for name in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+        ),
+        ("trained for", f"{reference.epochs:g} epochs, batches of {reference.batch_size}"),
+        *((name.replace("_", " "), values_text(values)) for name, values in reference.hyperparameters.items()),
+        ("searched", plain_text(reference.grid)),
+        ("seeds", ", ".join(map(str, reference.seeds))),
+        ("made by", reference.how),
+        ("date", reference.date),
+        ("versions", plain_text(reference.versions)),
+    ]
+    return Table(
+        "The reference: where regret is zero",
+        ("", "value"),
+        tuple(rows),
+        "Mean ± standard deviation over seeds of the best setting of a grid around the usual ones. It was frozen "
+        "before the comparison and does not move when a method is added.",
+    )
+
+
+def runs_table(study: Study, styles: Styles) -> Table:
+    """Every run: how long it took and how it ended, planned runs that never began included."""
+    rows = []
+    for result in study.runs.values():
+        name = styles[result.method].heading
+        run = result.run
+        times = (
+            ("–", "–", "–")
+            if run is None
+            else tuple(map(seconds, (run.startup_seconds, run.wall_seconds, run.searcher_seconds)))
+        )
+        ended = "driver killed" if run is None else run.finished.replace("_", " ")
+        counted = study.records_in_time(result)
+        failures = failures_text(failures_by_status(counted))
+        rows.append((name, str(result.seed), *times, str(len(counted)), failures, ended))
+    rows += [(styles[method].heading, str(seed), "–", "–", "–", "0", "–", "not run") for method, seed in study.missing]
+    columns = ("method", "seed", "start-up", "wall-clock", "searcher", "evaluations", "failures", "ended by")
+    return Table("Runs", columns, tuple(rows))
+
+
+def environment_table(environment: Mapping[str, Any]) -> Table:
+    """Machine and versions."""
+    rows = tuple((name.replace("_", " "), plain_text(value) or "none") for name, value in environment.items())
+    return Table("Machine and versions", ("", "value"), rows)
+
+
+def statistics_table(study: Study, pairs: Sequence[PairedComparison], styles: Styles) -> Table:
+    """Every two methods compared over the seeds they share; ``pairs`` holds at least one."""
+    most = max(pair.seeds for pair in pairs)
+    return Table(
+        "Pairs of methods",
+        ("first − second", "seeds", "median difference", "95 % interval", "p (Wilcoxon)", "p (Holm)"),
+        tuple(
+            (
+                f"{styles[pair.first].short} − {styles[pair.second].short}",
+                str(pair.seeds),
+                regret_text(pair.difference, study.metric),
+                f"[{regret_text(pair.lower, study.metric)}, {regret_text(pair.upper, study.metric)}]",
+                number(pair.p_value),
+                number(pair.adjusted_p_value),
+            )
+            for pair in pairs
+        ),
+        "Final validation regret, paired by seed; negative: the first is better. Two-sided signed-rank test, "
+        "corrected over all pairs; percentile bootstrap of the median difference. "
+        f"With {most} seeds no uncorrected p-value can be below {number(2.0 ** (1 - most))}.",
+    )
+
+
+def failures_text(failures: Mapping[str, int]) -> str:
+    """Failures by status in words."""
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in failures.items() if count) or "0"
+
+
+def values_text(values: Iterable[float]) -> str:
+    """A schedule's values."""
+    return ", ".join(map(number, values)) or "–"
+
+
+def plain_text(value: object) -> str:
+    """Plain data on one line, without quotes and braces at the outermost level."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_nested_text(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_nested_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _nested_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({plain_text(value)})"
+    return f"[{plain_text(value)}]" if isinstance(value, (list, tuple)) else plain_text(value)
+
+
+def _hyperparameter_names(study: Study) -> list[str]:
+    names = [name for result in study.runs.values() if result.incumbent for name in result.incumbent.hyperparameters]
+    return list(dict.fromkeys(names))
+
+
+def _scored(study: Study, record: Record, quantity: Quantity) -> str:
+    value = regret_text(record_regret(study, record, quantity), study.metric)
+    accuracy = metric_value(record, "validation_accuracy", quantity)
+    return value if math.isnan(accuracy) else f"{value} ({100 * accuracy:.1f} %)"

@@ -1,0 +1,128 @@
+"""How the training loss falls, by epochs and by seconds, and the batch sizes that it fell with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.records import Record
+from raytune_hyperlearn.comparison.reporting.drawing import (
+    draw_grid,
+    label_line_ends,
+    label_width,
+    light_grid,
+    plain_log_axis,
+)
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+
+FEW_TICKS = 4.0
+"""A logarithmic axis that spans less than this factor has hardly a round number to mark: it is drawn linear."""
+
+
+@dataclass(frozen=True)
+class TrainingLine:
+    """One run.
+
+    Attributes:
+        style: the method's appearance.
+        xs: abscissae in the order of training, shape [E].
+        values: what is shown, positive and finite, shape [E].
+    """
+
+    style: MethodStyle
+    xs: FloatArray
+    values: FloatArray
+
+
+@dataclass(frozen=True)
+class TrainingPanel:
+    """Runs side by side.
+
+    Attributes:
+        title: what the panel shows.
+        x_name: label of the abscissa.
+        y_name: label of the ordinate.
+        lines: one per run.
+    """
+
+    title: str
+    x_name: str
+    y_name: str
+    lines: tuple[TrainingLine, ...]
+
+
+def training_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[TrainingPanel, ...]:
+    """Training loss by epochs and by seconds, mean batch size by epochs; nothing where no record tells it."""
+    shown: tuple[tuple[str, str, str, Callable[[Record], float], str], ...] = (
+        ("Training loss by epoch", "epochs", "training loss", lambda record: record.budget, "training_loss"),
+        ("Training loss by second", "wall-clock seconds", "training loss", lambda record: record.time, "training_loss"),
+        ("Batch size by epoch", "epochs", "mean batch size", lambda record: record.budget, "mean_batch_size"),
+    )
+    panels = (
+        TrainingPanel(title, x_name, y_name, _lines(study, styles, x, entry))
+        for title, x_name, y_name, x, entry in shown
+    )
+    return tuple(panel for panel in panels if panel.lines)
+
+
+def draw_training(panels: Sequence[TrainingPanel]) -> Figure:
+    """A line with markers per run, on a logarithmic ordinate where it spans enough."""
+    room = label_width(line.style.short for panel in panels for line in panel.lines)
+    return draw_grid(panels, _draw_training_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
+
+
+def _lines(
+    study: Study, styles: dict[str, MethodStyle], x: Callable[[Record], float], entry: str
+) -> tuple[TrainingLine, ...]:
+    lines = []
+    for result in study.runs.values():
+        points = [
+            (x(record), float(record.info[entry]))
+            for record in study.records_in_time(result)
+            if record.status == "completed" and entry in record.info
+        ]
+        kept = [(place, value) for place, value in points if math.isfinite(value) and value > 0]
+        if kept:
+            lines.append(TrainingLine(styles[result.method], *np.array(kept).T))
+    return tuple(lines)
+
+
+def _draw_training_panel(axes: Axes, panel: TrainingPanel) -> None:
+    light_grid(axes)
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel(panel.x_name)
+    axes.set_ylabel(panel.y_name)
+    every = np.concatenate([line.values for line in panel.lines])
+    if every.max() > FEW_TICKS * every.min():
+        plain_log_axis(axes, float(every.min()) / 1.15, float(every.max()) * 1.15)
+    last = max(float(line.xs[-1]) for line in panel.lines)
+    axes.set_xlim(0, last * 1.02)
+    ends: dict[str, tuple[float, str, str]] = {}
+    for line in panel.lines:
+        style = line.style
+        draw_course(axes, line.xs, line.values, style)
+        ends.setdefault(style.short, (float(line.values[-1]), style.short, style.colour))
+    label_line_ends(axes, list(ends.values()))
+
+
+def draw_course(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodStyle) -> None:
+    """One line with a dozen markers and a thin leader from its end to the right border, which must be set."""
+    axes.plot(
+        xs,
+        values,
+        color=style.colour,
+        ls=style.line,
+        lw=1.8,
+        marker=style.marker,
+        markersize=4,
+        markevery=max(1, len(xs) // 12),
+        label=style.heading,
+    )
+    axes.plot([xs[-1], axes.get_xlim()[1]], [values[-1]] * 2, color=style.colour, ls=":", lw=0.7)

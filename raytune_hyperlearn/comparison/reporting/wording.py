@@ -1,0 +1,224 @@
+"""Numbers as a reader wants them, and the headline in sentences computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles
+from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.statistics import power_sentence
+from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, best_method, median_reaches, speed_up
+from raytune_hyperlearn.comparison.experiment import Metric
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
+
+HERO = "fds"
+
+
+def number(value: float) -> str:
+    """Three significant digits, with a true minus sign."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "no result"
+    text = f"{value:.3g}"
+    return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    """Seconds with three significant digits, in full beyond a thousand."""
+    return f"{value:,.0f} s" if 1000 <= value < math.inf else f"{number(value)} s"
+
+
+def regret_text(value: float, metric: Metric) -> str:
+    """A regret in the metric's unit: a loss as it is, an accuracy in per cent."""
+    if metric == "validation_accuracy" and math.isfinite(value):
+        return f"{number(100 * value)} %"
+    return number(value)
+
+
+def quartiles_text(value: Quartiles | None, metric: Metric) -> str:
+    """Median and, in brackets, the quartiles."""
+    if value is None:
+        return "–"
+    low, median, high = (regret_text(part, metric) for part in (value.lower, value.median, value.upper))
+    return median if low == high else f"{median} [{low}, {high}]"
+
+
+def quantity_name(study: Study, quantity: Quantity) -> str:
+    """What a figure or table shows: regret, or without a reference the loss or the error rate itself."""
+    if study.reference is not None:
+        return f"{quantity} regret"
+    return f"{quantity} loss" if study.metric == "validation_loss" else f"{quantity} error"
+
+
+def time_text(time: float, reached: int, runs: int, time_limit: float) -> str:
+    """Median time to a target with the number of runs that reached it; after the limit it is censored."""
+    shown = f"> {seconds(time_limit)}" if math.isinf(time) else seconds(time)
+    return f"{shown} ({reached}/{runs})"
+
+
+def speed_up_text(faster: float, slower: float, time_limit: float) -> str:
+    """How many times sooner ``faster`` is; a bound where one of the two never reached the target."""
+    factor = speed_up(faster, slower)
+    if math.isnan(factor):
+        return "–"
+    if math.isinf(slower):
+        return f"> {time_limit / faster:.2g}×" if faster > 0 else "–"
+    if math.isinf(faster):
+        return f"< {slower / time_limit:.2g}×"
+    return f"{factor:.2g}×" if math.isfinite(factor) else "–"
+
+
+def headline(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> list[str]:
+    """Who is ahead, by how much, and who was there first, in sentences; says so where FDS is not ahead."""
+    if not summaries:
+        return ["No run has begun, so there is nothing to compare."]
+    sentences = [_settings(study, summaries), *_ranking(study, summaries, styles)]
+    if study.reference is not None:
+        sentences += _first_at_targets(study, summaries, styles)
+    few = min(summary.seeds for summary in summaries.values())
+    return [sentence for sentence in (*sentences, power_sentence(few)) if sentence]
+
+
+def _settings(study: Study, summaries: Mapping[str, MethodSummary]) -> str:
+    counts = sorted({summary.seeds for summary in summaries.values()})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    many = "method" if len(summaries) == 1 else "methods"
+    return (
+        f"{len(summaries)} {many} on {study.experiment.problem}, {seeds} seed{'' if seeds == '1' else 's'} each, "
+        f"{seconds(study.experiment.time_limit)} of wall-clock per run."
+    )
+
+
+def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> list[str]:
+    what = quantity_name(study, "validation")
+    best = best_method(summaries)
+    lead = summaries[best].validation
+    if not math.isfinite(lead.median):
+        return ["No method has a result in at least half of its runs, so none is ahead."]
+    shown = f"{regret_text(lead.median, study.metric)} (quartiles {_range(lead, study.metric)})"
+    sentences = [
+        f"At the end {styles[best].label} has the lowest median {what}, {shown}"
+        f"{_margin(study, summaries, styles, best)}."
+    ]
+    if study.reference is not None and lead.median < 0:
+        sentences.append("Below zero means better than the reference.")
+    if HERO in summaries and best != HERO:
+        sentences.append(_hero_behind(study, summaries[HERO], lead.median))
+    sentences.append(_overtaking(study, summaries, styles))
+    sentences += [_test_sentence(study, summaries, styles), _confirmed_sentence(study, summaries, styles)]
+    return sentences
+
+
+def _margin(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle], best: str) -> str:
+    """Distance to the runner-up: for a gradient-based winner, to the best black-box method where there is one."""
+    rivals = {method: summary for method, summary in summaries.items() if method != best}
+    black_box = {method: summary for method, summary in rivals.items() if method in BLACK_BOX}
+    named = ", the best black-box method" if best in GRADIENT_BASED and black_box else ""
+    rivals = black_box if named else rivals
+    if not rivals:
+        return ""
+    rival = best_method(rivals)
+    value = rivals[rival].validation.median
+    if not math.isfinite(value):
+        return "; no other has a result in at least half of its runs"
+    gap = value - summaries[best].validation.median
+    name = f"{styles[rival].label}{named}"
+    if gap == 0:
+        return f", level with {name}"
+    return f", {regret_text(gap, study.metric)} below {name} ({regret_text(value, study.metric)})"
+
+
+def _hero_behind(study: Study, hero: MethodSummary, best: float) -> str:
+    value = hero.validation.median
+    if not math.isfinite(value):
+        return "FDS is not ahead: it has no result in at least half of its runs."
+    if value == best:
+        return "FDS is level with it."
+    gap = regret_text(value - best, study.metric)
+    return f"FDS is not ahead: its median is {regret_text(value, study.metric)}, {gap} higher."
+
+
+def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+    """When FDS passed what the best black-box method had at the end, beside when that method got there itself."""
+    black_box = {method: summary for method, summary in summaries.items() if method in BLACK_BOX}
+    if HERO not in summaries or not black_box:
+        return ""
+    rival = best_method(black_box)
+    level = summaries[rival].validation.median
+    passed = median_reaches(study, HERO, level)
+    if not (math.isfinite(level) and math.isfinite(passed)):
+        return ""
+    name, own = styles[rival].label, median_reaches(study, rival, level)
+    return (
+        f"The median of FDS was at the final level of {name} ({regret_text(level, study.metric)}), the best black-box "
+        f"method, after {seconds(passed)}; {name} itself after {seconds(own)}."
+    )
+
+
+def _test_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+    medians = {method: summary.test.median for method, summary in summaries.items()}
+    what = quantity_name(study, "test")
+    return _lowest(study, medians, styles, "On the test data, which chose nothing, {} has", what)
+
+
+def _confirmed_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+    medians = {method: summary.confirmed.median for method, summary in summaries.items() if summary.confirmed}
+    what = quantity_name(study, "validation")
+    return _lowest(study, medians, styles, "Trained again with fresh seeds, what {} found has", what)
+
+
+def _lowest(
+    study: Study, medians: Mapping[str, float], styles: Mapping[str, MethodStyle], beginning: str, what: str
+) -> str:
+    """Which method has the lowest of ``medians``, and where FDS is if it is another; empty where none is known."""
+    known = {method: value for method, value in medians.items() if math.isfinite(value)}
+    if not known:
+        return ""
+    best = min(known, key=lambda method: known[method])
+    shown = regret_text(known[best], study.metric)
+    sentence = f"{beginning.format(styles[best].label)} the lowest median {what} ({shown})"
+    if HERO in known and best != HERO:
+        sentence += f"; FDS has {regret_text(known[HERO], study.metric)}"
+    return sentence + "."
+
+
+def _first_at_targets(
+    study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]
+) -> list[str]:
+    sentences = []
+    unreached = []
+    for index, target in sorted(enumerate(study.experiment.targets), key=lambda pair: -pair[1]):
+        times = {method: summary.times[index] for method, summary in summaries.items()}
+        order = sorted((method for method in times if math.isfinite(times[method])), key=lambda name: times[name])
+        shown = regret_text(target, study.metric)
+        if order:
+            sentences.append(_first_at_target(study, times, order, styles, shown))
+        else:
+            unreached.append(shown)
+    if unreached:
+        sentences.append(f"No method reached validation regret {' or '.join(unreached)} in half of its runs.")
+    return sentences
+
+
+def _first_at_target(
+    study: Study, times: Mapping[str, float], order: list[str], styles: Mapping[str, MethodStyle], target: str
+) -> str:
+    first, others = order[0], order[1:]
+    sentence = f"{styles[first].heading} reached validation regret {target} first, after {seconds(times[first])}"
+    if not others:
+        sentence += "; no other method reached it in half of its runs"
+    elif times[others[0]] == times[first]:
+        sentence += f", together with {styles[others[0]].label}"
+    else:
+        factor = speed_up_text(times[first], times[others[0]], study.experiment.time_limit).removesuffix("×")
+        other = f"{styles[others[0]].label} ({seconds(times[others[0]])})"
+        sentence += f", about when {other} did" if factor == "1" else f", {factor} times sooner than {other}"
+    if HERO in times and HERO not in order[:2]:
+        sentence += f"; FDS needed {seconds(times[HERO])}" if HERO in order else "; FDS did not reach it"
+    return sentence + "."
+
+
+def _range(value: Quartiles, metric: Metric) -> str:
+    return f"{regret_text(value.lower, metric)} to {regret_text(value.upper, metric)}"

@@ -1,0 +1,1 @@
+"""From an experiment to its records: methods, runs, what the driver observes, references, retraining."""

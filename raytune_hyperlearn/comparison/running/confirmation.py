@@ -1,0 +1,59 @@
+"""Trains every run's incumbent again with fresh seeds: does what was found hold, or was it a lucky training?
+
+An incumbent is the best of many noisy evaluations, so its own score is too good by selection; a method that tries more
+settings gains more from that. The scores here are not selected. They are made after all runs, outside every clock,
+the same way as the reference's, and choose nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.comparison.analysis.results import RunResult, load_study
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, RecordWriter, read_confirmations
+from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain
+
+
+def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
+    """Train the incumbents of a folder's runs again, ``experiment.confirmations`` times each, and write the scores.
+
+    Incumbents that are not schedules of learning rate, momentum and weight decay (those of batch-size methods) are left
+    out, and nothing is done where every other run is confirmed already. Ray is running.
+    """
+    runs = [result for result in load_study(folder).runs.values() if _schedules(result)]
+    path = folder / CONFIRMATIONS_FILE
+    confirmed = {(row.method, row.seed) for row in read_confirmations(path)}
+    if not experiment.confirmations or confirmed == {(run.method, run.seed) for run in runs}:
+        return
+    cores = int(ray.cluster_resources().get("CPU", 1)) if experiment.address is None else 1
+    settings = [_schedules(run) for run in runs]
+    rows = retrain(
+        experiment, settings, experiment.confirmations, max(experiment.workers, cores), "what was found, again", console
+    )
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    with RecordWriter(unfinished) as writer:
+        for run, row in zip(runs, rows, strict=True):
+            writer.append(_confirmation(run, row, experiment.confirmations))
+    unfinished.replace(path)
+
+
+def _schedules(result: RunResult) -> dict[str, list[float]]:
+    """What the run found; empty if that cannot be trained again by its schedules alone."""
+    found = {} if result.incumbent is None else result.incumbent.hyperparameters
+    return found if sorted(found) == sorted(HYPERPARAMETERS) and all(found.values()) else {}
+
+
+def _confirmation(run: RunResult, row: dict[str, Any] | None, seeds: int) -> Confirmation:
+    """The scores; a trial that crashed has the worst."""
+    worst = {name: math.inf if name.endswith("loss") else 0.0 for name in SCORES}
+    every = row["scores"] if row is not None else [worst] * seeds
+    finite = [scores if math.isfinite(scores["validation_loss"]) else worst for scores in every]
+    return Confirmation(run.method, run.seed, **{name: [scores[name] for scores in finite] for name in SCORES})

@@ -1,0 +1,379 @@
+"""The methods of a comparison: a table of names, each with a factory that says what Tune is to run.
+
+A method is added in two steps: write a function from :class:`MethodArguments` to :class:`MethodSetup`, and put it
+into ``METHODS`` under its name. All methods get the same problem, search space, budget, split and training code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from raytune_hyperlearn import baselines
+from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
+from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.tune import (
+    ArbiterScheduler,
+    ArbiterTrainable,
+    BatchAdaptiveTrainable,
+    FDSScheduler,
+    FDSTrainable,
+    HypergradientDescentTrainable,
+    HyperLearningTrainable,
+    SGDTrainable,
+)
+from raytune_hyperlearn.tune.arbiter_training import ChosenBy, TrainingOptions
+from raytune_hyperlearn.tune.batch_adaptive import BatchSizeOptions
+from raytune_hyperlearn.tune.fds import FDSOptions
+
+
+@dataclass(frozen=True)
+class MethodArguments:
+    """What a factory is given.
+
+    Attributes:
+        experiment: Problem, budgets, metric and resources.
+        space: The shared search space.
+        seed: Seed of the run.
+        options: The method's own options: its defaults, overridden by the experiment's.
+    """
+
+    experiment: Experiment
+    space: SearchSpace
+    seed: int
+    options: Mapping[str, Any]
+
+    @property
+    def mode(self) -> str:
+        """``min`` for losses, ``max`` for accuracies."""
+        return "min" if self.experiment.metric.endswith("loss") else "max"
+
+
+@dataclass(frozen=True)
+class MethodSetup:
+    """What Tune is to run.
+
+    Attributes:
+        trainable: Evaluates one trial.
+        config: The trial's config beyond the shared keys.
+        searcher: Proposes trials; None for a single trial.
+        scheduler: Changes trials while they run; None for Tune's default.
+        checkpoint_frequency: Checkpoint every so many steps; 0 for never.
+    """
+
+    trainable: type[HyperLearningTrainable]
+    config: dict[str, Any] = field(default_factory=dict)
+    searcher: Searcher | None = None
+    scheduler: TrialScheduler | None = None
+    checkpoint_frequency: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the comparison.
+
+    Attributes:
+        description: One line for ``hyperlearn list``.
+        setup: Factory of what Tune runs.
+        defaults: Options and their default values; only these names are accepted.
+    """
+
+    description: str
+    setup: Callable[[MethodArguments], MethodSetup]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fds(arguments: MethodArguments) -> MethodSetup:
+    """FDS: one trial, one outer step per result, the outer updates made by the scheduler."""
+    options = dict(arguments.options)
+    fractions = options.pop("horizon_fractions")
+    horizons = [fraction * arguments.experiment.epochs for fraction in fractions]
+    config = {**options, "horizons": horizons, "stop_when_converged": False}
+    FDSOptions.from_config(config)
+    return MethodSetup(FDSTrainable, config, scheduler=FDSScheduler(), checkpoint_frequency=1)
+
+
+def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
+    """Hypergradient descent, restarted from random start values and hyper rates as in [FDS] figure 1."""
+    from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
+
+    given = arguments.options["hyper_rate_range"]
+    if len(given) != 2 or not 0 < given[0] < given[1]:
+        raise ValueError(f"hyper_rate_range is {given}; it must be two numbers, 0 < lowest < highest")
+    low, high = given
+    space = ConfigurationSpace()
+    for name, schedule in arguments.space.schedules.items():
+        space.add(UniformFloatHyperparameter(f"start/{name}", *schedule.range))
+        # The hyper rate is relative to the width of the range: momentum and decay live on other scales.
+        width = schedule.range[1] - schedule.range[0]
+        space.add(UniformFloatHyperparameter(f"rate/{name}", low * width, high * width, log=True))
+    searcher = baselines.RandomSearch(
+        space,
+        max_budget=arguments.experiment.epochs,
+        seed=arguments.seed,
+        metric=arguments.experiment.metric,
+        mode=arguments.mode,
+        config_key="drawn",
+    )
+    # Hyperparameters that the space fixes are not drawn, and so not learned.
+    config = {"bounded": arguments.options["bounded"], "hyper_rates": dict.fromkeys(HYPERPARAMETERS, 0.0)}
+    return MethodSetup(HypergradientDescentTrainable, config, searcher)
+
+
+def batch_adaptive(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+    """BA's rule."""
+    options = arguments.options
+    return partial(GaussianWalkRule, options["m0"], options["minimum_loss"], options["covariance"])
+
+
+def manual(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+    """Manual's rule: doublings at equal parts of the full budget."""
+    options = arguments.options
+    double_every = options["double_every_fraction"] * arguments.experiment.epochs
+    return partial(Manual, options["start"], double_every, options["maximum"])
+
+
+def _constant(batch_size: int) -> Method:
+    """Mini-k."""
+    return Method(
+        f"Constant batch size {batch_size}, with momentum",
+        _at_batch_sizes(lambda arguments: partial(Constant, batch_size)),
+        {"learning_rate": 0.02, "momentum": 0.9},
+    )
+
+
+def _averaging(rule: type[CABS] | type[GradientNoiseScale]) -> Callable[[MethodArguments], MethodSetup]:
+    def made(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+        names = ("start", "minimum", "decay", "trace")
+        return partial(rule, **{name: arguments.options[name] for name in names})
+
+    return _at_batch_sizes(made)
+
+
+def _at_batch_sizes(
+    rule: Callable[[MethodArguments], Callable[[], BatchSizeRule]],
+) -> Callable[[MethodArguments], MethodSetup]:
+    """One trial that trains at the batch sizes of a rule: no hyperparameter is searched for."""
+
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        names = ("learning_rate", "momentum", "max_batch_size")
+        config = {name: arguments.options[name] for name in names if name in arguments.options}
+        config["rule"] = rule(arguments)
+        BatchSizeOptions.from_config(config)
+        return MethodSetup(BatchAdaptiveTrainable, config, checkpoint_frequency=1)
+
+    return setup
+
+
+@lru_cache(maxsize=8)
+def _sizes(problem: str) -> tuple[int, int]:
+    """A problem's training examples and its default batch size."""
+    loaded = load(problem)
+    return len(loaded.train) - loaded.validation_size, loaded.batch_size
+
+
+def _arbiter(chosen_by: ChosenBy, **agent: Any) -> Callable[[MethodArguments], MethodSetup]:
+    """One trial that trains at the batch sizes of Arbiter or of a control: no hyperparameter is searched for."""
+
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        options, experiment = arguments.options, arguments.experiment
+        instances, batch_size = _sizes(experiment.problem)
+        largest = options["batch_max"] or min(600, instances // 4)
+        names = ("batch_min", "learn_every", "agent_lr", "mixing_lr", "warm_up_lr")
+        config = {
+            "hyperparameters": {name: options[name] for name in ("learning_rate", "momentum", "weight_decay")},
+            "arbiter": {**{name: options[name] for name in names}, "batch_max": largest, **agent},
+            "chosen_by": chosen_by,
+            **{name: options[name] for name in ("batch_size", "optimizer", "hyper_rate", "layer", "milestones")},
+        }
+        start = options["batch_size"] or batch_size
+        TrainingOptions.from_config(config).check_sizes(start, instances, experiment.problem)
+        if experiment.epochs != int(experiment.epochs):
+            raise ValueError(f"epochs is {experiment.epochs:g}; Arbiter and its controls need a whole number")
+        scheduler = ArbiterScheduler(memory_limit=options["memory_limit"])
+        return MethodSetup(ArbiterTrainable, config, scheduler=scheduler, checkpoint_frequency=1)
+
+    return setup
+
+
+def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        made = searcher(
+            arguments.space.configuration_space(),
+            max_budget=arguments.experiment.epochs,
+            seed=arguments.seed,
+            metric=arguments.experiment.metric,
+            mode=arguments.mode,
+        )
+        return MethodSetup(SGDTrainable, searcher=made)
+
+    return setup
+
+
+def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        made = searcher(
+            arguments.space.configuration_space(),
+            min_budget=arguments.experiment.min_epochs,
+            max_budget=arguments.experiment.epochs,
+            eta=arguments.options["eta"],
+            seed=arguments.seed,
+            metric=arguments.experiment.metric,
+            mode=arguments.mode,
+        )
+        return MethodSetup(SGDTrainable, searcher=made)
+
+    return setup
+
+
+BATCH_ADAPTIVE_OPTIONS = {"m0": 32, "max_batch_size": 512, "minimum_loss": 0.0, "covariance": "exact"}
+RULE_OPTIONS = {"learning_rate": 0.02, "momentum": 0.9, "max_batch_size": 512}
+ARBITER_OPTIONS = {
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "optimizer": "sgd",
+    "hyper_rate": 1e-4,
+    "batch_size": None,  # B_0: the problem's own
+    "batch_min": 8,
+    "batch_max": None,  # the authors' 600, but at most a quarter of the training examples
+    "learn_every": 1,
+    "agent_lr": 1e-5,
+    "mixing_lr": 1e-4,
+    "warm_up_lr": 1e-3,
+    "layer": None,
+    "milestones": [],
+    "memory_limit": None,
+}
+LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
+
+METHODS: Mapping[str, Method] = {
+    "fds": Method(
+        "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
+        fds,
+        {
+            # Far from good values a short training tells the direction, one value per schedule is enough, and there
+            # is nothing worth scoring; then come longer ones, scored at the full budget, and separate values.
+            "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
+            "replay_from": 3,
+            "coarse_steps": 6,
+            "outer_optimizer": "sign",
+            "tolerance": 1.4,
+            "growth": 1.0,
+            "replay": True,
+            "clamp_product": None,
+            "hessian": {},
+        },
+    ),
+    "hd": Method(
+        "Hypergradient descent: lr, momentum and weight decay learned online, random restarts (ICLR 2018)",
+        hypergradient_descent,
+        {"hyper_rate_range": [1e-5, 1e-1], "bounded": False},
+    ),
+    "rs": Method("Random search (HpBandSter)", _full_budget(baselines.RandomSearch)),
+    "bo": Method(
+        "Bayesian optimisation: BOHB's density model on full budgets (HpBandSter)",
+        _full_budget(baselines.BayesianOptimization),
+    ),
+    "hb": Method("Hyperband (HpBandSter)", _bracketed(baselines.Hyperband), {"eta": 3}),
+    "bohb": Method("BOHB: Hyperband with a density model (HpBandSter)", _bracketed(baselines.BOHB), {"eta": 3}),
+    "ba-sgd": Method(
+        "Batch adaptive SGD: batches grow until they are worth their update (KDD 2017)",
+        _at_batch_sizes(batch_adaptive),
+        {"learning_rate": 0.02, "momentum": 0.0, **BATCH_ADAPTIVE_OPTIONS},
+    ),
+    "ba-momentum": Method(
+        "Batch adaptive momentum (2018)",
+        _at_batch_sizes(batch_adaptive),
+        {"learning_rate": 0.02, "momentum": 0.9, **BATCH_ADAPTIVE_OPTIONS},
+    ),
+    **{f"mini-{size}": _constant(size) for size in (32, 64, 128, 256)},
+    "manual": Method(
+        "Batch size doubled by hand at each quarter of the budget, with momentum",
+        _at_batch_sizes(manual),
+        {"learning_rate": 0.02, "momentum": 0.9, "start": 32, "maximum": 256, "double_every_fraction": 1 / 4},
+    ),
+    "cabs": Method(
+        "CABS: batch size by gradient variance over loss, with momentum (UAI 2017)",
+        _averaging(CABS),
+        # Its authors' per-instance gradients ("diagonal") are slow for recurrent networks and undefined with BatchNorm.
+        {"start": 32, "minimum": 16, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+    ),
+    "gns": Method(
+        "Batch size by the gradient noise scale, with momentum (McCandlish et al. 2018)",
+        _averaging(GradientNoiseScale),
+        {"start": 32, "minimum": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+    ),
+    "arbiter": Method(
+        "Arbiter: the batch size of every epoch, learned by an agent network (2022)",
+        _arbiter("arbiter"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-frozen": Method(
+        "Control of Arbiter: its response map stays as it was drawn",
+        _arbiter("arbiter", response="frozen"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-noise": Method(
+        "Control of Arbiter: its agent is shown noise instead of validation data",
+        _arbiter("arbiter", agent_input="noise"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-constant": Method(
+        "Control of Arbiter: its start (and milestones) without it, same optimiser and seed",
+        _arbiter("heuristic"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-constant-mean": Method(
+        f"Control of Arbiter: the mean of its schedule throughout; the schedule is {LEARNED_FIRST}",
+        _arbiter("mean"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-replay": Method(
+        f"Control of Arbiter: its schedule on a new initialisation; the schedule is {LEARNED_FIRST}",
+        _arbiter("replay"),
+        ARBITER_OPTIONS,
+    ),
+    "arbiter-random-walk": Method(
+        f"Control of Arbiter: its schedule's steps with random signs; the schedule is {LEARNED_FIRST}",
+        _arbiter("random-walk"),
+        ARBITER_OPTIONS,
+    ),
+}
+
+
+def method_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options: its defaults, overridden by what is given.
+
+    Raises:
+        ValueError: If the method or an option is unknown.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; it must be one of {', '.join(METHODS)}")
+    defaults = METHODS[name].defaults
+    for option in given:
+        if option not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise ValueError(f"option of {name} is {option!r}; allowed: {allowed}")
+    return {**defaults, **given}
+
+
+def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
+    """What Tune is to run for one method and seed.
+
+    Raises:
+        ValueError: If the method, an option or the space is not allowed.
+    """
+    options = method_options(name, experiment.method_options.get(name, {}))
+    space = SearchSpace.from_mapping(experiment.space)
+    return METHODS[name].setup(MethodArguments(experiment, space, seed, options))

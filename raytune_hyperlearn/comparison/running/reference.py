@@ -1,0 +1,75 @@
+"""Finds a problem's reference, the zero of regret: the best of a grid by validation, averaged over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+
+from raytune_hyperlearn.baselines import grid
+from raytune_hyperlearn.comparison.environment import describe_environment
+from raytune_hyperlearn.comparison.reference_record import Reference
+from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain
+from raytune_hyperlearn.comparison.running.run import check_experiment, start_ray, stop_ray
+from raytune_hyperlearn.problems import load
+
+
+def find_reference(
+    problem: str, epochs: float | None, seeds: int, workers: int, gpus_per_trial: float, console: Console
+) -> Reference:
+    """Train every setting of the grid with every seed on Ray Tune and keep the best by mean validation loss.
+
+    Args:
+        problem: Name of the problem.
+        epochs: Full budget, or None for the comparison's default.
+        seeds: Seeds per setting; each has its own split, initialisation and data order.
+        workers: Trials at a time.
+        gpus_per_trial: GPUs of one trial.
+        console: Where progress is shown.
+
+    Raises:
+        ValueError: In one line, if the problem is unknown, its data are missing or a number is out of range.
+    """
+    chosen: dict[str, Any] = {
+        "problem": problem,
+        "methods": ["rs"],
+        "workers": workers,
+        "gpus_per_trial": gpus_per_trial,
+    }
+    experiment = experiment_from_settings(
+        {**chosen, **({} if epochs is None else {"epochs": epochs}), "reference": None}
+    )
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
+    check_experiment(experiment)
+    settings = grid.settings()
+    start_ray(experiment)
+    try:
+        found = retrain(experiment, settings, seeds, workers, "settings of the grid", console)
+    finally:
+        stop_ray()
+    best = min((row for row in found if row is not None), key=lambda row: row["validation_loss"])
+    if not math.isfinite(best["validation_loss"]):
+        raise ValueError(f"epochs is {experiment.epochs}; every setting of the grid diverged")
+    every = best["scores"]
+    deviations = {
+        name: statistics.stdev(scores[name] for scores in every) if len(every) > 1 else 0.0 for name in SCORES
+    }
+    return Reference(
+        problem=problem,
+        epochs=experiment.epochs,
+        batch_size=load(problem).batch_size,
+        **{name: best[name] for name in SCORES},
+        deviations=deviations,
+        hyperparameters=json.loads(json.dumps(best["hyperparameters"])),
+        seeds=tuple(range(seeds)),
+        grid={**grid.description(), "settings": len(settings)},
+        how=f"hyperlearn reference {problem} --epochs {experiment.epochs:g} --seeds {seeds}",
+        date=date.today().isoformat(),
+        versions=describe_environment()["versions"],
+    )

@@ -1,0 +1,90 @@
+"""[BA] figures 1 and 3a and table 1: twelve methods on Fashion-MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from raytune_hyperlearn.reproductions.batch_adaptive.courses import Courses
+from raytune_hyperlearn.reproductions.batch_adaptive.twelve_methods import (
+    M0,
+    Settings,
+    by_method,
+    group_of,
+    train,
+    twelve_findings,
+)
+from raytune_hyperlearn.reproductions.batch_adaptive.twelve_verdicts import (
+    accuracy_verdict,
+    calm_verdict,
+    clock_verdict,
+    loss_verdict,
+    manual_verdict,
+    sizes_verdict,
+)
+from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import Values
+from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
+
+PROBLEM = "fashion-mnist-cnn3"
+SETTINGS: Mapping[Scale, Settings] = {
+    "smoke": Settings(train=200, test=200, epochs=4, seeds=(0, 1)),
+    "small": Settings(train=300, test=200, epochs=50, seeds=(0, 1, 2, 3, 4)),
+    "paper": Settings(train=0, test=0, epochs=100, seeds=(0, 1, 2, 3, 4)),
+}
+PAPER_ACCURACIES = by_method(
+    momentum=(0.9133, 0.9093, 0.9117, 0.9164, 0.9076, 0.9135),
+    plain=(0.9101, 0.9087, 0.9064, 0.9037, 0.9016, 0.9084),
+)
+
+
+def run(scale: Scale, output: Path, console: Console) -> Findings:
+    """Trains all twelve, compares, draws."""
+    settings = SETTINGS[scale]
+    return findings(train(PROBLEM, settings, output, console), settings)
+
+
+def findings(courses: Courses, settings: Settings) -> Findings:
+    """Verdicts, figures and table."""
+    return twelve_findings(PROBLEM, settings, courses, verdicts(courses), PAPER_ACCURACIES)
+
+
+def verdicts(courses: Courses) -> tuple[Verdict, ...]:
+    """What section 4.2 and appendix D say of this problem."""
+    momentum, plain = group_of(courses, "Momentum"), group_of(courses, "SGD")
+    return (
+        loss_verdict("BA-Momentum ends with the lowest loss of the six with momentum.", momentum, "BA-Momentum", 0),
+        loss_verdict(
+            "Of the six without, BA-SGD ends with the lowest loss but one, Mini-32-SGD's.", plain, "BA-SGD", 1
+        ),
+        manual_verdict(courses),
+        calm_verdict(courses),
+        sizes_verdict(
+            "BA's batch sizes stay near 32 early and grow later, those of BA-SGD more than those of BA-Momentum.",
+            courses,
+            grow,
+        ),
+        accuracy_verdict(
+            "BA's best test accuracy is at most 0.31 points below the best with momentum, and the best without.",
+            courses,
+            {"Momentum": 0.0031, "SGD": 0.0},
+        ),
+        clock_verdict(courses),
+    )
+
+
+def grow(sizes: tuple[Values, Values]) -> bool:
+    """Small batches early, larger ones later, and larger for SGD than for momentum."""
+    early, late = sizes
+    near = max(early.values()) < 1.25 * M0
+    return near and all(late[name] > early[name] for name in late) and late["BA-SGD"] > late["BA-Momentum"]
+
+
+REPRODUCTION = Reproduction(
+    description="Training loss of BA, Mini-32 to 256 and Manual, with momentum and without, on Fashion-MNIST.",
+    source="Batch adaptive training, section 4.2, figures 1 and 3a, table 1.",
+    claim="after 100 epochs BA-Momentum has the lowest loss of the methods with momentum, BA-SGD the lowest but one of "
+    "those without; batch sizes stay near 32 early and grow later; best test accuracies 91.33 % and 91.01 %.",
+    run=run,
+)

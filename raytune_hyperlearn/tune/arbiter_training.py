@@ -1,0 +1,333 @@
+"""Training one network epoch by epoch at batch sizes that an agent chooses: Arbiter, or a control of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
+from raytune_hyperlearn.algorithms.arbiter_controls import (
+    BatchSizeAgent,
+    ConstantBatchSize,
+    RandomWalk,
+    ReplayedSchedule,
+)
+from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
+from raytune_hyperlearn.algorithms.schedules import at_step
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
+from raytune_hyperlearn.problems import Problem, Split, batches, derived_seed
+from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.tune.memory import Memory, saved_bytes_per_instance, tensor_bytes
+
+ChosenBy = Literal["arbiter", "heuristic", "mean", "replay", "random-walk"]
+InnerOptimizer = Literal["sgd", "sgd-hd", "adam-hd"]
+
+NEEDS_RECORD: frozenset[ChosenBy] = frozenset({"mean", "replay", "random-walk"})
+FOLLOWS_MILESTONES: frozenset[ChosenBy] = frozenset({"arbiter", "random-walk"})
+AGENT, REPLAY = 2, 3
+"""Mark seeds: the agent's, beside those of order (0) and augmentation (1); and a replay's new initialisation."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a network is trained at chosen batch sizes; keys of the trial's config.
+
+    Attributes:
+        hyperparameters: Schedules of learning_rate, momentum and weight_decay of any lengths, laid over the epochs;
+            a number stands for a constant. Hypergradient descent starts from their first values.
+        optimizer: ``"sgd"``, or ``"sgd-hd"`` or ``"adam-hd"``, which learn the learning rate online.
+        hyper_rate: β of hypergradient descent, at least 0.
+        non_negative: Keep hypergradient descent's learning rate at 0 or above; off by default, as published.
+        chosen_by: Who chooses the batch sizes: ``"arbiter"``; ``"heuristic"`` (the start and the milestones, so a
+            constant without milestones); or a control made from the schedule that Arbiter learned: ``"mean"`` (a
+            constant), ``"replay"`` (on a new initialisation), ``"random-walk"`` (steps of the same sizes).
+        arbiter: Fields of :class:`ArbiterConfig`.
+        network: Builds the agent's network φ; None takes the default for images or vectors.
+        layer: Name of the layer whose input is gated; None takes the last Linear layer.
+        milestones: (epoch, batch size) pairs of a fixed heuristic, by ascending epoch from 1 on. At a milestone
+            the batch size is the heuristic's and the agent is warmed up to it; in between the agent searches.
+        recorded: One learned schedule per replicate for the controls; None lets the trial learn it first.
+    """
+
+    hyperparameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    optimizer: InnerOptimizer = "sgd"
+    hyper_rate: float = 1e-4
+    non_negative: bool = False
+    chosen_by: ChosenBy = "arbiter"
+    arbiter: ArbiterConfig = field(default_factory=ArbiterConfig)
+    network: Callable[[], nn.Module] | None = None
+    layer: str | None = None
+    milestones: tuple[tuple[int, int], ...] = ()
+    recorded: tuple[tuple[int, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require_one_of("optimizer", self.optimizer, get_args(InnerOptimizer))
+        _require_one_of("chosen_by", self.chosen_by, get_args(ChosenBy))
+        if not self.hyper_rate >= 0:
+            raise ValueError(f"hyper_rate is {self.hyper_rate}; it must be at least 0")
+        for name in self.hyperparameters:
+            _require_one_of("hyperparameters' name", name, HYPERPARAMETERS)
+        values = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, **self.hyperparameters}
+        schedules = {name: tuple(map(float, v if isinstance(v, Sequence) else [v])) for name, v in values.items()}
+        for name, schedule in schedules.items():
+            if not schedule or not all(map(math.isfinite, schedule)):
+                raise ValueError(f"{name} is {list(schedule)}; it must hold finite numbers, at least one")
+        object.__setattr__(self, "hyperparameters", schedules)
+        epochs = [epoch for epoch, _ in self.milestones]
+        if any(epoch < 1 for epoch in epochs) or epochs != sorted(set(epochs)):
+            raise ValueError(f"milestones are at epochs {epochs}; they must ascend from 1 on")
+        if self.recorded is not None and self.chosen_by not in NEEDS_RECORD:
+            needing = ", ".join(sorted(NEEDS_RECORD))
+            raise ValueError(f"recorded is given for chosen_by {self.chosen_by!r}; it must be None but for {needing}")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> TrainingOptions:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        given = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
+        if "arbiter" in given and not isinstance(given["arbiter"], ArbiterConfig):
+            for name in given["arbiter"]:
+                _require_one_of("arbiter's setting", name, tuple(ArbiterConfig.__dataclass_fields__))
+            given["arbiter"] = ArbiterConfig(**given["arbiter"])
+        if "milestones" in given:
+            given["milestones"] = tuple((int(epoch), int(size)) for epoch, size in given["milestones"])
+        if "recorded" in given:
+            given["recorded"] = tuple(tuple(map(int, schedule)) for schedule in given["recorded"])
+        return cls(**given)
+
+    @property
+    def learning(self) -> TrainingOptions:
+        """The same training with Arbiter choosing: where a control's record comes from."""
+        return replace(self, chosen_by="arbiter", recorded=None)
+
+    def heuristic(self, start: int, epochs: int) -> list[int]:
+        """The fixed heuristic's batch size of every epoch."""
+        dictated = {0: start, **dict(self.milestones)}
+        return [dictated[max(past for past in dictated if past <= epoch)] for epoch in range(epochs)]
+
+    def check_sizes(self, start: int, instances: int, name: str) -> None:
+        """Refuse batch sizes that the training set, or the agent's range, does not allow.
+
+        Args:
+            start: B_0.
+            instances: Training examples.
+            name: The problem's name.
+
+        Raises:
+            ValueError: In one line.
+        """
+        sizes = [("batch_size", start), *(("a milestone's batch size", size) for _, size in self.milestones)]
+        low, high = 1, instances
+        if self.chosen_by != "heuristic":
+            low, high = self.arbiter.batch_min, self.arbiter.batch_max
+            if high > instances:
+                raise ValueError(f"batch_max is {high}; {name} has {instances} training examples")
+        for what, size in sizes:
+            if not low <= size <= high:
+                raise ValueError(f"{what} is {size}; it must lie in [{low}, {high}]")
+        for schedule in self.recorded or ():
+            if not schedule or not 1 <= min(schedule) <= max(schedule) <= instances:
+                raise ValueError(f"recorded is {list(schedule)}; it must hold batch sizes in [1, {instances}]")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training was like.
+
+    Attributes:
+        batch_size: B.
+        updates: Inner steps.
+        learning_rates: The learning rate of every inner step (after its update, where it is learned).
+        outer_loss: Mean of F over the outer steps that were finite; NaN where there were none.
+        mixture: Mean of s, likewise.
+        warm_up_steps: Adam steps of a warm-up before the epoch.
+    """
+
+    batch_size: int
+    updates: int
+    learning_rates: list[float]
+    outer_loss: float
+    mixture: float
+    warm_up_steps: int
+
+
+class BatchSizeTraining:
+    """One network, its optimiser and the agent that chooses its batch sizes.
+
+    With a constant batch size the training is bit for bit that of
+    :class:`~raytune_hyperlearn.tune.sgd.SGDTrainable` from the same seed.
+
+    Args:
+        problem: On the training device.
+        split: Its training and validation part.
+        options: How to train.
+        epochs: The whole training, over which schedules are laid.
+        seed: Of initialisation, data order and agent.
+        gradient_clamp: Bound on batch gradients, element by element, or None.
+        recorded: The schedule that a control is made from.
+
+    Attributes:
+        model: The network.
+        agent: Chooses the batch sizes.
+        sizes: B of every epoch so far.
+        rates: Mean learning rate of every epoch so far.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        split: Split,
+        options: TrainingOptions,
+        epochs: int,
+        seed: int,
+        gradient_clamp: float | None = None,
+        recorded: Sequence[int] | None = None,
+    ) -> None:
+        self.problem, self.split, self.options = problem, split, options
+        self.epochs, self.gradient_clamp = epochs, gradient_clamp
+        self.device = split.train.inputs.device
+        self.seed = derived_seed(seed, REPLAY) if options.chosen_by == "replay" else seed
+        self.model = initialise(problem.model, self.seed).to(self.device)
+        self.optimizer = _inner_optimizer(self.model, options)
+        self.agent = self._new_agent(recorded)
+        self.sizes: list[int] = []
+        self.rates: list[float] = []
+
+    @property
+    def next_batch_size(self) -> int:
+        """B of the next epoch; assign to it to overrule the agent."""
+        return self.agent.batch_size
+
+    @next_batch_size.setter
+    def next_batch_size(self, size: int) -> None:
+        self.agent.batch_size = size
+
+    def train_epoch(self) -> Epoch:
+        """One pass over the training data (an incomplete batch at its end is dropped), then the agent decides."""
+        epoch = len(self.sizes)
+        warm_up_steps = self.agent.warm_up(self.agent.batch_size) if epoch == 0 or self._dictated(epoch) else 0
+        size = self.agent.batch_size
+        updates = len(self.split.train) // size
+        first = epoch * updates
+        rates, losses, mixtures = [], [], []
+        self.model.train()
+        with private_random_numbers(derived_seed(self.seed, first), self.device):
+            augmentation, end = self.problem.augmentation, first + updates
+            order = batches(self.split.train, size, end, self.seed, augmentation, first=first)
+            for step, batch in enumerate(order, start=first):
+                now = at_step(self.options.hyperparameters, step, self.epochs * updates)
+                rates.append(self._inner_step(batch, now))
+                seen = self.agent.observe()
+                if seen is not None:
+                    losses.append(seen.loss)
+                    mixtures.append(seen.mixture)
+        self.sizes.append(size)
+        learning_rates = torch.stack(rates).tolist()
+        self.rates.append(sum(learning_rates) / updates)
+        self.agent.end_epoch()
+        dictated = self._dictated(epoch + 1)
+        if dictated:
+            self.agent.batch_size = dictated
+        return Epoch(size, updates, learning_rates, _finite_mean(losses), _finite_mean(mixtures), warm_up_steps)
+
+    def memory(self) -> Memory:
+        """Bytes at the last epoch's batch size, estimated: the larger of what an inner and an outer step keep."""
+        modules = [self.model, *([self.agent.agent] if isinstance(self.agent, Arbiter) else [])]
+        moments = {"sgd": 1, "sgd-hd": 1, "adam-hd": 2}[self.options.optimizer]
+        copies = [2 + moments, 4]  # weights, gradients and moments; the agent's optimiser is Adam
+        fixed = sum(count * tensor_bytes(m.parameters()) for count, m in zip(copies, modules, strict=False))
+        inputs = self.split.train.inputs[slice(0, 4)]
+        # Gradient statistics are as many whatever the batch size.
+        growing = modules if self.options.arbiter.agent_input != "gradients" else modules[:1]
+        kept = max(saved_bytes_per_instance(module, inputs) for module in growing)
+        return Memory(fixed, fixed + round((self.sizes or [self.agent.batch_size])[-1] * kept))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser, agent with its generator, and the schedule so far."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "agent": self.agent.state_dict(),
+            "sizes": list(self.sizes),
+            "rates": list(self.rates),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.agent.load_state_dict(state["agent"])
+        self.sizes, self.rates = list(state["sizes"]), list(state["rates"])
+
+    def _dictated(self, epoch: int) -> int:
+        """The heuristic's batch size at a milestone; 0 elsewhere, and where the record holds the milestones."""
+        follows = self.options.chosen_by in FOLLOWS_MILESTONES
+        return dict(self.options.milestones).get(epoch, 0) if follows else 0
+
+    def _inner_step(self, batch: tuple[Tensor, Tensor], now: dict[str, float]) -> Tensor:
+        """One update of the network; returns the learning rate, zero-dimensional."""
+        if isinstance(self.optimizer, torch.optim.SGD):
+            sgd_step(self.model, self.optimizer, self.problem.loss, batch, now, self.gradient_clamp)
+            return torch.tensor(now["learning_rate"], dtype=torch.float64)
+        inputs, targets = batch
+        self.optimizer.zero_grad()
+        self.problem.loss(self.model(inputs), targets).mean().backward()
+        if self.gradient_clamp is not None:
+            torch.nn.utils.clip_grad_value_(self.model.parameters(), self.gradient_clamp)
+        self.optimizer.step()
+        return self.optimizer.hyperparameters["learning_rate"]
+
+    def _new_agent(self, recorded: Sequence[int] | None) -> BatchSizeAgent:
+        options, start = self.options, self.problem.batch_size
+        if options.chosen_by == "heuristic":
+            return ReplayedSchedule(options.heuristic(start, self.epochs))
+        if options.chosen_by != "arbiter":
+            assert recorded is not None
+            if options.chosen_by == "mean":
+                return ConstantBatchSize(recorded)
+            if options.chosen_by == "replay":
+                return ReplayedSchedule(recorded)
+            low, high = options.arbiter.batch_min, options.arbiter.batch_max
+            return RandomWalk(recorded, low, high, derived_seed(self.seed, AGENT))
+        seed = derived_seed(self.seed, AGENT)
+        return Arbiter(
+            self.model,
+            self.split.validation.inputs,
+            self.split.validation.targets,
+            start,
+            seed,
+            options.arbiter,
+            options.layer,
+            None if options.network is None else initialise(options.network, seed),
+            lambda outputs, targets: self.problem.loss(outputs, targets).mean(),
+        )
+
+
+def _inner_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.SGD | SGDHD | AdamHD:
+    """The optimiser of the network; hypergradient descent from the schedules' first values."""
+    if options.optimizer == "sgd":
+        return sgd_optimizer(model)
+    rate, momentum, decay = (options.hyperparameters[name][0] for name in HYPERPARAMETERS)
+    bounds = {"learning_rate": (0.0, math.inf)} if options.non_negative else {}
+    if options.optimizer == "sgd-hd":
+        return SGDHD(model.parameters(), rate, momentum, decay, HyperRates(options.hyper_rate), bounds)
+    return AdamHD(model.parameters(), rate, weight_decay=decay, hyper_rate=options.hyper_rate, bounds=bounds)
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _require_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")

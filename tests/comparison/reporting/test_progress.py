@@ -1,0 +1,107 @@
+"""Progress on the terminal: which run, time left, best so far; on a pipe one line per run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from raytune_hyperlearn.comparison.records import RecordWriter
+from raytune_hyperlearn.comparison.reporting.progress import Progress
+from tests.comparison.synthetic import FULL_BUDGET, make_experiment, make_record
+
+Append = Callable[..., None]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    path = tmp_path / "records.jsonl"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def append(records: Path) -> Append:
+    def write(**changes: Any) -> None:
+        with RecordWriter(records) as writer:
+            writer.append(make_record(**changes))
+
+    return write
+
+
+def lines(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_pipe_gets_a_line_for_every_run(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    experiment = make_experiment(methods=("fds", "rs"), seeds=(0,))
+    with Progress(experiment, records, 0, console) as progress:
+        progress.announce("fds", 0)
+        append(method="fds", validation_loss=0.5)
+        append(method="fds", validation_loss=0.25)
+        append(method="fds", validation_loss=0.4)
+        progress.announce("rs", 0)
+        append(method="rs", validation_loss=0.75)
+    assert lines(console) == [
+        "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25",
+        "[2/2] rs seed 0: 1 evaluations, best validation loss 0.75",
+    ]
+
+
+def test_only_completed_rows_of_the_full_budget_are_the_best(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    experiment = make_experiment(methods=("hb",), seeds=(0,), metric="validation_accuracy")
+    with Progress(experiment, records, 0, console) as progress:
+        progress.announce("hb", 0)
+        append(method="hb", budget=3.0, validation_accuracy=0.99)
+        append(method="hb", budget=FULL_BUDGET, validation_accuracy=0.5)
+        append(method="hb", budget=FULL_BUDGET, validation_accuracy=0.75)
+        append(method="hb", budget=FULL_BUDGET, validation_accuracy=1.0, status="diverged")
+        append(method="hb", seed=1, validation_accuracy=0.98)  # another run's
+    assert lines(console) == ["[1/1] hb seed 0: 4 evaluations, best validation accuracy 0.75"]
+
+
+def test_rows_and_runs_of_before_are_not_counted_again(records: Path, append: Append) -> None:
+    append(method="rs", validation_loss=0.1)
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(make_experiment(methods=("fds", "rs"), seeds=(0, 1)), records, 2, console) as progress:
+        progress.announce("rs", 0)
+        append(method="rs", validation_loss=0.5)
+        records.open("a").write('{"torn')  # the row that a driver was writing when it was killed
+    assert lines(console) == ["[3/4] rs seed 0: 1 evaluations, best validation loss 0.5"]
+
+
+def test_an_interrupted_run_is_not_called_done(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(make_experiment(methods=("fds",), seeds=(0,)), records, 0, console)
+    with pytest.raises(KeyboardInterrupt), progress:  # noqa: PT012
+        progress.announce("fds", 0)
+        append(method="fds")
+        raise KeyboardInterrupt
+    assert lines(console) == []
+
+
+def test_a_terminal_sees_the_run_the_time_left_and_the_best(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    progress = Progress(make_experiment(methods=("fds", "rs"), seeds=(0,)), records, 0, console)
+    progress.announce("fds", 0)
+    starting = drawn(progress, console)
+    assert "run 1 of 2: FDS, seed 0: starting its worker" in starting
+    append(method="fds", time=20.0, validation_loss=0.25)
+    going = drawn(progress, console)
+    assert "40 s left, 1 evaluations, best validation loss 0.25" in going
+    progress.announce("rs", 0)
+    assert "run 2 of 2: " in drawn(progress, console)
+    assert "0.25" in drawn(progress, console)  # the finished run's best stays in the table
+
+
+def drawn(progress: Progress, console: Console) -> str:
+    with console.capture() as captured:
+        console.print(progress._draw())
+    return captured.get()

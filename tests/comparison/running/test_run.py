@@ -1,0 +1,345 @@
+"""Whole runs on Ray: what they leave in their folder, and that a stopped driver loses nothing and is gone on with."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from raytune_hyperlearn.comparison.analysis.results import load_study
+from raytune_hyperlearn.comparison.environment import read_environment
+from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
+from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records, read_runs
+from raytune_hyperlearn.comparison.running import run as running
+from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.run import (
+    Folder,
+    FolderInUseError,
+    check_folder,
+    prepare_folder,
+    run_experiment,
+)
+from raytune_hyperlearn.hyperparameters import SearchSpace
+from tests.comparison.synthetic import make_experiment, make_record, write_folder
+from tests.tune.kept import keeps_a_checkpoint
+
+ROOT = Path(__file__).parents[3]
+LIMIT = 2.5
+
+
+def tiny_experiment(**changes: Any) -> Experiment:
+    """Digits with trainings of a few steps."""
+    settings = {
+        "methods": ["fds", "rs", "hb"],
+        "seeds": [1],
+        "time_limit": LIMIT,
+        "epochs": 1.0,
+        "min_epochs": 1 / 9,
+        "replicates": 1,
+        "reference": None,
+    }
+    return experiment_from_settings({**settings, **changes})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A whole experiment that has been run."""
+
+    experiment: Experiment
+    folder: Folder
+    announced: list[tuple[str, int]]
+
+    def rows(self, method: str) -> list[Record]:
+        return [record for record in read_records(self.folder.records) if record.method == method]
+
+
+@pytest.fixture(scope="module")
+def finished(ray_session: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    experiment = tiny_experiment()
+    folder = prepare_folder(experiment, tmp_path_factory.mktemp("runs") / "tiny", resume=False)
+    announced: list[tuple[str, int]] = []
+    run_experiment(experiment, folder, lambda method, seed: announced.append((method, seed)))
+    return Finished(experiment, folder, announced)
+
+
+class TestWhatARunLeaves:
+    def test_every_method_has_rows_and_a_summary(self, finished: Finished) -> None:
+        assert finished.announced == [("fds", 1), ("rs", 1), ("hb", 1)]
+        runs = {run.method: run for run in read_runs(finished.folder.runs)}
+        for method in ("fds", "rs", "hb"):
+            rows, run = finished.rows(method), runs[method]
+            assert len(rows) >= 3
+            assert run.evaluations == len(rows)
+            assert run.finished == "time_limit"
+            assert run.failures == {}
+            assert LIMIT <= run.wall_seconds < LIMIT + 30
+            assert run.startup_seconds > 0
+            assert (run.searcher_seconds > 0) == (method != "fds")
+        assert runs["hb"].options == {"eta": 3}
+        assert read_experiment(finished.folder.path / "experiment.yaml") == finished.experiment
+        assert read_environment(finished.folder.path / "environment.json")["versions"]["ray"]
+
+    def test_rows_hold_times_scores_and_hyperparameters_inside_the_space(self, finished: Finished) -> None:
+        space = SearchSpace.from_mapping(finished.experiment.space)
+        for method in ("fds", "rs", "hb"):
+            rows = finished.rows(method)
+            times = [row.time for row in rows]
+            assert times == sorted(times)
+            assert times[0] < LIMIT  # the start of Ray and of the worker are not on the clock
+            assert [row.worker_seconds for row in rows] == sorted(row.worker_seconds for row in rows)
+            for row in rows:
+                assert (row.experiment, row.problem, row.seed, row.status) == ("digits", "digits", 1, "completed")
+                assert row.validation_loss > 0
+                assert 0 <= row.test_accuracy <= 1
+                assert space.check(row.hyperparameters) == row.hyperparameters
+                assert row.training_seconds > 0
+
+    def test_budgets_are_those_of_the_method(self, finished: Finished) -> None:
+        assert {row.budget for row in finished.rows("rs")} == {1.0}
+        ninths = [row.budget * 9 for row in finished.rows("hb")]
+        assert ninths[:9] == pytest.approx([1.0] * 9)
+        assert {round(budget, 6) for budget in ninths} <= {1.0, 3.0, 9.0}
+        assert len({row.trial for row in finished.rows("rs")}) == len(finished.rows("rs"))
+
+    def test_fds_is_one_trial_that_learns_step_after_step(self, finished: Finished) -> None:
+        rows = finished.rows("fds")
+        assert len({row.trial for row in rows}) == 1
+        assert [row.info["outer_step"] for row in rows] == list(range(len(rows)))
+        assert rows[0].hyperparameters == SearchSpace.from_mapping(finished.experiment.space).initial()
+        for before, after in itertools.pairwise(rows):
+            assert before.hyperparameters != after.hyperparameters
+
+    def test_tunes_own_state_is_gone_and_results_can_be_read(self, finished: Finished) -> None:
+        assert not [path for path in (finished.folder.path / "tune").iterdir() if path.is_dir()]
+        study = load_study(finished.folder.path)
+        assert study.missing == ()
+        assert all(result.incumbent is not None for result in study.runs.values())
+
+
+class TestGoingOn:
+    def test_finished_runs_are_skipped(self, finished: Finished) -> None:
+        before = finished.folder.records.read_bytes(), finished.folder.runs.read_bytes()
+        folder = prepare_folder(finished.experiment, finished.folder.path, resume=True)
+        assert folder.finished() == {("fds", 1), ("rs", 1), ("hb", 1)}
+        announced: list[tuple[str, int]] = []
+        run_experiment(finished.experiment, folder, lambda method, seed: announced.append((method, seed)))
+        assert announced == []
+        assert (folder.records.read_bytes(), folder.runs.read_bytes()) == before
+
+    def test_a_run_whose_state_is_lost_is_begun_anew_without_its_old_rows(self, tmp_path: Path) -> None:
+        path = tmp_path / "records.jsonl"
+        with RecordWriter(path) as writer:
+            for method, seed in [("fds", 0), ("rs", 0), ("fds", 1), ("rs", 0)]:
+                writer.append(make_record(method=method, seed=seed))
+        running._drop_records(path, "rs", 0)
+        assert [(row.method, row.seed) for row in read_records(path)] == [("fds", 0), ("fds", 1)]
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(
+        ("ended", "finished"), [("time_limit", True), ("ended", True), ("interrupted", False), ("error", False)]
+    )
+    def test_only_a_run_that_came_to_its_end_is_finished(self, tmp_path: Path, ended: str, finished: bool) -> None:
+        folder = Folder(write_folder(tmp_path / "made", make_experiment(methods=("rs",), seeds=(0,))))
+        line = folder.runs.read_text().replace('"finished": "time_limit"', f'"finished": "{ended}"')
+        folder.runs.write_text(line)
+        assert folder.finished() == ({("rs", 0)} if finished else set())
+
+
+class TestFolders:
+    def contents(self, folder: Path) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def test_a_new_folder_is_made_with_its_parents(self, tmp_path: Path) -> None:
+        experiment = tiny_experiment()
+        check_folder(experiment, tmp_path / "a" / "b", resume=False)
+        assert list(tmp_path.iterdir()) == []
+        folder = prepare_folder(experiment, tmp_path / "a" / "b", resume=False)
+        assert read_experiment(folder.path / "experiment.yaml") == experiment
+        assert folder.finished() == set()
+
+    @pytest.mark.parametrize(
+        ("changes", "resume", "message"),
+        [
+            ({"time_limit": 3.0}, False, "holds another experiment"),
+            ({"time_limit": 3.0}, True, "holds another experiment"),
+            ({}, False, "holds this experiment's records, add --resume"),
+        ],
+    )
+    def test_a_folder_with_results_is_left_alone(
+        self, tmp_path: Path, changes: dict[str, Any], resume: bool, message: str
+    ) -> None:
+        experiment = make_experiment()
+        folder = write_folder(tmp_path / "made", experiment)
+        before = self.contents(folder)
+        asked = replace(experiment, **changes)
+        with pytest.raises(FolderInUseError, match=message):
+            prepare_folder(asked, folder, resume)
+        assert self.contents(folder) == before
+
+    def test_the_same_experiment_is_taken_up(self, tmp_path: Path) -> None:
+        experiment = make_experiment()
+        path = write_folder(tmp_path / "made", experiment)
+        before = self.contents(path)
+        folder = prepare_folder(experiment, path, resume=True)
+        assert len(folder.finished()) == 18
+        assert self.contents(path) == before
+
+    def test_another_kind_of_folder_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "cat.jpg").touch()
+        with pytest.raises(FolderInUseError, match="neither empty nor an experiment's folder"):
+            prepare_folder(tiny_experiment(), tmp_path, resume=False)
+        with pytest.raises(FolderInUseError, match="must be a folder"):
+            prepare_folder(tiny_experiment(), tmp_path / "cat.jpg", resume=False)
+
+
+class TestStartingRay:
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+        """What Ray was asked to start."""
+        calls: list[dict[str, Any]] = []
+        stand_in = SimpleNamespace(
+            init=lambda **options: calls.append(options),
+            cluster_resources=lambda: {"CPU": 4.0, "GPU": 1.0},
+            shutdown=lambda: calls.append({"shutdown": True}),
+        )
+        monkeypatch.setattr(running, "ray", stand_in)
+        environment = dict(os.environ)
+        yield calls
+        os.environ.clear()
+        os.environ.update(environment)
+
+    def test_a_local_ray_has_a_core_for_each_worker(self, asked: list[dict[str, Any]]) -> None:
+        running.start_ray(tiny_experiment(workers=100))
+        (options,) = asked
+        assert options["num_cpus"] == 100
+        assert "address" not in options
+
+    def test_what_the_environment_says_already_is_kept(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        monkeypatch.delenv("TUNE_DISABLE_SIGINT_HANDLER", raising=False)
+        running.start_ray(tiny_experiment())
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+        assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+
+    def test_more_gpus_than_there_are_are_refused(self, asked: list[dict[str, Any]]) -> None:
+        running.start_ray(tiny_experiment(workers=2, gpus_per_trial=0.5))
+        with pytest.raises(ValueError, match=r"gpus_per_trial needs 1\.5 GPUs for 3 workers; Ray has 1"):
+            running.start_ray(tiny_experiment(workers=3, gpus_per_trial=0.5))
+        assert asked[-1] == {"shutdown": True}
+
+    def test_an_address_at_which_nothing_listens_is_refused_at_once(self, asked: list[dict[str, Any]]) -> None:
+        begun = time.monotonic()
+        for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "[::1]:1", "a:b:c"):
+            with pytest.raises(ValueError, match=r"address is '.*'; it must be auto, HOST:PORT") as refused:
+                running.start_ray(tiny_experiment(address=address))
+            assert "\n" not in str(refused.value)
+        assert time.monotonic() - begun < 10
+        assert asked == []
+
+
+class Driver:
+    """A `hyperlearn compare` in a process of its own."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "raytune_hyperlearn.cli", "compare", *map(str, arguments)],
+            cwd=ROOT,
+            # Tune writes its state whenever it has changed, so that little is lost.
+            env={**os.environ, "TUNE_GLOBAL_CHECKPOINT_S": "0.2", "COLUMNS": "60"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not reached():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the driver ended early: {self.process.communicate()}")
+            assert time.monotonic() < deadline, "the driver did not get so far"
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> tuple[int, str, str]:
+        output, errors = self.process.communicate(timeout=120)
+        return self.process.returncode, output, errors
+
+
+@pytest.fixture
+def drivers() -> Iterator[Callable[..., Driver]]:
+    """Starts drivers; none outlives the test."""
+    started: list[Driver] = []
+
+    def start(*arguments: str | Path) -> Driver:
+        started.append(Driver(*arguments))
+        return started[-1]
+
+    yield start
+    for driver in started:
+        driver.process.kill()
+        driver.process.communicate()
+
+
+def test_a_driver_that_is_interrupted_and_killed_is_gone_on_with(
+    ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
+) -> None:
+    config, folder = tmp_path / "settings.yaml", tmp_path / "stopped"
+    settings = {"methods": ["fds"], "seeds": [3], "epochs": 1.0, "replicates": 1, "reference": None}
+    config.write_text(yaml.safe_dump({**settings, "time_limit": 10.0, "address": ray_session}))
+    records = folder / "records.jsonl"
+
+    def rows() -> list[Record]:
+        return list(read_records(records)) if records.exists() else []
+
+    driver = drivers("--config", config, "--output", folder)
+    driver.wait_until(lambda: len(rows()) >= 4 and keeps_a_checkpoint(folder / "tune" / "fds-3"))
+    status, _, errors = driver.stop(signal.SIGINT)
+    interrupted = rows()
+    assert status == 130
+    assert errors.splitlines()[-1].endswith(f"go on with: hyperlearn compare --resume {folder}")
+
+    driver = drivers("--resume", folder)
+    driver.wait_until(lambda: rows()[-1].info["outer_step"] > interrupted[-1].info["outer_step"])
+    assert driver.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    killed = rows()
+
+    status, output, errors = drivers("--resume", folder).end()
+    ended = rows()
+    assert status == 0, errors
+    assert "[1/1] fds seed 3" in output
+    assert (folder / "report.html").is_file()
+
+    # No row is lost or written over, no second is given back.
+    assert killed[: len(interrupted)] == interrupted
+    assert ended[: len(killed)] == killed
+    assert [row.time for row in ended] == sorted(row.time for row in ended)
+    # The search goes on where its last checkpoint was: not at the beginning, and further than before.
+    steps = [row.info["outer_step"] for row in ended]
+    for first in (len(interrupted), len(killed)):
+        assert 0 < steps[first] <= steps[first - 1] + 1
+    assert max(steps) > max(steps[: len(killed)]) > max(steps[: len(interrupted)])
+    # An outer step that was made twice gave the same both times.
+    by_step: dict[int, tuple[Any, ...]] = {}
+    for row in ended:
+        found = (row.hyperparameters, row.validation_loss, row.info["hypergradient"])
+        assert by_step.setdefault(row.info["outer_step"], found) == found
+    (run,) = read_runs(folder / "runs.jsonl")
+    assert run.finished == "time_limit"
+    assert run.evaluations == len(ended)
+    assert run.wall_seconds >= 10
