@@ -94,6 +94,7 @@ def project_files() -> list[Path]:
             for name in names
             if not name.startswith(".") and not name.endswith((".egg-info", "__pycache__")) and name not in LEFT_OUT
         ]
-        files += [Path(folder, name) for name in inside if Path(name).suffix in TEXT]
+        # In a linked working tree ".git" is a file.
+        files += [Path(folder, name) for name in inside if Path(name).suffix in TEXT and name != ".git"]
     assert ROOT / "setup.cfg" in files
     return files
