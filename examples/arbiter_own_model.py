@@ -1,7 +1,7 @@
 """Arbiter for an own model: its batch size, learned while it trains and granted by a scheduler within a memory limit.
 
 Beside it train the same start without Arbiter, and Arbiter's agent on noise: without such controls a learned schedule
-says little (see docs/reproductions.md).
+says little (see docs/reproductions/arbiter.md).
 
 python examples/arbiter_own_model.py
 """

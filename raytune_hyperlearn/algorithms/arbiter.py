@@ -31,7 +31,7 @@ F reaches s only through the gate: nothing in it has been trained at another bat
 does nothing, and a trained network is seldom better for a response it was not trained with; so F may pull s
 to 0, which is the middle of the range, whatever the dynamics. Measured on small networks it does, from both
 sides and with every variant tried but a response that starts at 0, with which s runs away from 0 instead
-(docs/reproductions.md). Choose B_min and B_max accordingly, and compare starts on both sides. The options
+(docs/reproductions/arbiter.md). Choose B_min and B_max accordingly, and compare starts on both sides. The options
 ``response="frozen"`` and ``agent_input="noise"`` and the agents of
 :mod:`raytune_hyperlearn.algorithms.arbiter_controls` are there to measure what the gradients contribute.
 
