@@ -124,6 +124,7 @@ def compare(
     """Run methods head-to-head on a problem and write a regret-vs-wallclock report.
 
     Every method runs once per seed, with the same search space, budgets, resources and wall-clock limit.
+    The exit status is 1 if every evaluation crashed.
     """
     with _one_line_errors():
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
@@ -175,7 +176,10 @@ def compare(
     finally:
         running.stop_ray()
     with _one_line_errors():
-        _report([folder_path], folder_path / "report.html")
+        error = _report([folder_path], folder_path / "report.html")
+    if error:
+        _say(f"every evaluation crashed, the first with: {error}")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -272,8 +276,12 @@ def reproduce_experiment(
     console.print(f"Report: {folder / REPORT_FILE}")
 
 
-def _report(folders: list[Path], path: Path) -> None:
-    """Write the report and print its final table."""
+def _report(folders: list[Path], path: Path) -> str:
+    """Write the report and print its final table.
+
+    Returns:
+        The first exception if every evaluation crashed, else empty text.
+    """
     from raytune_hyperlearn.comparison.analysis.results import load_studies
     from raytune_hyperlearn.comparison.reporting.page import build_report
     from raytune_hyperlearn.comparison.reporting.tables import summary_table
@@ -282,7 +290,8 @@ def _report(folders: list[Path], path: Path) -> None:
         if not folder.is_dir():
             raise ValueError(f"folder is {folder}; it must be a folder that a comparison wrote")
     built = build_report(folders, path)
-    for study in load_studies(folders):
+    studies = load_studies(folders)
+    for study in studies:
         summary = summary_table(study)
         table = Table(title=summary.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for heading in summary.columns:
@@ -291,6 +300,8 @@ def _report(folders: list[Path], path: Path) -> None:
             table.add_row(*[str(cell) for cell in row])
         console.print(table, summary.note)
     console.print(f"Report: {built}")
+    crashes = [study.error_of_all for study in studies]
+    return crashes[0] if crashes and all(crashes) else ""
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -13,9 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
 
-Status = Literal["completed", "diverged", "crashed", "out_of_memory", "timed_out"]
-Phase = Literal["search", "retraining"]
-Finish = Literal["time_limit", "ended", "interrupted", "error"]
+Status = Literal["completed", "diverged", "crashed", "out_of_memory"]
+Finish = Literal["time_limit", "ended"]
 Row = TypeVar("Row", "Record", "Run", "Confirmation")
 
 EXPERIMENT_FILE = "experiment.yaml"
@@ -45,7 +44,7 @@ class Record:
         status: how the evaluation ended.
         training_seconds: time the worker spent on this result.
         worker_seconds: seconds of all the run's workers together, up to this observation; finite, >= 0.
-        phase: part of the search, or the final training of what the search found.
+        error: first line of the exception of a crash; empty where nothing crashed.
         info: what else the method says, such as ``{"model_based_pick": True}``.
     """
 
@@ -64,7 +63,7 @@ class Record:
     status: Status
     training_seconds: float
     worker_seconds: float
-    phase: Phase = "search"
+    error: str = ""
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

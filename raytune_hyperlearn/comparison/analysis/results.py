@@ -60,6 +60,11 @@ class RunResult:
     confirmation: Confirmation | None = None
 
     @property
+    def errors(self) -> tuple[str, ...]:
+        """First lines of the exceptions that ended evaluations, each once, in the order of their first appearance."""
+        return tuple(dict.fromkeys(record.error for record in self.records if record.error))
+
+    @property
     def incumbent(self) -> Record | None:
         """The incumbent at the end; None where no evaluation completed in time."""
         return self.chosen[-1] if self.chosen else None
@@ -99,6 +104,12 @@ class Study:
         """Planned runs that never began."""
         planned = ((method, seed) for method in self.experiment.methods for seed in self.experiment.seeds)
         return tuple(pair for pair in planned if pair not in self.runs)
+
+    @property
+    def error_of_all(self) -> str:
+        """The first exception if every evaluation of every run crashed; empty where one did not, or none began."""
+        rows = [record for result in self.runs.values() for record in result.records]
+        return rows[0].error if rows and all(record.status == "crashed" for record in rows) else ""
 
     def runs_of(self, method: str) -> tuple[RunResult, ...]:
         """The runs of one method, by seed."""

@@ -31,9 +31,6 @@ class MethodSummary:
         validation: final validation regret of the incumbent.
         test: final test regret of the same incumbent.
         area: area under the validation regret over ln t, between the limits of :func:`area_limits`.
-        search_end: validation regret when the search ended, before any retraining; None without retraining.
-        retrained: validation regret of the retrained result itself; None without retraining.
-        retrained_test: test regret of the retrained result; None without retraining.
         evaluations: rows that count, all runs together.
         late: rows observed after the time limit, which do not count.
         failures: rows that count by status other than completed.
@@ -50,9 +47,6 @@ class MethodSummary:
     validation: Quartiles
     test: Quartiles
     area: Quartiles
-    search_end: Quartiles | None
-    retrained: Quartiles | None
-    retrained_test: Quartiles | None
     evaluations: int
     late: int
     failures: dict[str, int]
@@ -134,7 +128,6 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
     rows = [record for result in results for record in study.records_in_time(result)]
     curves = [study.curve(result, "validation") for result in results]
     times = [[time_to_target(curve, target) for curve in curves] for target in study.experiment.targets]
-    retrained = [_last_retrained(study, result) for result in results]
     summaries = [result.run for result in results if result.run is not None]
     return MethodSummary(
         method=method,
@@ -142,9 +135,6 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
         validation=quartiles(final_regret(study, result, "validation") for result in results),
         test=quartiles(final_regret(study, result, "test") for result in results),
         area=quartiles(area_over_log_time(curve, *limits) if curve.times.size else math.inf for curve in curves),
-        search_end=quartiles(_search_end(study, result) for result in results) if any(retrained) else None,
-        retrained=_retrained_quartiles(study, retrained, "validation"),
-        retrained_test=_retrained_quartiles(study, retrained, "test"),
         evaluations=len(rows),
         late=sum(len(result.records) for result in results) - len(rows),
         failures=failures_by_status(rows),
@@ -154,25 +144,6 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
         confirmed_test=_confirmed_quartiles(study, results, "test"),
         times=tuple(quartiles(of_target).median for of_target in times),
         reached=tuple(sum(math.isfinite(time) for time in of_target) for of_target in times),
-    )
-
-
-def _search_end(study: Study, result: RunResult) -> float:
-    found = [record for record in result.chosen if record.phase == "search"]
-    return record_regret(study, found[-1], "validation") if found else math.inf
-
-
-def _last_retrained(study: Study, result: RunResult) -> Record | None:
-    rows = [record for record in study.records_in_time(result) if record.phase == "retraining"]
-    return rows[-1] if rows else None
-
-
-def _retrained_quartiles(study: Study, rows: list[Record | None], quantity: Quantity) -> Quartiles | None:
-    if not any(rows):
-        return None
-    return quartiles(
-        record_regret(study, row, quantity) if row is not None and row.status == "completed" else math.inf
-        for row in rows
     )
 
 

@@ -111,9 +111,6 @@ def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fig
             "Zero is the reference; the shaded region below it is better than the reference. Above "
             f"{LINEAR_BELOW:g} (and below −{LINEAR_BELOW:g}) the axis is logarithmic, in between linear. "
         )
-    retrained = any(record.phase == "retraining" for result in study.runs.values() for record in result.records)
-    if retrained:
-        caption += "Hollow markers: the final retraining of what the search found. "
     wall = caption + (
         "Wall-clock runs from the moment a run's first worker is up: scheduling, restarts, validation and the "
         "searcher's own computing are inside, for every method alike."

@@ -29,6 +29,7 @@ from raytune_hyperlearn.comparison.reporting.tables import (
     Table,
     confirmation_table,
     environment_table,
+    errors_table,
     final_table,
     given_table,
     hyperparameter_table,
@@ -65,6 +66,7 @@ class Section:
     hyperparameters: Table
     settings: tuple[Table, ...]
     runs: Table
+    errors: Table | None
     folders: tuple[str, ...]
 
 
@@ -136,6 +138,7 @@ def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
         hyperparameters=hyperparameter_table(study, styles),
         settings=tuple(table for table in settings if table is not None),
         runs=runs_table(study, styles),
+        errors=errors_table(study, styles),
         folders=tuple(folder.name or str(folder) for folder in study.folders),
     )
 

@@ -40,6 +40,8 @@ class Progress:
         self._begun = time.monotonic()
         self._clock = 0.0
         self._evaluations = 0
+        self._crashes = 0
+        self._error = ""
         self._best = math.nan
         self._bests: dict[str, list[float]] = {method: [] for method in experiment.methods}
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
@@ -63,6 +65,7 @@ class Progress:
         self._finish()
         self._run = (method, seed)
         self._begun, self._clock, self._evaluations, self._best = time.monotonic(), 0.0, 0, math.nan
+        self._crashes, self._error = 0, ""
 
     def _finish(self) -> None:
         """Note the run that has ended."""
@@ -78,6 +81,9 @@ class Progress:
                 f"[{self._done}/{self._total}] {method} seed {seed}: {self._evaluations} evaluations, "
                 f"best {self._name} {number(self._best)}"
             )
+        if self._crashes:
+            crashed = f"{method} seed {seed}: {self._crashes} of {self._evaluations} evaluations crashed: {self._error}"
+            self.console.print(crashed, style="red", markup=False, highlight=False, soft_wrap=True)
 
     @property
     def _name(self) -> str:
@@ -102,6 +108,8 @@ class Progress:
             if self._clock == 0.0:
                 self._begun = time.monotonic() - row["time"]
             self._clock = row["time"]
+            self._crashes += row["status"] == "crashed"
+            self._error = self._error or row.get("error", "")
             value = row[self.experiment.metric]
             if row["status"] == "completed" and row["budget"] >= self.experiment.epochs - 1e-9:
                 better = min if self.experiment.metric.endswith("loss") else max

@@ -14,9 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raytune_hyperlearn.comparison.analysis.curves import Band, Clock, FloatArray, Quantity, across_seeds
+from raytune_hyperlearn.comparison.analysis.curves import Band, Clock, Quantity, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
-from raytune_hyperlearn.comparison.analysis.summary import record_regret
 from raytune_hyperlearn.comparison.reporting.drawing import (
     INK,
     draw_grid,
@@ -36,19 +35,17 @@ LINEAR_BELOW = 0.01
 
 @dataclass(frozen=True)
 class RegretLine:
-    """One method's band, and where its retrained results lie.
+    """One method's band.
 
     Attributes:
         style: its appearance.
         band: median and quartiles over its runs.
         end: until when the last value is drawn on: the time limit, or the worker-seconds of the median run.
-        retrained: clock and regret of each run's retrained results, shape [R, 2].
     """
 
     style: MethodStyle
     band: Band
     end: float
-    retrained: FloatArray
 
 
 @dataclass(frozen=True)
@@ -103,13 +100,7 @@ def _regret_panel(study: Study, styles: dict[str, MethodStyle], clock: Clock, qu
         if not known.any():
             absent.append(styles[method].short)
             continue
-        retrained = [
-            (getattr(record, clock), record_regret(study, record, quantity))
-            for result in results
-            for record in study.records_in_time(result)
-            if record.phase == "retraining" and record.status == "completed"
-        ]
-        lines.append(RegretLine(styles[method], band, _end(study, method, clock), np.array(retrained).reshape(-1, 2)))
+        lines.append(RegretLine(styles[method], band, _end(study, method, clock)))
     what = quantity_name(study, quantity)
     return RegretPanel(
         title=what[0].upper() + what[1:],
@@ -194,5 +185,3 @@ def _draw_band(axes: Axes, line: RegretLine, depth: int) -> None:
     leader = [times[-1], axes.get_xlim()[1]]
     axes.plot(leader, [median[-1]] * 2, color=style.colour, ls=":", lw=0.7, zorder=2)
     axes.plot(times[-1:], median[-1:], color=style.colour, marker=style.marker, markersize=5, clip_on=False, zorder=5)
-    if line.retrained.size:
-        axes.plot(*line.retrained.T, ls="", marker=style.marker, mfc="none", mec=style.colour, markersize=9, zorder=6)

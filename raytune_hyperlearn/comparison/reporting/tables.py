@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,18 +94,22 @@ def summary_table(study: Study) -> Table:
 def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
     """What each method had achieved at the end, and what it took."""
     start, end = area_limits(study)
-    retrained = any(summary.retrained is not None for summary in summaries.values())
     validation, test = quantity_name(study, "validation"), quantity_name(study, "test")
-    columns = ["method", validation, test]
-    if retrained:
-        columns += [f"{validation} when the search ended", f"{validation} retrained", f"{test} retrained"]
-    columns += ["area under the curve", "runs", "evaluations", "failures", "start-up", "searcher"]
+    columns = [
+        "method",
+        validation,
+        test,
+        "area under the curve",
+        "runs",
+        "evaluations",
+        "failures",
+        "start-up",
+        "searcher",
+    ]
     rows = []
     for method, summary in summaries.items():
         cells: list[str] = [styles[method].heading]
         shown: list[Quartiles | None] = [summary.validation, summary.test]
-        if retrained:
-            shown += [summary.search_end, summary.retrained, summary.retrained_test]
         cells += [quartiles_text(value, study.metric) for value in shown]
         cells += [
             quartiles_text(summary.area, "validation_loss"),
@@ -313,6 +318,17 @@ def runs_table(study: Study, styles: Styles) -> Table:
     rows += [(styles[method].heading, str(seed), "–", "–", "–", "0", "–", "not run") for method, seed in study.missing]
     columns = ("method", "seed", "start-up", "wall-clock", "searcher", "evaluations", "failures", "ended by")
     return Table("Runs", columns, tuple(rows))
+
+
+def errors_table(study: Study, styles: Styles) -> Table | None:
+    """The exceptions that ended evaluations, run by run; None where nothing crashed."""
+    rows = tuple(
+        (styles[result.method].heading, str(result.seed), str(crashes), error)
+        for result in study.runs.values()
+        for error, crashes in Counter(record.error for record in result.records if record.status == "crashed").items()
+    )
+    note = "The first line of each exception. A crashed evaluation keeps its time and is never an incumbent."
+    return Table("Crashes", ("method", "seed", "evaluations", "exception"), rows, note) if rows else None
 
 
 def environment_table(environment: Mapping[str, Any]) -> Table:

@@ -95,6 +95,8 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
     what = quantity_name(study, "validation")
     best = best_method(summaries)
     lead = summaries[best].validation
+    if study.error_of_all:
+        return [f"Every evaluation of every method crashed, the first with: {study.error_of_all}"]
     if not math.isfinite(lead.median):
         return ["No method has a result in at least half of its runs, so none is ahead."]
     shown = f"{regret_text(lead.median, study.metric)} (quartiles {_range(lead, study.metric)})"

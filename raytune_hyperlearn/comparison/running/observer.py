@@ -35,6 +35,8 @@ INFO = (
     "updates",
 )
 """Entries of a result or of a trial's config that a record keeps beside the shared ones, where a method has them."""
+LONGEST_ERROR = 300
+"""Characters that a record keeps of an exception."""
 
 
 class RunClock:
@@ -151,9 +153,9 @@ class Observer(Callback):
         self._append(trial, result, result["status"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Write the record of a crash: it keeps its time and has no values."""
+        """Write the record of a crash: its time and the first line of its exception, and no values."""
         self.clock.start()
-        self._append(trial, {"epochs": trial.config.get("epochs", 0.0)}, "crashed")
+        self._append(trial, {"epochs": trial.config.get("epochs", 0.0)}, "crashed", _error_of(trial))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Note the run's times."""
@@ -174,7 +176,7 @@ class Observer(Callback):
         self.clock.before = max([state["elapsed"], *(record.time for record in own)])
         self.worker_seconds = max([state["worker_seconds"], *(record.worker_seconds for record in own)])
 
-    def _append(self, trial: Trial, result: dict[str, Any], status: Any) -> None:
+    def _append(self, trial: Trial, result: dict[str, Any], status: Any, error: str = "") -> None:
         known = {**trial.config, **result}
         record = Record(
             experiment=self.experiment,
@@ -192,7 +194,31 @@ class Observer(Callback):
             status=status,
             training_seconds=float(result.get("training_seconds", 0.0)),
             worker_seconds=self.worker_seconds,
+            error=error,
             info={name: known[name] for name in INFO if name in known},
         )
         with RecordWriter(self.records) as writer:
             writer.append(record)
+
+
+def first_line_of_error(text: str) -> str:
+    """The first line of the exception at the end of a traceback, or of ``text`` where that is no traceback.
+
+    Args:
+        text: What Ray writes about failed trials: a traceback of the worker's, with a heading of Ray's own.
+
+    Returns:
+        At most ``LONGEST_ERROR`` characters.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Failure # ")]
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    told = next((line for line in after if not line[0].isspace()), "no exception is known")
+    return told.strip()[:LONGEST_ERROR]
+
+
+def _error_of(trial: Trial) -> str:
+    """The first line of the exception that ended a trial; Ray has written it to the trial's folder."""
+    file = trial.error_file
+    last = Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).is_file() else ""
+    return first_line_of_error(last.rpartition("Failure # ")[2].partition("\n")[2])

@@ -84,7 +84,7 @@ class Folder:
         """Methods and seeds whose run has ended by itself or at its limit."""
         if not self.runs.exists():
             return set()
-        return {(run.method, run.seed) for run in read_runs(self.runs) if run.finished in ("time_limit", "ended")}
+        return {(run.method, run.seed) for run in read_runs(self.runs)}
 
 
 def check_experiment(experiment: Experiment) -> None:

@@ -43,7 +43,7 @@ def test_runs_without_summary_or_rows(tmp_path: Path) -> None:
         writer.append(make_record(method="fds", seed=0))
         writer.append(make_record(method="fds", seed=1, status="diverged"))
     with RecordWriter(tmp_path / "runs.jsonl") as writer:
-        writer.append(make_run(method="bohb", seed=0, finished="error"))
+        writer.append(make_run(method="bohb", seed=0, finished="ended"))
     study = load_study(tmp_path)
     assert study.missing == (("bohb", 1),)
     assert study.runs["fds", 0].run is None

@@ -112,27 +112,6 @@ def test_late_failed_and_missing_results(tmp_path: Path) -> None:
     assert math.isnan(bohb.startup_seconds)
 
 
-def test_retraining_stands_apart(tmp_path: Path) -> None:
-    rows = [
-        make_record(time=5, budget=9, validation_loss=0.30, test_loss=0.40),
-        make_record(time=8, budget=27, validation_loss=0.25, test_loss=0.33, phase="retraining"),
-        make_record(seed=1, time=5, budget=9, validation_loss=0.20, test_loss=0.30),
-        make_record(seed=1, time=8, budget=27, validation_loss=0.35, test_loss=0.45, phase="retraining"),
-    ]
-    study = study_of(tmp_path, make_experiment(methods=("fds",), seeds=(0, 1)), rows)
-    fds = summarize(study)["fds"]
-    zero = make_reference().validation_loss
-    assert fds.search_end is not None
-    assert fds.retrained is not None
-    assert fds.search_end.median == pytest.approx(0.25 - zero)
-    assert fds.retrained.median == pytest.approx(0.30 - zero)
-    # The incumbent: retrained where that is better, found on the smaller budget where it is not.
-    assert fds.validation.median == pytest.approx((0.25 + 0.20) / 2 - zero)
-    table = final_table(study, {"fds": fds}, method_styles(["fds"]))
-    assert "validation regret retrained" in table.columns
-    assert all(len(row) == len(table.columns) for row in table.rows)
-
-
 def test_speed_ups() -> None:
     assert speed_up(10, 30) == 3
     assert speed_up(30, 10) == pytest.approx(1 / 3)
@@ -180,8 +159,12 @@ def test_headline_when_level_alone_or_empty(tmp_path: Path) -> None:
     assert "At the end FDS has the lowest median validation regret, 0.1 (quartiles 0.1 to 0.1), level with BOHB" in text
     assert "FDS reached validation regret 0.2 first, after 5 s, together with BOHB." in text
     (tmp_path / "lost").mkdir()
-    lost = study_of(tmp_path / "lost", make_experiment(methods=("fds",)), [make_record(status="crashed")])
+    lost = study_of(tmp_path / "lost", make_experiment(methods=("fds",)), [make_record(status="diverged")])
     assert "No method has a result in at least half of its runs" in sentences(lost)
+    (tmp_path / "crashed").mkdir()
+    crashes = [make_record(status="crashed", error="ValueError: no"), make_record(status="crashed", error="later")]
+    crashed = study_of(tmp_path / "crashed", make_experiment(methods=("fds",)), crashes)
+    assert "Every evaluation of every method crashed, the first with: ValueError: no" in sentences(crashed)
     (tmp_path / "empty").mkdir()
     assert "No run has begun" in sentences(study_of(tmp_path / "empty", make_experiment(), []))
 

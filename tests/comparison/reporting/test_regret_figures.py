@@ -108,23 +108,19 @@ def one_study(folder: Path, **settings: object) -> Study:
     with RecordWriter(folder / "records.jsonl") as writer:
         for seed in (0, 1):
             writer.append(make_record(method="fds", seed=seed, time=2 + seed, budget=9, validation_loss=0.3))
-            writer.append(make_record(method="fds", seed=seed, time=9 + seed, validation_loss=0.2, phase="retraining"))
+            writer.append(make_record(method="fds", seed=seed, time=9 + seed, validation_loss=0.2))
         writer.append(make_record(method="bohb", seed=0, time=4, test_loss=math.nan, test_accuracy=math.nan))
         writer.append(make_record(method="bohb", seed=1, time=4, status="diverged", validation_loss=math.nan))
     return load_study(folder)
 
 
-def test_methods_without_a_result_in_every_run_are_named_and_retraining_is_marked(tmp_path: Path) -> None:
+def test_methods_without_a_result_in_every_run_are_named(tmp_path: Path) -> None:
     study = one_study(tmp_path)
     validation, _ = regret_panels(study, METHOD_STYLES, "time")
     assert [line.style.short for line in validation.lines] == ["FDS"]
     assert validation.absent == ("BOHB",)
-    zero = make_reference().validation_loss
-    np.testing.assert_allclose(validation.lines[0].retrained, [[9, 0.2 - zero], [10, 0.2 - zero]])
     figure = draw_regret([validation])
     assert any("not shown: BOHB" in text for text in texts(figure))
-    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
-    assert len(hollow) == 1
 
 
 def test_figures_without_a_reference_show_the_metric(tmp_path: Path) -> None:

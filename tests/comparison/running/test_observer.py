@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records
-from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
+from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit, first_line_of_error
 from tests.comparison.synthetic import make_record
 
 
@@ -49,7 +49,18 @@ def observer(tmp_path: Path, seconds: Seconds) -> Observer:
 
 
 def trial(name: str = "t1", **config: Any) -> Any:
-    return SimpleNamespace(trial_id=name, config={"epochs": 9.0, **config})
+    return SimpleNamespace(trial_id=name, config={"epochs": 9.0, **config}, error_file=None)
+
+
+TRACEBACK = """\x1b[36mray::Crashing.train()\x1b[39m (pid=7, ip=127.0.0.1, actor_id=a)
+  File "/somewhere/trainable.py", line 331, in train
+    result = self.step()
+             ^^^^^^^^^^^
+  File "/somewhere/own.py", line 3, in step
+    raise ValueError("width is 3; it must be 4\\nbecause of this")
+ValueError: width is 3; it must be 4
+because of this
+"""
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -200,6 +211,30 @@ class TestRecords:
         assert math.isnan(row.test_accuracy)
         assert row.hyperparameters == {}
         assert row.info == {"config_id": "(0, 0, 1)"}
+        assert row.error == "no exception is known"
+
+    def test_a_crash_keeps_the_first_line_of_the_last_exception(self, observer: Observer, tmp_path: Path) -> None:
+        one = trial()
+        one.error_file = str(tmp_path / "error.txt")
+        first = "Failure # 1 (occurred at noon)\n" + TRACEBACK.replace("width is 3", "an earlier one")
+        (tmp_path / "error.txt").write_text(f"{first}Failure # 2 (occurred later)\n{TRACEBACK}")
+        observer.on_trial_error(1, [one], one)
+        assert written(observer)[0].error == "ValueError: width is 3; it must be 4"
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            (
+                "The actor died unexpectedly before finishing this task.\n\tclass_name: A\n",
+                "The actor died unexpectedly",
+            ),
+            ("", "no exception is known"),
+            ("x" * 1000, "x" * 300),
+        ],
+    )
+    def test_an_error_without_a_traceback_is_its_own_first_line(self, text: str, line: str) -> None:
+        assert first_line_of_error(text).startswith(line)
+        assert len(first_line_of_error(text)) <= 300
 
     def test_a_worker_that_never_came_up_starts_the_clock_with_its_crash(
         self, observer: Observer, seconds: Seconds

@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
+from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.analysis.results import load_study
 from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records, read_runs
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.methods import MethodSetup, setup_method
 from raytune_hyperlearn.comparison.running.run import (
     Folder,
     FolderInUseError,
@@ -31,6 +33,7 @@ from raytune_hyperlearn.comparison.running.run import (
     run_experiment,
 )
 from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.tune import SGDTrainable
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
 from tests.tune.kept import keeps_a_checkpoint
 
@@ -146,14 +149,43 @@ class TestGoingOn:
         assert [(row.method, row.seed) for row in read_records(path)] == [("fds", 0), ("fds", 1)]
         assert list(tmp_path.iterdir()) == [path]
 
-    @pytest.mark.parametrize(
-        ("ended", "finished"), [("time_limit", True), ("ended", True), ("interrupted", False), ("error", False)]
-    )
-    def test_only_a_run_that_came_to_its_end_is_finished(self, tmp_path: Path, ended: str, finished: bool) -> None:
+    def test_a_run_with_a_summary_is_finished(self, tmp_path: Path) -> None:
         folder = Folder(write_folder(tmp_path / "made", make_experiment(methods=("rs",), seeds=(0,))))
-        line = folder.runs.read_text().replace('"finished": "time_limit"', f'"finished": "{ended}"')
-        folder.runs.write_text(line)
-        assert folder.finished() == ({("rs", 0)} if finished else set())
+        assert folder.finished() == {("rs", 0)}
+
+
+class Crashing(SGDTrainable):
+    """Fails in its first step, with an exception of two lines."""
+
+    def step(self) -> dict[str, Any]:
+        """Fail."""
+        raise ValueError("layer is 3; it must be one of 0, 1\nand more")
+
+
+def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
+    ray_session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crashing(*arguments: Any) -> MethodSetup:
+        return replace(setup_method(*arguments), trainable=Crashing)
+
+    monkeypatch.setattr(running, "setup_method", crashing)
+    monkeypatch.setattr(running, "start_ray", lambda experiment: None)
+    monkeypatch.setattr(running, "stop_ray", lambda: None)
+    folder = tmp_path / "crashed"
+    command = ["hyperlearn", "compare", "--methods", "rs", "--seeds", "1", "--time-limit", "1", "--output", str(folder)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    error = "ValueError: layer is 3; it must be one of 0, 1"
+    records = read_records(folder / "records.jsonl")
+    assert {(record.status, record.error) for record in records} == {("crashed", error)}
+    shown = capsys.readouterr()
+    assert f"hyperlearn: every evaluation crashed, the first with: {error}\n" in shown.err
+    assert f"rs seed 0: {len(records)} of {len(records)} evaluations crashed: {error}" in shown.out
+    page = (folder / "report.html").read_text()
+    assert page.count(f"<td>{error}</td>") == 1
+    assert f"Every evaluation of every method crashed, the first with: {error}" in page
 
 
 class TestFolders:
