@@ -7,12 +7,13 @@ OUTPUT ?= results/digits
 export OMP_NUM_THREADS ?= 1
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: compare test lint format clean help
+.PHONY: compare test lint docs format clean help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
 	@echo "make test      set up and run the tests"
 	@echo "make lint      set up and run ruff and mypy"
+	@echo "make docs      set up and build the documentation into build/site"
 
 # Bytecode is compiled at installation: it halves the start of every Ray worker for good.
 $(VENV)/.installed: setup.cfg pyproject.toml
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed
 	cp -rs "$(CURDIR)/raytune_hyperlearn" build/typecheck/raytune_hyperlearn
 	cp -rs "$(CURDIR)/baselines" build/typecheck/raytune_hyperlearn/baselines
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p raytune_hyperlearn
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
