@@ -23,7 +23,7 @@ import functools
 import numbers
 import reprlib
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import (
     Annotated,
     Any,
@@ -236,7 +236,7 @@ def _at(record_type: Any, given: object, location: Sequence[str | int]) -> tuple
         bare = _bare(_present(hint))[0]
         arguments = get_args(bare)
         if dataclasses.is_dataclass(bare) and isinstance(part, str) and part in _hints(bare):
-            name, hint = f"{name}.{part}" if name else part, _hints(cast(type, bare))[part]
+            name, hint = f"{name}.{part}" if name else part, _hints(bare)[part]
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
         elif get_origin(bare) in (tuple, list, collections.abc.Sequence) and isinstance(part, int):
             if not isinstance(value, Sequence) or part >= len(value):
@@ -304,8 +304,7 @@ def _joined(words: Sequence[str], last: str = "or") -> str:
     return f"{', '.join(begin)} {last} {end}" if begin else end
 
 
-@functools.cache
-def _hints(record_type: Callable[..., object]) -> dict[str, Any]:
+def _hints(record_type: Any) -> dict[str, Any]:
     """The fields' annotations by name."""
     hints = get_type_hints(record_type, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, record_type))}
+    return {field.name: hints[field.name] for field in dataclasses.fields(record_type)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import subprocess
 import sys
 from typing import Annotated, Any, Literal
@@ -26,6 +27,11 @@ from raytune_hyperlearn.checked import (
     record,
     unknown,
 )
+
+
+def whole(line: str) -> str:
+    """A pattern that the whole line matches."""
+    return f"^{re.escape(line)}$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,21 +105,17 @@ class Options:
     ],
 )
 def test_one_line_says_all_that_is_wrong(given: dict[str, Any], line: str) -> None:
-    with pytest.raises(ValueError) as made:
+    with pytest.raises(ValueError, match=whole(line)):
         Options(**given)
-    with pytest.raises(ValueError) as was_read:
+    with pytest.raises(ValueError, match=whole(f"file.yaml: {line}")):
         read(Options, given, "file.yaml")
-    assert str(made.value) == line
-    assert str(was_read.value) == f"file.yaml: {line}"
 
 
 def test_an_unknown_name_is_refused_with_the_closest() -> None:
     line = "option is 'setps'; it must be steps (the closest), bounds, choice, how, momentum, on, plain, rate or widths"
-    with pytest.raises(ValueError) as made:
+    with pytest.raises(ValueError, match=whole(line)):
         Options(setps=1)  # type: ignore[call-arg]
-    assert str(made.value) == line
-    with pytest.raises(ValueError, match="key is 'x'; it must be alpha or beta"):
-        raise ValueError(unknown("key", "x", ["beta", "alpha"]))
+    assert unknown("key", "x", ["beta", "alpha"]) == "key is 'x'; it must be alpha or beta"
 
 
 def test_a_missing_field_is_named() -> None:
@@ -121,9 +123,8 @@ def test_a_missing_field_is_named() -> None:
     class Needs:
         steps: Count
 
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=whole("steps is missing; it must be a whole number of at least 1")):
         read(Needs, {})
-    assert str(error.value) == "steps is missing; it must be a whole number of at least 1"
 
 
 def test_numbers_lists_and_mappings_become_what_is_declared() -> None:
@@ -132,7 +133,7 @@ def test_numbers_lists_and_mappings_become_what_is_declared() -> None:
         {"steps": np.int64(3), "rate": np.float32(0.5), "widths": [1, 2], "bounds": [0, float("inf")], "plain": {}},
     )
     assert made == Options(3, 0.5, widths=(1.0, 2.0), bounds=(0.0, float("inf")), plain=Plain())
-    assert type(made.steps) is int and type(made.rate) is float and type(made.widths[0]) is float
+    assert [type(one) for one in (made.steps, made.rate, made.widths[0])] == [int, float, float]
     assert read(Options, made) is made
     assert pickle.loads(pickle.dumps(made)) == made
 
@@ -140,7 +141,7 @@ def test_numbers_lists_and_mappings_become_what_is_declared() -> None:
 def test_a_record_is_frozen_and_replaced_with_checks() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().steps = 2  # type: ignore[misc]
-    with pytest.raises(ValueError, match="^steps is 0; "):
+    with pytest.raises(ValueError, match="steps is 0; "):
         dataclasses.replace(Options(), steps=0)
 
 
