@@ -196,16 +196,17 @@ def report(
 
 @app.command(name="list")
 def list_names() -> None:
-    """Show the problems and methods that `hyperlearn compare` knows."""
+    """Show the problems and methods that `hyperlearn compare` knows, and which extra a method needs."""
     from raytune_hyperlearn.comparison.running.methods import METHODS
     from raytune_hyperlearn.problems import PROBLEMS
 
     problems = Table("problem", "what", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, factory in PROBLEMS.items():
         problems.add_row(name, (factory.__doc__ or "").splitlines()[0])
-    methods = Table("method", "what", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    methods = Table("method", "what", "extra", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, method in METHODS.items():
-        methods.add_row(name, method.description)
+        state = f"(not installed: {', '.join(method.missing)})" if method.missing else ""
+        methods.add_row(name, method.description, f"{method.extra} {state}".strip())
     console.print(problems, "", methods)
 
 

@@ -7,11 +7,9 @@ into ``METHODS`` under its name. All methods get the same problem, search space,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raytune_hyperlearn import baselines
@@ -20,6 +18,8 @@ from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
+from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.tune import (
@@ -29,68 +29,11 @@ from raytune_hyperlearn.tune import (
     FDSScheduler,
     FDSTrainable,
     HypergradientDescentTrainable,
-    HyperLearningTrainable,
     SGDTrainable,
 )
 from raytune_hyperlearn.tune.arbiter_training import ChosenBy, TrainingOptions
 from raytune_hyperlearn.tune.batch_adaptive import BatchSizeOptions
 from raytune_hyperlearn.tune.fds import FDSOptions
-
-
-@dataclass(frozen=True)
-class MethodArguments:
-    """What a factory is given.
-
-    Attributes:
-        experiment: Problem, budgets, metric and resources.
-        space: The shared search space.
-        seed: Seed of the run.
-        options: The method's own options: its defaults, overridden by the experiment's.
-    """
-
-    experiment: Experiment
-    space: SearchSpace
-    seed: int
-    options: Mapping[str, Any]
-
-    @property
-    def mode(self) -> str:
-        """``min`` for losses, ``max`` for accuracies."""
-        return "min" if self.experiment.metric.endswith("loss") else "max"
-
-
-@dataclass(frozen=True)
-class MethodSetup:
-    """What Tune is to run.
-
-    Attributes:
-        trainable: Evaluates one trial.
-        config: The trial's config beyond the shared keys.
-        searcher: Proposes trials; None for a single trial.
-        scheduler: Changes trials while they run; None for Tune's default.
-        checkpoint_frequency: Checkpoint every so many steps; 0 for never.
-    """
-
-    trainable: type[HyperLearningTrainable]
-    config: dict[str, Any] = field(default_factory=dict)
-    searcher: Searcher | None = None
-    scheduler: TrialScheduler | None = None
-    checkpoint_frequency: int = 0
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of the comparison.
-
-    Attributes:
-        description: One line for ``hyperlearn list``.
-        setup: Factory of what Tune runs.
-        defaults: Options and their default values; only these names are accepted.
-    """
-
-    description: str
-    setup: Callable[[MethodArguments], MethodSetup]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fds(arguments: MethodArguments) -> MethodSetup:
@@ -236,6 +179,18 @@ def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSe
     return setup
 
 
+HPBANDSTER = ("hpbandster", "ConfigSpace")
+
+
+def _hpbandster(
+    description: str,
+    setup: Callable[[MethodArguments], MethodSetup],
+    reference: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> Method:
+    return Method(description, setup, defaults or {}, reference, packages=HPBANDSTER, extra="baselines")
+
+
 BATCH_ADAPTIVE_OPTIONS = {"m0": 32, "max_batch_size": 512, "minimum_loss": 0.0, "covariance": "exact"}
 RULE_OPTIONS = {"learning_rate": 0.02, "momentum": 0.9, "max_batch_size": 512}
 ARBITER_OPTIONS = {
@@ -257,7 +212,7 @@ ARBITER_OPTIONS = {
 }
 LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
 
-METHODS: Mapping[str, Method] = {
+OWN_METHODS: Mapping[str, Method] = {
     "fds": Method(
         "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
         fds,
@@ -279,14 +234,32 @@ METHODS: Mapping[str, Method] = {
         "Hypergradient descent: lr, momentum and weight decay learned online, random restarts (ICLR 2018)",
         hypergradient_descent,
         {"hyper_rate_range": [1e-5, 1e-1], "bounded": False},
+        reference="Baydin et al., Online Learning Rate Adaptation with Hypergradient Descent, ICLR 2018",
+        packages=HPBANDSTER,
+        extra="baselines",
     ),
-    "rs": Method("Random search (HpBandSter)", _full_budget(baselines.RandomSearch)),
-    "bo": Method(
-        "Bayesian optimisation: BOHB's density model on full budgets (HpBandSter)",
+    "rs": _hpbandster(
+        "Random search (HpBandSter)",
+        _full_budget(baselines.RandomSearch),
+        "Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012",
+    ),
+    "bo": _hpbandster(
+        "Bayesian optimization: BOHB's density model on full budgets (HpBandSter)",
         _full_budget(baselines.BayesianOptimization),
+        "Falkner et al., BOHB, ICML 2018",
     ),
-    "hb": Method("Hyperband (HpBandSter)", _bracketed(baselines.Hyperband), {"eta": 3}),
-    "bohb": Method("BOHB: Hyperband with a density model (HpBandSter)", _bracketed(baselines.BOHB), {"eta": 3}),
+    "hb": _hpbandster(
+        "Hyperband (HpBandSter)",
+        _bracketed(baselines.Hyperband),
+        "Li et al., Hyperband, JMLR 2018",
+        {"eta": 3},
+    ),
+    "bohb": _hpbandster(
+        "BOHB: Hyperband with a density model (HpBandSter)",
+        _bracketed(baselines.BOHB),
+        "Falkner et al., BOHB, ICML 2018",
+        {"eta": 3},
+    ),
     "ba-sgd": Method(
         "Batch adaptive SGD: batches grow until they are worth their update (KDD 2017)",
         _at_batch_sizes(batch_adaptive),
@@ -351,6 +324,8 @@ METHODS: Mapping[str, Method] = {
     ),
 }
 
+METHODS: Mapping[str, Method] = WithThirdParties(OWN_METHODS)
+
 
 def method_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A method's options: its defaults, overridden by what is given.
@@ -372,8 +347,10 @@ def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
     """What Tune is to run for one method and seed.
 
     Raises:
+        ImportError: If a package of the method is not installed.
         ValueError: If the method, an option or the space is not allowed.
     """
     options = method_options(name, experiment.method_options.get(name, {}))
+    METHODS[name].require(name)
     space = SearchSpace.from_mapping(experiment.space)
     return METHODS[name].setup(MethodArguments(experiment, space, seed, options))

@@ -37,7 +37,8 @@ from raytune_hyperlearn.comparison.records import (
     read_records,
     read_runs,
 )
-from raytune_hyperlearn.comparison.running.methods import MethodSetup, method_options, setup_method
+from raytune_hyperlearn.comparison.running.method import MethodSetup
+from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import PROBLEMS, load
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import scipy
 import torch
 
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running import methods
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
-from raytune_hyperlearn.comparison.running.methods import METHODS, Method, MethodArguments, MethodSetup, setup_method
+from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
+from raytune_hyperlearn.comparison.running.methods import METHODS, setup_method
 from raytune_hyperlearn.comparison.running.run import trial_config
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, HyperLearningTrainable, SGDTrainable
@@ -166,3 +168,15 @@ def test_bad_options_are_refused_in_one_line(name: str, options: dict[str, Any],
     with pytest.raises(ValueError, match=message) as refused:
         setup_method(asked, name, 0)
     assert "\n" not in str(refused.value)
+
+
+def test_a_method_whose_package_is_missing_is_refused_in_one_line_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = Method("", METHODS["rs"].setup, packages=("scipy", "no-such-package"), extra="peers")
+    monkeypatch.setattr(methods, "METHODS", {"lost": method})
+    with pytest.raises(ImportError) as refusal:
+        setup_method(experiment(methods=["lost"]), "lost", 0)
+    expected = "method lost needs no-such-package; install by: pip install 'raytune_hyperlearn[peers]'"
+    assert str(refusal.value) == expected
+    assert method.implementation == f"scipy {scipy.__version__}, no-such-package not installed"
