@@ -40,6 +40,9 @@ class OuterState:
         best: λ of that outer step; empty before the first.
         best_index: Its index.
         history: Outer steps before, where :mod:`.surrogate_descent` makes the updates.
+        means: First moments of the hypergradients, where :mod:`.adam_descent` makes the updates; empty before.
+        squares: Second moments, likewise.
+        moved: Updates that the moments hold.
     """
 
     index: int
@@ -51,6 +54,9 @@ class OuterState:
     best: Numbers = field(default_factory=dict)
     best_index: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    means: Numbers = field(default_factory=dict)
+    squares: Numbers = field(default_factory=dict)
+    moved: int = 0
 
     @classmethod
     def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
@@ -156,18 +162,34 @@ def outer_step(
     Raises:
         ValueError: If ``tolerance`` ≤ 1, or as in :func:`sign_update`.
     """
+    accepted = judged(state, hypergradient, loss, tolerance, comparable)
+    return retry(state) if accepted is None else sign_update(accepted, hypergradient, ranges, growth)
+
+
+def judged(
+    state: OuterState,
+    hypergradient: Mapping[str, Sequence[float]],
+    loss: float,
+    tolerance: float | None = None,
+    comparable: bool = True,
+) -> OuterState | None:
+    """The state with its values accepted and their loss noted, before any move; None where it is to be retried.
+
+    Arguments as in :func:`outer_step`. Before the first success there is nothing to go back to: nothing is retried.
+
+    Raises:
+        ValueError: If ``tolerance`` ≤ 1.
+    """
     if tolerance is not None and not tolerance > 1:
         raise ValueError(f"tolerance is {tolerance}; it must be greater than 1 or None")
     entries = [entry for name in state.step_sizes for entry in hypergradient.get(name, ())]
     failed = not math.isfinite(loss) or not any(math.isfinite(entry) for entry in entries)
     if tolerance is not None and comparable and loss > tolerance * state.best_loss:
         failed = True
-    if failed and state.accepted:
-        return retry(state)
-    accepted = state if failed else replace(state, accepted=state.values)
-    if not failed and comparable:
-        accepted = with_loss(accepted, loss)
-    return sign_update(accepted, hypergradient, ranges, growth)
+    if failed:
+        return None if state.accepted else state
+    accepted = replace(state, accepted=state.values)
+    return with_loss(accepted, loss) if comparable else accepted
 
 
 def with_loss(state: OuterState, loss: float) -> OuterState:
