@@ -7,21 +7,22 @@ With learning rate α, momentum μ, weight decay ξ and batch gradient g_t:
     w_{t+1} = w_t − α v_{t+1}
 
 The tangents Z_t = dw_t/dλ and C_t = dv_t/dλ, one column per learnable value, are carried along, zero at t = 0
-(equation 4; H_t is the Hessian of the batch loss at w_t, column k belongs to the value in use at step t):
+(equation 4; H_t is the Hessian of the batch loss at w_t):
 
-    C_{t+1} = μ C_t + H_t Z_t + ξ Z_t        in column k also  + v_t  (a momentum),  + w_t  (a weight decay)
-    Z_{t+1} = Z_t − α C_{t+1}                in column k also  − v_{t+1}  (a learning rate)
+    C_{t+1} = μ C_t + H_t Z_t + ξ Z_t        in column k also  + s v_t  (a momentum),  + s w_t  (a weight decay)
+    Z_{t+1} = Z_t − α C_{t+1}                in column k also  − s v_{t+1}  (a learning rate)
 
-and the hypergradient is taken once, at the end: h = Z_Tᵀ ∇L_val(w_T), each entry divided by the number W of
-steps that shared the value. Sharing is the reuse of column k for W contiguous steps, so the memory is D × K
-whatever T is. Columns whose window has not begun are zero and need no Hessian product.
+where s = ∂λ_t/∂θ_k is the slope of the schedule at step t: 1 in the window of a shared value, 0 outside. The
+hypergradient is taken once, at the end: h = Z_Tᵀ ∇L_val(w_T), each entry divided by the number W of steps that shared
+the value. Sharing is the reuse of column k for W contiguous steps, so the memory is D × K whatever T is. Columns
+whose window has not begun are zero and need no Hessian product.
 
 Beyond the paper: BatchNorm's running statistics decide the validation loss as well, so they carry tangents
 too, and a clamped gradient passes no tangent where it is clamped. With both, h is the exact derivative of what
 training computes.
 
 This is the hand-derived, fast case of :mod:`raytune_hyperlearn.algorithms.forward_mode`, which has the loop over
-the steps, greedy horizons among them; other optimisers are in :mod:`raytune_hyperlearn.algorithms.tangent_steps`.
+the steps, greedy horizons among them; other optimizers are in :mod:`raytune_hyperlearn.algorithms.tangent_steps`.
 The outer step (Appendix G) is in :mod:`raytune_hyperlearn.algorithms.sign_descent`.
 
 Rows, not columns, hold the tangents here: Z and C are [K, D].
@@ -36,9 +37,9 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms import forward_mode
-from raytune_hyperlearn.algorithms.forward_mode import EXACT, Skipping, TangentState
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient as Hypergradient
-from raytune_hyperlearn.algorithms.schedules import Column, Values, Windows
+from raytune_hyperlearn.algorithms.forward_mode import TangentState
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Shapes, Values
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -64,14 +65,22 @@ class Clamps:
             if bound is not None and not bound > 0:
                 raise ValueError(f"{name} clamp is {bound}; it must be positive or None")
 
+    def clamp(self, gradient: Tensor, HZ: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient [D] and its tangents H Z [K, D]; where the gradient is clamped it has none."""
+        if self.gradient is not None:
+            HZ = HZ.masked_fill(gradient.abs() > self.gradient, 0.0)
+            gradient = gradient.clamp(-self.gradient, self.gradient)
+        if self.product is not None:
+            HZ = HZ.clamp(-self.product, self.product)
+        return gradient, HZ
+
 
 def step_with_tangents(
     state: TangentState,
     products: HessianProducts,
     batch: Batch,
     hyperparameters: Mapping[str, float],
-    learnable: Sequence[Column],
-    step: int,
+    columns: Active,
     clamps: Clamps,
 ) -> Tensor:
     """One inner step of training and of its tangents, in place (equation 4).
@@ -81,41 +90,38 @@ def step_with_tangents(
         products: Computes the gradient and H Z.
         batch: Inputs [N, …] and targets [N, …].
         hyperparameters: α, μ and ξ of this step under their names in ``HYPERPARAMETERS``.
-        learnable: The K columns in order of their windows' beginnings.
-        step: t.
+        columns: How the K columns enter the step.
         clamps: Bounds on the gradient and on H Z.
 
     Returns:
         The batch loss before the step [].
     """
     rate, momentum, decay = (hyperparameters[name] for name in HYPERPARAMETERS)
-    moving = sum(column.first < step for column in learnable)  # columns whose tangent can differ from zero
+    of_rate, of_momentum, of_decay = (columns.slopes.get(name, {}) for name in HYPERPARAMETERS)
+    moving, begun = slice(columns.moving), slice(columns.begun)
     velocity, B = state.memory["velocity"], state.statistics_tangents
     Z, C = state.parameter_tangents, state.memory_tangents["velocity"]
-    loss, gradient, state.memory[STATISTICS], HZ, B[:moving] = products(
-        state.parameters, state.statistics, Z[:moving], B[:moving], *batch
-    )
-    if clamps.gradient is not None:
-        HZ = HZ.masked_fill(gradient.abs() > clamps.gradient, 0.0)
-        gradient = gradient.clamp(-clamps.gradient, clamps.gradient)
-    if clamps.product is not None:
-        HZ = HZ.clamp(-clamps.product, clamps.product)
 
-    in_use = [(k, column.name) for k, column in enumerate(learnable) if column.first <= step < column.end]
-    C[:moving].mul_(momentum).add_(HZ).add_(Z[:moving], alpha=decay)
-    for k, name in in_use:
-        if name == "momentum":
-            C[k] += velocity
-        elif name == "weight_decay":
-            C[k] += state.parameters
+    loss, gradient, state.memory[STATISTICS], HZ, B[moving] = products(
+        state.parameters, state.statistics, Z[moving], B[moving], *batch
+    )
+    gradient, HZ = clamps.clamp(gradient, HZ)
+
+    C[moving].mul_(momentum).add_(HZ).add_(Z[moving], alpha=decay)
+    for k, slope in of_momentum.items():
+        C[k].add_(velocity, alpha=slope)
+    for k, slope in of_decay.items():
+        C[k].add_(state.parameters, alpha=slope)
     velocity.mul_(momentum).add_(gradient).add_(state.parameters, alpha=decay)
-    begun = sum(column.first <= step for column in learnable)
-    Z[:begun].sub_(C[:begun], alpha=rate)
-    for k, name in in_use:
-        if name == "learning_rate":
-            Z[k] -= velocity
+
+    Z[begun].sub_(C[begun], alpha=rate)
+    for k, slope in of_rate.items():
+        Z[k].sub_(velocity, alpha=slope)
     state.parameters.sub_(velocity, alpha=rate)
     return loss
+
+
+NO_COLUMNS = Active(moving=0, begun=0, slopes={}, learned=())
 
 
 @dataclass(frozen=True)
@@ -144,18 +150,13 @@ class SGDStep:
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
         """One step of training; the tangents stay."""
-        return step_with_tangents(state, self.products, batch, hyperparameters, (), 0, self.clamps)
+        return step_with_tangents(state, self.products, batch, hyperparameters, NO_COLUMNS, self.clamps)
 
     def with_tangents(
-        self,
-        state: TangentState,
-        batch: Batch,
-        hyperparameters: Mapping[str, float],
-        learnable: Sequence[Column],
-        step: int,
+        self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float], columns: Active
     ) -> Tensor:
         """:func:`step_with_tangents`."""
-        return step_with_tangents(state, self.products, batch, hyperparameters, learnable, step, self.clamps)
+        return step_with_tangents(state, self.products, batch, hyperparameters, columns, self.clamps)
 
 
 def hypergradient(
@@ -167,8 +168,7 @@ def hypergradient(
     horizon: int,
     learned: Sequence[str] = HYPERPARAMETERS,
     clamps: Clamps | None = None,
-    windows: Windows | None = None,
-    skipping: Skipping = EXACT,
+    shapes: Shapes = EQUAL_WINDOWS,
 ) -> Hypergradient:
     """Train from the model's own initial state and differentiate the whole run with respect to ``values``.
 
@@ -181,19 +181,16 @@ def hypergradient(
         horizon: Number T of inner steps.
         learned: Names of the hyperparameters to differentiate.
         clamps: Element-wise bounds.
-        windows: Lengths of the windows where they are not equal.
-        skipping: Steps without tangents; none by default.
+        shapes: Shapes of the schedules.
 
     Returns:
         The hypergradient at t = T and the trained state. The inner loop reads no value back to the host.
 
     Raises:
-        ValueError: If a name or a window is not allowed, or ``batches`` ends before ``horizon`` steps.
+        ValueError: If a name or a shape is not allowed, or ``batches`` ends before ``horizon`` steps.
     """
     inner = SGDStep(model, products, clamps or Clamps())
-    return forward_mode.hypergradient(
-        inner, batches, validation, values, horizon, learned, windows=windows, skipping=skipping
-    )
+    return forward_mode.hypergradient(inner, batches, validation, values, horizon, learned, shapes)
 
 
 def greedy_hypergradients(
@@ -206,8 +203,7 @@ def greedy_hypergradients(
     every: int,
     learned: Sequence[str] = HYPERPARAMETERS,
     clamps: Clamps | None = None,
-    windows: Windows | None = None,
-    skipping: Skipping = EXACT,
+    shapes: Shapes = EQUAL_WINDOWS,
 ) -> Generator[Hypergradient, Values | None, None]:
     """One hypergradient after every ``every`` steps, of the loss there ([FDS] section 3.2).
 
@@ -215,6 +211,4 @@ def greedy_hypergradients(
     the steps that follow, as to :func:`.forward_mode.hypergradients`.
     """
     inner = SGDStep(model, products, clamps or Clamps())
-    return forward_mode.hypergradients(
-        inner, batches, validation, values, horizon, learned, windows=windows, every=every, skipping=skipping
-    )
+    return forward_mode.hypergradients(inner, batches, validation, values, horizon, learned, shapes, every=every)

@@ -10,17 +10,16 @@ statistics and B their tangents,
 
     h = Zᵀ ∂L_val/∂w + Bᵀ ∂L_val/∂b
 
-and each entry is divided by the number W of steps that shared the value. The tangents take K times the memory of
-the state, whatever T is.
+and each entry is divided as the schedule's shape says (:mod:`.schedules`): by the number W of steps that share a
+window's value. The tangents take K times the memory of the state, whatever T is.
 
-How one step carries tangents is an :class:`InnerStep`'s affair: by hand for SGD (:mod:`.fds`), by the tangent of
-the whole update map for any optimiser (:mod:`.tangent_steps`). What is here serves them all: windows, columns that
-have not begun and cost nothing, greedy horizons, skipped tangents, and the read-out.
+An :class:`InnerStep` carries the tangents through one step: by hand for SGD (:mod:`.fds`), by the tangent of the whole
+update map for any optimizer (:mod:`.tangent_steps`). This module has what they share: schedules of any shape, columns
+that have not begun and cost nothing, greedy horizons, and the read-out.
 
-**Greedy horizons.** With ``every`` = H < T the run is cut into segments of H steps; at the end of each a
-hypergradient of the loss there is read out and the values may be changed ([FDS] section 3.2: non-greedy is H = T,
-the usual greedy methods H = 1). Tangents then start anew, or are kept (``between="keep"``: real-time
-hyperparameter optimisation, which takes the values of the past for the present ones).
+**Greedy horizons.** With ``every`` = H < T the run is cut into segments of H steps. At the end of each segment the
+hypergradient of the loss there is read out, the values may be changed, and the tangents start anew ([FDS] section 3.2:
+non-greedy is H = T, the usual greedy methods H = 1).
 
 [FDS] P. Micaelli, A. Storkey, NeurIPS 2021, arXiv 2007.07869.
 """
@@ -28,21 +27,22 @@ hyperparameter optimisation, which takes the values of the past for the present 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.schedules import (
+    EQUAL_WINDOWS,
+    Active,
     Column,
+    Shapes,
     Values,
-    Windows,
-    at_step,
-    check_windows,
+    active,
     columns,
+    divided,
     within,
 )
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State
@@ -120,8 +120,7 @@ class InnerStep(Protocol):
         state: TangentState,
         batch: Batch,
         hyperparameters: Mapping[str, float],
-        learnable: Sequence[Column],
-        step: int,
+        columns: Active,
     ) -> Tensor:
         """Train by one step and carry the tangents of the columns along, in place.
 
@@ -129,40 +128,13 @@ class InnerStep(Protocol):
             state: With one row of tangents per column.
             batch: Inputs [N, …] and targets [N, …].
             hyperparameters: Value of every hyperparameter at this step.
-            learnable: The K columns, in the order of their windows' beginnings.
-            step: t.
+            columns: How the K columns enter this step.
 
         Returns:
             The batch loss before the step [].
         """
 
 
-@dataclass(frozen=True)
-class Skipping:
-    """Steps that leave the tangents as they are: cheaper, and no longer exact.
-
-    Attributes:
-        alternate: Tangents are carried along on every n-th step only, the last one among them; 1 is every step.
-        truncate: Share of the steps, the last ones, on which tangents are carried along, in (0, 1]; 1 is all. Values
-            whose windows end before get 0.
-    """
-
-    alternate: int = 1
-    truncate: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.alternate < 1:
-            raise ValueError(f"alternate is {self.alternate}; it must be a whole number of at least 1")
-        if not 0 < self.truncate <= 1:
-            raise ValueError(f"truncate is {self.truncate}; it must lie in (0, 1]")
-
-    def carried(self, first: int, end: int) -> range:
-        """The steps in [first, end) that carry tangents; the last step always does."""
-        begin = end - math.ceil(self.truncate * (end - first))
-        return range(begin + (end - 1 - begin) % self.alternate, end, self.alternate)
-
-
-EXACT = Skipping()
 WHOLE = slice(None)
 
 
@@ -174,8 +146,8 @@ class Hypergradient:
     """What one run through the horizon, or through one greedy segment of it, gives.
 
     Attributes:
-        values: Name → one entry per scheduled value, dL_val/dλ divided by the number of steps that shared the value
-            (in the segment, and with their tangents carried along); 0 for values that no such step used.
+        values: Name → one entry per parameter of the schedule, dL_val/dλ divided as the schedule's shape says (for a
+            window by its number of steps in the segment); 0 for parameters that no step used.
         validation_loss: L_val(w).
         training_loss: Mean batch loss over the steps.
         parameters: w [D] after the last step.
@@ -233,15 +205,14 @@ def hypergradients(
     values: Values,
     horizon: int,
     learned: Sequence[str],
+    shapes: Shapes = EQUAL_WINDOWS,
     *,
-    windows: Windows | None = None,
     every: int | None = None,
-    between: Literal["restart", "keep"] = "restart",
-    skipping: Skipping = EXACT,
     part: slice = WHOLE,
 ) -> Generator[Hypergradient, Values | None, None]:
     """Train from the model's initial state; after every ``every`` steps yield the hypergradient of the loss there.
 
+    It is the hypergradient with respect to the values that the segment used, the state at its beginning taken as given.
     New values, of the same lengths, may be sent for the steps that follow::
 
         run = hypergradients(inner, batches, validation, values, horizon, learned, every=1)
@@ -254,47 +225,42 @@ def hypergradients(
         inner: How one step is made.
         batches: At least ``horizon`` training batches.
         validation: Batches of the validation examples, for L_val; read once for each hypergradient.
-        values: Schedules of the hyperparameters; those that are not there keep their defaults.
+        values: Parameters of the hyperparameters' schedules; those that are not there keep their defaults.
         horizon: Number T of inner steps.
         learned: Names of the hyperparameters to differentiate, each with a schedule in ``values``.
-        windows: Lengths of the windows where they are not equal.
+        shapes: Shapes of the schedules.
         every: H in [1, T]; the last segment may be shorter. None is T: one exact, non-greedy hypergradient.
-        between: ``"restart"``: the tangents of every segment start from zero: the hypergradient of its loss with
-            respect to the values that it used, the state at its beginning taken as given. ``"keep"``: they go on.
-        skipping: Steps without tangents, in every segment alike.
-        part: Which of the K columns, in the order of their windows' beginnings, are differentiated; the entries of the
-            others are 0. With exact tangents and H = T all parts see the same trajectory, bit for bit.
+        part: Which of the K columns, in the order of the steps at which they begin, are differentiated; the entries of
+            the others are 0. With H = T all parts see the same trajectory, bit for bit.
+
+    Yields:
+        The hypergradient at the end of each segment, and the state there.
 
     Raises:
-        ValueError: If a name, a window or ``every`` is not allowed, or ``batches`` ends before ``horizon`` steps.
+        ValueError: If a name, a shape or ``every`` is not allowed, or ``batches`` ends before ``horizon`` steps.
     """
-    _check(inner, values, horizon, learned, windows or {}, every)
+    _check(inner, values, horizon, learned, shapes, every)
     stride = every or horizon
-    every_column = columns(values, learned, horizon, windows)
+    every_column = columns(values, learned, horizon, shapes)
     own = every_column[part]
     # Gradients with and without tangents differ in rounding: a part that begins later carries the first column along.
-    learnable = own if own and own[0].first == 0 else [*every_column[:1], *own]
+    carried = own if own and own[0].first == 0 else [*every_column[:1], *own]
+    kept = {(column.name, column.index) for column in own}
     state = inner.start()
     remaining = iter(batches)
-    carried: list[int] = []
     for first in range(0, horizon, stride):
-        steps = range(first, min(first + stride, horizon))
-        now = skipping.carried(steps.start, steps.stop)
-        if between == "restart" or first == 0:
-            begin, end = (now.start, steps.stop) if between == "restart" else (0, horizon)
-            used, carried = within(learnable, begin, end), []
-            state.restart(len(used))
-        training_loss = _train(inner, state, remaining, values, steps, horizon, windows, used, now)
-        carried += now
-        entries, loss = _read_out(inner.model, state, validation, values, learned, used, carried)
-        _keep(entries, own)
+        segment = Segment(range(first, min(first + stride, horizon)), horizon, values, shapes)
+        used = within(carried, segment.steps.start, segment.steps.stop)
+        state.restart(len(used))
+        training_loss = _train(inner, state, remaining, segment, used)
+        entries, loss = _read_out(inner.model, state, validation, segment, used)
         revised = yield Hypergradient(
-            values=entries,
+            values={n: [entries.get((n, i), 0.0) * ((n, i) in kept) for i in range(len(values[n]))] for n in learned},
             validation_loss=loss,
-            training_loss=training_loss.item() / len(steps),
+            training_loss=training_loss.item() / len(segment.steps),
             parameters=state.parameters.clone(),
             statistics=state.statistics.clone(),
-            steps=steps.stop,
+            steps=segment.steps.stop,
         )
         values = values if revised is None else _revised(values, revised)
 
@@ -306,40 +272,50 @@ def hypergradient(
     values: Values,
     horizon: int,
     learned: Sequence[str],
+    shapes: Shapes = EQUAL_WINDOWS,
     *,
-    windows: Windows | None = None,
-    skipping: Skipping = EXACT,
     part: slice = WHOLE,
 ) -> Hypergradient:
     """The non-greedy hypergradient at t = T; arguments as in :func:`hypergradients`."""
-    return next(
-        hypergradients(
-            inner, batches, validation, values, horizon, learned, windows=windows, skipping=skipping, part=part
-        )
-    )
+    return next(hypergradients(inner, batches, validation, values, horizon, learned, shapes, part=part))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Part of a training run that one hypergradient differentiates.
+
+    Attributes:
+        steps: Of the part.
+        horizon: Number T of steps of the whole run.
+        values: Parameters of the schedules in this part.
+        shapes: Shapes of the schedules.
+    """
+
+    steps: range
+    horizon: int
+    values: Values
+    shapes: Shapes
 
 
 def _train(
-    inner: InnerStep,
-    state: TangentState,
-    batches: Iterator[Batch],
-    values: Values,
-    steps: range,
-    horizon: int,
-    windows: Windows | None,
-    learnable: Sequence[Column],
-    carried: range,
+    inner: InnerStep, state: TangentState, batches: Iterator[Batch], segment: Segment, learnable: Sequence[Column]
 ) -> Tensor:
-    """Train through ``steps`` and return the sum of the batch losses []. No value is read back to the host."""
+    """Train through the segment and return the sum of the batch losses []. No value is read back to the host."""
     total = torch.zeros_like(state.parameters[0])
     with torch.no_grad():
-        for step in steps:
+        for step in segment.steps:
             batch = next(batches, None)
             if batch is None:
-                raise ValueError(f"batches ended after {step} steps; horizon asks for {horizon}")
-            hyperparameters = {**inner.defaults, **at_step(values, step, horizon, windows)}
-            if step in carried and learnable:
-                total += inner.with_tangents(state, batch, hyperparameters, learnable, step)
+                raise ValueError(f"batches ended after {step} steps; horizon asks for {segment.horizon}")
+            now = segment.shapes.at_step(segment.values, step, segment.horizon)
+            hyperparameters = {**inner.defaults, **now}
+            if learnable:
+                total += inner.with_tangents(
+                    state,
+                    batch,
+                    hyperparameters,
+                    active(learnable, segment.values, step, segment.horizon, segment.shapes),
+                )
             else:
                 total += inner.plain(state, batch, hyperparameters)
     return total
@@ -349,31 +325,22 @@ def _read_out(
     model: FunctionalModel,
     state: TangentState,
     validation: Iterable[Batch],
-    values: Values,
-    learned: Sequence[str],
+    segment: Segment,
     learnable: Sequence[Column],
-    carried: Sequence[int],
-) -> tuple[dict[str, list[float]], float]:
-    """Entries per value and the validation loss."""
+) -> tuple[dict[tuple[str, int], float], float]:
+    """Entry of every column, by name and index, and the validation loss."""
     loss, slope, statistics_slope = validation_gradient(model, state.parameters, state.statistics, validation)
     products = state.parameter_tangents @ slope + state.statistics_tangents @ statistics_slope
-    entries = {name: [0.0] * len(values[name]) for name in learned}
+    entries = {}
     for column, product in zip(learnable, products.tolist(), strict=True):
-        shared = bisect_left(carried, column.end) - bisect_left(carried, column.first)
-        if shared:
-            entries[column.name][column.index] = product / shared
+        shape = segment.shapes.of(column.name, len(segment.values[column.name]))
+        divisor = shape.divisor(column.index, segment.steps, segment.horizon)
+        entries[column.name, column.index] = divided(product, divisor)
     return entries, loss.item()
 
 
-def _keep(entries: dict[str, list[float]], own: Sequence[Column]) -> None:
-    """Set the entries of all other columns to 0, in place."""
-    kept = {(column.name, column.index) for column in own}
-    for name, schedule in entries.items():
-        entries[name] = [entry if (name, index) in kept else 0.0 for index, entry in enumerate(schedule)]
-
-
 def _check(
-    inner: InnerStep, values: Values, horizon: int, learned: Sequence[str], windows: Windows, every: int | None
+    inner: InnerStep, values: Values, horizon: int, learned: Sequence[str], shapes: Shapes, every: int | None
 ) -> None:
     for name in values:
         if name not in inner.defaults:
@@ -383,7 +350,7 @@ def _check(
             raise ValueError(f"learned holds {name!r}; it must be among the values' names {', '.join(values)}")
     if every is not None and not 1 <= every <= horizon:
         raise ValueError(f"every is {every}; it must lie in [1, {horizon}], from one step to the whole horizon")
-    check_windows(values, windows)
+    shapes.check(values)
 
 
 def _revised(values: Values, revised: Values) -> Values:

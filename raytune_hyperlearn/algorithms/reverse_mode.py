@@ -22,14 +22,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, validation_gradient
-from raytune_hyperlearn.algorithms.schedules import (
-    Values,
-    Windows,
-    at_step,
-    check_windows,
-    window_bounds,
-    window_index,
-)
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values, fold
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State, UpdateMap
 
 
@@ -70,8 +63,7 @@ def hypergradient(
     values: Values,
     horizon: int,
     learned: Sequence[str],
-    *,
-    windows: Windows | None = None,
+    shapes: Shapes = EQUAL_WINDOWS,
 ) -> Hypergradient:
     """Train from the model's initial state and differentiate the whole run: what forward mode gives, the other way.
 
@@ -82,24 +74,24 @@ def hypergradient(
         values: Schedules of the hyperparameters; those that are not there keep their defaults.
         horizon: Number T of inner steps, all of which are kept in memory.
         learned: Names of the hyperparameters to differentiate, each with a schedule in ``values``.
-        windows: Lengths of the windows where they are not equal.
+        shapes: Shapes of the schedules.
 
     Raises:
-        ValueError: If a name or a window is not allowed, or ``batches`` ends before ``horizon`` steps.
+        ValueError: If a name or a shape is not allowed, or ``batches`` ends before ``horizon`` steps.
     """
-    _check(update, values, learned, windows or {})
-    course, parameters, memory, training_loss = _train(update, batches, values, horizon, windows)
+    _check(update, values, learned, shapes)
+    course, parameters, memory, training_loss = _train(update, batches, values, horizon, shapes)
     loss, slope, statistics_slope = validation_gradient(update.model, parameters, memory[STATISTICS], validation)
     zeros = {name: torch.zeros_like(value) for name, value in memory.items() if value.is_floating_point()}
     adjoint = Adjoint(slope, {**zeros, STATISTICS: statistics_slope})
-    sums = {name: parameters.new_zeros(len(values[name]), dtype=torch.float64) for name in learned}
+    per_step = {name: parameters.new_zeros(horizon, dtype=torch.float64) for name in values}
     for step in reversed(range(horizon)):
-        scalars = _scalars(update, at_step(values, step, horizon, windows), parameters.device)
-        adjoint, slopes = pull_back(update, course.pop(), scalars, adjoint, learned)
+        scalars = _scalars(update, shapes.at_step(values, step, horizon), parameters.device)
+        adjoint, slopes = pull_back(update, course.pop(), scalars, adjoint, tuple(values))
         for name, slope in slopes.items():
-            sums[name][window_index(step, len(values[name]), horizon, (windows or {}).get(name))] += slope
+            per_step[name][step] = slope
     return Hypergradient(
-        values={name: _per_step(entries, horizon, (windows or {}).get(name)) for name, entries in sums.items()},
+        values=fold({name: slopes.tolist() for name, slopes in per_step.items()}, values, learned, shapes),
         validation_loss=loss.item(),
         training_loss=training_loss.item() / horizon,
         parameters=parameters,
@@ -136,7 +128,7 @@ def pull_back(
 
 
 def _train(
-    update: UpdateMap, batches: Iterable[Batch], values: Values, horizon: int, windows: Windows | None
+    update: UpdateMap, batches: Iterable[Batch], values: Values, horizon: int, shapes: Shapes
 ) -> tuple[list[Visited], Tensor, State, Tensor]:
     """Every step's beginning, the parameters and memory at the end, and the sum of the batch losses []."""
     parameters, memory = update.model.parameters.clone(), update.initial_state()
@@ -149,7 +141,7 @@ def _train(
             if batch is None:
                 raise ValueError(f"batches ended after {step} steps; horizon asks for {horizon}")
             course.append(Visited(parameters, memory, batch, _random_states(parameters.device)))
-            scalars = _scalars(update, at_step(values, step, horizon, windows), parameters.device)
+            scalars = _scalars(update, shapes.at_step(values, step, horizon), parameters.device)
             parameters, memory, loss = update(parameters, memory, scalars, batch)
             total += loss
     return course, parameters, memory, total
@@ -158,13 +150,6 @@ def _train(
 def _scalars(update: UpdateMap, given: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
     every = {**update.defaults, **given}
     return {name: torch.full((), value, dtype=torch.float64, device=device) for name, value in every.items()}
-
-
-def _per_step(entries: Tensor, horizon: int, lengths: Sequence[int] | None) -> list[float]:
-    """Each entry divided by the number of steps that shared its value; 0 where none did."""
-    count = len(entries)
-    shared = [end - first for first, end in (window_bounds(i, count, horizon, lengths) for i in range(count))]
-    return [entry / max(steps, 1) for entry, steps in zip(entries.tolist(), shared, strict=True)]
 
 
 def _random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -182,11 +167,11 @@ def _replayed(states: tuple[Tensor, Tensor | None], device: torch.device) -> Ite
         yield
 
 
-def _check(update: UpdateMap, values: Values, learned: Sequence[str], windows: Windows) -> None:
+def _check(update: UpdateMap, values: Values, learned: Sequence[str], shapes: Shapes) -> None:
     for name in values:
         if name not in update.defaults:
             raise ValueError(f"values hold {name!r}; they must be of {', '.join(update.defaults)}")
     for name in learned:
         if name not in values:
             raise ValueError(f"learned holds {name!r}; it must be among the values' names {', '.join(values)}")
-    check_windows(values, windows)
+    shapes.check(values)

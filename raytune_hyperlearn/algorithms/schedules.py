@@ -1,75 +1,279 @@
-"""Schedules of hyperparameter values over a training run of T steps, with sharing windows.
+r"""Schedules: how few parameters θ give a hyperparameter's value λ_t at every step t = 0 … T − 1 of training.
 
-A schedule of N values over a horizon of T steps uses value ⌊N t / T⌋ at step t = 0 … T − 1, so every value is
-shared by a window of contiguous steps and the same N values can be replayed over any horizon.
+A :class:`Shape` says how. Three kinds share one interface:
 
-Windows need not be equal: with lengths l_0 … l_{N−1} and c_i = l_0 + … + l_{i−1}, value i serves the steps
-t ∈ [c_i T / c_N, c_{i+1} T / c_N). At T = c_N these are l_i steps; another horizon keeps the proportions.
+- :class:`Windows`: λ_t = θ_i in window i, a range of contiguous steps ([FDS]'s sharing);
+- :class:`Hats`: λ_t is piecewise linear through θ_0 … θ_{N−1};
+- curves (:mod:`.curves`): λ_t = f(t / T, θ) for any differentiable f, such as a cosine.
+
+With the per-step hypergradients h_t = ∂L_val/∂λ_t, the chain rule gives for all of them
+
+    ∂L_val/∂θ_k = Σ_t h_t ∂λ_t/∂θ_k
+
+**Normalization.** [FDS] takes the *mean* of h_t over the W steps that share a value, not the sum. :meth:`Shape.divisor`
+is what the sum is divided by, and :func:`fold` (reverse mode) and the read-out of :mod:`.forward_mode` are the two
+places that apply it: W for windows, Σ_t φ_k(t) for hats, 1 for curves, whose entries are plain derivatives.
+
+Shapes know no horizon: the same parameters can be replayed over any number of steps.
+
+[FDS] P. Micaelli, A. Storkey, NeurIPS 2021, arXiv 2007.07869.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import accumulate
+from typing import Protocol
 
 Values = Mapping[str, Sequence[float]]
-"""Hyperparameter name → its schedule of N values, for example ``{"learning_rate": [0.1, 0.01], …}``."""
+"""Hyperparameter name → the parameters θ of its schedule, for example ``{"learning_rate": [0.1, 0.01], …}``."""
 
-Windows = Mapping[str, Sequence[int]]
-"""Hyperparameter name → the N lengths of its windows, whole and positive; equal ones for names that are not there."""
-
-
-def window_index(step: int, values: int, horizon: int, lengths: Sequence[int] | None = None) -> int:
-    """Index of the value that step t ∈ [0, T) uses: ⌊N t / T⌋ where no lengths are given."""
-    if lengths is None:
-        return values * step // horizon
-    ends = list(accumulate(lengths))
-    return bisect_right(ends, ends[-1] * step // horizon)
+Slopes = Mapping[str, Mapping[tuple[str, int], float]]
+"""Hyperparameter → (schedule's name, index of the parameter) → ∂λ_t/∂θ; what is not there is zero."""
 
 
-def window_bounds(index: int, values: int, horizon: int, lengths: Sequence[int] | None = None) -> tuple[int, int]:
-    """Steps [first, end) that share value ``index``; empty (first = end) where a short horizon skips the value."""
-    if lengths is None:
-        return -(-index * horizon // values), -(-(index + 1) * horizon // values)
-    starts = [0, *accumulate(lengths)]
-    return -(-starts[index] * horizon // starts[-1]), -(-starts[index + 1] * horizon // starts[-1])
+# ---------------------------------------------------------------------------------------------------- shapes
 
 
-def at_step(values: Values, step: int, horizon: int, windows: Windows | None = None) -> dict[str, float]:
-    """The value of every hyperparameter in use at ``step``."""
-    lengths = windows or {}
+class Shape(Protocol):
+    """A schedule with parameters θ_0 … θ_{N−1}."""
+
+    @property
+    def count(self) -> int:
+        """Number N of parameters."""
+
+    def value(self, parameters: Sequence[float], step: int, horizon: int) -> float:
+        """λ_t at ``step`` t ∈ [0, T)."""
+
+    def slopes(self, parameters: Sequence[float], step: int, horizon: int) -> Mapping[int, float]:
+        """Index k → ∂λ_t/∂θ_k; indices that are not there have slope zero."""
+
+    def support(self, index: int, horizon: int) -> tuple[int, int]:
+        """Steps [first, end) outside of which parameter ``index`` has slope zero; first = end where it is unused."""
+
+    def divisor(self, index: int, steps: range, horizon: int) -> float:
+        """What the sum of h_t ∂λ_t/∂θ_k over ``steps`` is divided by; 0 where none of them uses the parameter."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Parameter i serves window i: steps [c_i T / c_N, c_{i+1} T / c_N) with c_i = l_0 + … + l_{i−1}.
+
+    Equal windows use parameter ⌊N t / T⌋ at step t. Lengths l keep their proportions over any horizon; at T = c_N
+    they are numbers of steps.
+
+    Attributes:
+        count: Number N of windows, at least 1.
+        lengths: N whole numbers of at least 1; empty for equal windows.
+
+    Raises:
+        ValueError: In one line, if a number is not allowed.
+    """
+
+    count: int
+    lengths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+        object.__setattr__(self, "lengths", tuple(self.lengths))
+        if self.lengths and len(self.lengths) != self.count:
+            raise ValueError(f"lengths has {len(self.lengths)} entries; it must have {self.count}, one per window")
+        if any(not isinstance(length, int) or length < 1 for length in self.lengths):
+            raise ValueError(f"lengths is {list(self.lengths)}; it must hold whole numbers of at least 1")
+        object.__setattr__(self, "_ends", tuple(accumulate(self.lengths or (1,) * self.count)))
+
+    _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def index(self, step: int, horizon: int) -> int:
+        """Which parameter ``step`` uses."""
+        return bisect_right(self._ends, self._ends[-1] * step // horizon)
+
+    def value(self, parameters: Sequence[float], step: int, horizon: int) -> float:
+        """The window's parameter."""
+        return parameters[self.index(step, horizon)]
+
+    def slopes(self, parameters: Sequence[float], step: int, horizon: int) -> Mapping[int, float]:
+        """1 for the window's parameter."""
+        return {self.index(step, horizon): 1.0}
+
+    def support(self, index: int, horizon: int) -> tuple[int, int]:
+        """The window."""
+        starts, total = (0, *self._ends), self._ends[-1]
+        return -(-starts[index] * horizon // total), -(-starts[index + 1] * horizon // total)
+
+    def divisor(self, index: int, steps: range, horizon: int) -> float:
+        """W, the number of steps that share the parameter."""
+        first, end = self.support(index, horizon)
+        return float(max(0, min(end, steps.stop) - max(first, steps.start)))
+
+
+@dataclass(frozen=True)
+class Hats:
+    """Piecewise linear: λ_t runs straight from θ_i to θ_{i+1} between knots i and i + 1.
+
+    Knot i lies at step i (T − 1) / (N − 1), so the first step has θ_0 and the last one θ_{N−1}. The slope of θ_k is
+    the hat φ_k(t): 1 at its knot, 0 from the knots beside it on. The hats add up to 1 at every step.
+
+    Attributes:
+        count: Number N of knots, at least 1; one knot is a constant.
+
+    Raises:
+        ValueError: In one line, if ``count`` is not allowed.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+    def value(self, parameters: Sequence[float], step: int, horizon: int) -> float:
+        """The straight line's value."""
+        return sum(parameters[k] * height for k, height in self.slopes(parameters, step, horizon).items())
+
+    def slopes(self, parameters: Sequence[float], step: int, horizon: int) -> Mapping[int, float]:
+        """Heights of the one or two hats at ``step``."""
+        if horizon == 1:
+            return {0: 1.0}
+        knot, rest = divmod(step * (self.count - 1), horizon - 1)
+        share = rest / (horizon - 1)
+        return {knot: 1.0 - share, knot + 1: share} if rest else {knot: 1.0}
+
+    def support(self, index: int, horizon: int) -> tuple[int, int]:
+        """Steps strictly between the knots beside this one."""
+        intervals = self.count - 1
+        if intervals == 0 or horizon == 1:
+            return (0, horizon) if index == 0 else (horizon, horizon)
+        first = max(0, (index - 1) * (horizon - 1) // intervals + 1)
+        end = min(horizon, -(-(index + 1) * (horizon - 1) // intervals))
+        if index == intervals:
+            end = horizon
+        return first, max(first, end)
+
+    def divisor(self, index: int, steps: range, horizon: int) -> float:
+        """Σ φ_k(t) over the steps."""
+        first, end = self.support(index, horizon)
+        within_steps = range(max(first, steps.start), min(end, steps.stop))
+        return sum(self.slopes((), step, horizon).get(index, 0.0) for step in within_steps)
+
+
+@cache
+def equal_windows(count: int) -> Windows:
+    """Windows of equal lengths."""
+    return Windows(count)
+
+
+def _check_count(count: int) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"count is {count!r}; it must be a whole number of at least 1")
+
+
+# ------------------------------------------------------------------------------------ all hyperparameters
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of all hyperparameters' schedules.
+
+    Attributes:
+        named: Name → shape; names that are not there have equal windows, one per value.
+    """
+
+    named: Mapping[str, Shape] = field(default_factory=dict)
+
+    def of(self, name: str, count: int) -> Shape:
+        """The shape of one hyperparameter's schedule of ``count`` parameters."""
+        return self.named.get(name) or equal_windows(count)
+
+    def check(self, values: Values) -> None:
+        """Refuse values that do not fit.
+
+        Raises:
+            ValueError: In one line, if a shape's name is unknown or it has another number of parameters.
+        """
+        for name, shape in self.named.items():
+            if name not in values:
+                raise ValueError(f"shapes hold {name!r}; they must be of {', '.join(values)}")
+            if len(values[name]) != shape.count:
+                raise ValueError(f"{name} has {len(values[name])} values; its shape needs {shape.count}")
+
+    def at_step(self, values: Values, step: int, horizon: int) -> dict[str, float]:
+        """The value of every hyperparameter at ``step`` ∈ [0, T]; step T has the last step's values.
+
+        Schedulers such as PyTorch's ``LambdaLR`` ask for step T after the last update.
+        """
+        now = min(step, horizon - 1)
+        return {name: self.of(name, len(own)).value(own, now, horizon) for name, own in values.items()}
+
+    def slopes(self, values: Values, step: int, horizon: int) -> Slopes:
+        """Derivatives of every hyperparameter's value at ``step`` with respect to the schedules' parameters."""
+        return {
+            name: {(name, k): slope for k, slope in self.of(name, len(own)).slopes(own, step, horizon).items()}
+            for name, own in values.items()
+        }
+
+    def divisors(self, name: str, count: int, steps: range, horizon: int) -> list[float]:
+        """:meth:`Shape.divisor` of every parameter of one schedule."""
+        shape = self.of(name, count)
+        return [shape.divisor(index, steps, horizon) for index in range(count)]
+
+
+EQUAL_WINDOWS = Shapes()
+"""[FDS]'s sharing: every schedule has equal windows, one per value."""
+
+
+def at_step(values: Values, step: int, horizon: int, shapes: Shapes = EQUAL_WINDOWS) -> dict[str, float]:
+    """:meth:`Shapes.at_step`."""
+    return shapes.at_step(values, step, horizon)
+
+
+def fold(
+    per_step: Mapping[str, Sequence[float]], values: Values, learned: Sequence[str], shapes: Shapes = EQUAL_WINDOWS
+) -> dict[str, list[float]]:
+    """Hypergradient of the schedules' parameters from per-step entries: Σ_t h_t ∂λ_t/∂θ_k, divided as the shape says.
+
+    Args:
+        per_step: Hyperparameter → h_t = ∂L_val/∂λ_t for t = 0 … T − 1.
+        values: Parameters of every schedule.
+        learned: Names of the schedules to differentiate.
+        shapes: Shapes of the schedules.
+
+    Returns:
+        Name → one entry per parameter; 0 for those that no step uses.
+    """
+    horizon = len(next(iter(per_step.values())))
+    sums = {name: [0.0] * len(values[name]) for name in learned}
+    for step in range(horizon):
+        for hyperparameter, slopes in shapes.slopes(values, step, horizon).items():
+            for (name, index), slope in slopes.items():
+                if name in sums and hyperparameter in per_step:
+                    sums[name][index] += slope * per_step[hyperparameter][step]
     return {
-        name: schedule[window_index(step, len(schedule), horizon, lengths.get(name))]
-        for name, schedule in values.items()
+        name: [divided(total, by) for total, by in zip(own, divisors, strict=True)]
+        for name, own in sums.items()
+        for divisors in [shapes.divisors(name, len(own), range(horizon), horizon)]
     }
 
 
-def check_windows(values: Values, windows: Windows) -> None:
-    """Refuse windows that do not fit the values.
+def divided(total: float, divisor: float) -> float:
+    """The quotient; 0 where the divisor is 0: no step used the parameter."""
+    return total / divisor if divisor else 0.0
 
-    Raises:
-        ValueError: If a name is unknown, or its lengths are not N positive whole numbers.
-    """
-    for name, lengths in windows.items():
-        if name not in values:
-            raise ValueError(f"windows hold {name!r}; they must be of {', '.join(values)}")
-        if len(lengths) != len(values[name]):
-            raise ValueError(f"windows of {name} are {len(lengths)}; its schedule has {len(values[name])} values")
-        if any(not isinstance(length, int) or length < 1 for length in lengths):
-            raise ValueError(f"windows of {name} are {list(lengths)}; they must be positive whole numbers")
+
+# --------------------------------------------------------------------------------------------------- columns
 
 
 @dataclass(frozen=True)
 class Column:
-    """One learnable value and the steps [first, end) that share it.
+    """One parameter of a schedule and the steps [first, end) that it moves.
 
     Attributes:
-        name: Hyperparameter, for example ``"learning_rate"``.
-        index: Which of its values.
-        first: First step of its window.
-        end: First step after its window.
+        name: Of the schedule, for example ``"learning_rate"``.
+        index: Which of its parameters.
+        first: First step that it moves.
+        end: First step after those.
     """
 
     name: str
@@ -79,18 +283,17 @@ class Column:
 
     @property
     def steps(self) -> int:
-        """Window length W, the number of steps that share the value."""
+        """Number of steps from the first to the last one that it moves; W for a window."""
         return self.end - self.first
 
 
-def columns(values: Values, learned: Sequence[str], horizon: int, windows: Windows | None = None) -> list[Column]:
-    """The K columns of the learned hyperparameters, by the beginning of their windows.
+def columns(values: Values, learned: Sequence[str], horizon: int, shapes: Shapes = EQUAL_WINDOWS) -> list[Column]:
+    """The K columns of the learned schedules, by the first step that they move.
 
     In this order the columns that have begun are always a prefix, so those that have not cost nothing.
     """
-    lengths = windows or {}
     found = [
-        Column(name, index, *window_bounds(index, len(values[name]), horizon, lengths.get(name)))
+        Column(name, index, *shapes.of(name, len(values[name])).support(index, horizon))
         for name in learned
         for index in range(len(values[name]))
     ]
@@ -98,6 +301,41 @@ def columns(values: Values, learned: Sequence[str], horizon: int, windows: Windo
 
 
 def within(learnable: Sequence[Column], first: int, end: int) -> list[Column]:
-    """The parts of the columns' windows in the steps [first, end), in the same order; those without any left out."""
+    """The parts of the columns' supports in the steps [first, end), in order; columns without any are left out."""
     parts = [replace(column, first=max(column.first, first), end=min(column.end, end)) for column in learnable]
     return [part for part in parts if part.steps > 0]
+
+
+@dataclass(frozen=True)
+class Active:
+    """How K columns enter one step of training.
+
+    Attributes:
+        moving: The first so many columns can have tangents other than zero before the step.
+        begun: The first so many columns can have them after it.
+        slopes: Hyperparameter → place of the column → ∂λ_t/∂θ, for the columns that move the hyperparameter now.
+        learned: Hyperparameters that any of the K columns moves at any step, in a fixed order.
+    """
+
+    moving: int
+    begun: int
+    slopes: Mapping[str, Mapping[int, float]]
+    learned: tuple[str, ...]
+
+
+def active(
+    learnable: Sequence[Column], values: Values, step: int, horizon: int, shapes: Shapes = EQUAL_WINDOWS
+) -> Active:
+    """What each of the columns, in order of their beginnings, does at ``step``."""
+    places = {(column.name, column.index): place for place, column in enumerate(learnable)}
+    names = {column.name for column in learnable}
+    slopes = {
+        hyperparameter: {places[key]: slope for key, slope in found.items() if key in places}
+        for hyperparameter, found in shapes.slopes(values, step, horizon).items()
+    }
+    return Active(
+        moving=sum(column.first < step for column in learnable),
+        begun=sum(column.first <= step for column in learnable),
+        slopes={name: found for name, found in slopes.items() if found},
+        learned=tuple(name for name in values if name in names),
+    )

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.schedules import Values, Windows, at_step
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay")
@@ -71,7 +71,7 @@ def train(
     values: Values,
     horizon: int,
     gradient_clamp: float | None = None,
-    windows: Windows | None = None,
+    shapes: Shapes = EQUAL_WINDOWS,
 ) -> None:
     """Train ``model`` in place over ``batches`` with schedules of ``values`` over ``horizon`` steps.
 
@@ -80,11 +80,11 @@ def train(
         loss: Per-example loss.
         batches: ``horizon`` batches.
         values: Schedules of learning_rate, momentum and weight_decay.
-        horizon: T, over which the schedules' windows are laid.
+        horizon: T, over which the schedules are laid.
         gradient_clamp: As in :func:`sgd_step`.
-        windows: Lengths of the schedules' windows where they are not equal.
+        shapes: Shapes of the schedules.
     """
     model.train()
     optimizer = sgd_optimizer(model)
     for step, batch in enumerate(batches):
-        sgd_step(model, optimizer, loss, batch, at_step(values, step, horizon, windows), gradient_clamp)
+        sgd_step(model, optimizer, loss, batch, shapes.at_step(values, step, horizon), gradient_clamp)

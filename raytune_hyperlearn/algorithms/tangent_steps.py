@@ -1,21 +1,25 @@
 """Inner steps that carry the tangents of any update map along, without a derivation by hand.
 
 :class:`MapStep` pushes the tangents through the whole map at once, whatever it does. :class:`GradientStep` serves
-optimisers that use the batch through its loss's gradient alone: the gradient's tangents come from Hessian products in
-any of their ways, the optimiser's arithmetic is pushed forward after them. Both are exact and equal; the second has
-the Hessian products' options and works where a layer has no forward-mode derivative.
+optimizers that use the batch through its loss's gradient alone: the gradient's tangents come from Hessian products in
+any of their ways, and the optimizer's arithmetic is pushed forward after them. Both are exact and equal. The second
+has the Hessian products' options and also works where a layer has no forward-mode derivative.
+
+With Z and S the tangents of the parameters and of the optimizer's state, and E_t the slopes ∂λ_t/∂θ of the schedules
+(:mod:`.schedules`), one step is
+
+    (Z, S) ← ∂U/∂(w, s) (Z, S) + ∂U/∂λ E_t
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep, TangentState
-from raytune_hyperlearn.algorithms.schedules import Column
+from raytune_hyperlearn.algorithms.schedules import Active
 from raytune_hyperlearn.algorithms.update_maps import (
     STATISTICS,
     Batch,
@@ -27,16 +31,19 @@ from raytune_hyperlearn.algorithms.update_maps import (
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
-from raytune_hyperlearn.derivatives.push_forward import PushForward, PushForwardOptions, Tensors
+from raytune_hyperlearn.derivatives.push_forward import PushForwardOptions, Tree, TreePushForward
 
 
 def inner_step(update: UpdateMap, options: HessianProductOptions | None = None) -> InnerStep:
     """The inner step that suits an update map.
 
     Args:
-        update: The optimiser.
+        update: The optimizer.
         options: How Hessian products are computed; a map that is not a :class:`GradientUpdate` takes its ``chunk`` and
             whether operations are recorded from them.
+
+    Returns:
+        A :class:`GradientStep` or a :class:`MapStep`.
 
     Raises:
         ValueError: If the options ask such a map for another way or for part of the batch.
@@ -56,16 +63,14 @@ class MapStep:
     """Tangents through a whole update map: any hyperparameter, any use of the batch.
 
     Args:
-        update: The optimiser.
+        update: The optimizer.
         options: In which chunks, recorded or not.
     """
 
     def __init__(self, update: UpdateMap, options: PushForwardOptions | None = None) -> None:
         self.update = update
         self.defaults: Mapping[str, float] = update.defaults
-        self._smooth, self._counted = _kinds(update.initial_state())
-        self._options = options
-        self._pushes: dict[tuple[str, ...], PushForward] = {}
+        self._push = TreePushForward(self._whole_map, options)
 
     @property
     def model(self) -> FunctionalModel:
@@ -73,7 +78,7 @@ class MapStep:
         return self.update.model
 
     def start(self) -> TangentState:
-        """The model's and the optimiser's initial state."""
+        """The model's and the optimizer's initial state."""
         return TangentState.at_start(self.model.parameters, self.update.initial_state())
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
@@ -83,40 +88,38 @@ class MapStep:
         return loss
 
     def with_tangents(
-        self,
-        state: TangentState,
-        batch: Batch,
-        hyperparameters: Mapping[str, float],
-        learnable: Sequence[Column],
-        step: int,
+        self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float], columns: Active
     ) -> Tensor:
         """One step of training and of the tangents that have begun."""
-        begun = sum(column.first <= step for column in learnable)
-        if begun == 0:
+        if columns.begun == 0:
             return self.plain(state, batch, hyperparameters)
-        learned, fixed = _split(self.defaults, learnable)
         scalars = as_tensors(hyperparameters, state.parameters.device)
-        directions = in_use(learned, learnable[:begun], step, state.parameters.device)
-        if learned not in self._pushes:
-            self._pushes[learned] = PushForward(partial(self._whole_map, (*learned, *fixed)), self._options)
+        learned = [name for name in self.defaults if name in columns.learned]
+        counted = [name for name, value in state.memory.items() if not value.is_floating_point()]
         try:
-            values, pushed, further = self._pushes[learned](
-                (state.parameters, *_of(state.memory, self._smooth), *_of(scalars, learned)),
-                (
-                    state.parameter_tangents[:begun],
-                    *(tangents[:begun] for tangents in _of(state.memory_tangents, self._smooth)),
-                    *directions.values(),
-                ),
-                (*batch, *_of(state.memory, self._counted), *_of(scalars, fixed)),
+            values, pushed, further = self._push(
+                {
+                    "own": {"parameters": state.parameters},
+                    "memory": without(state.memory, counted),
+                    "hyperparameters": only(scalars, learned),
+                },
+                {
+                    **begun_tangents(state, columns.begun),
+                    "hyperparameters": slopes(learned, columns, state.parameters.device),
+                },
+                {
+                    "batch": {"inputs": batch[0], "targets": batch[1]},
+                    "memory": only(state.memory, counted),
+                    "hyperparameters": without(scalars, learned),
+                },
             )
         except RuntimeError as error:
             self._explain(state, batch, error)
             raise
-        loss, *counted = further
-        state.parameters = values[0]
-        state.memory = dict(zip((*self._smooth, *self._counted), (*values[1:], *counted), strict=True))
-        _put(state, begun, pushed[0], dict(zip(self._smooth, pushed[1:], strict=True)))
-        return loss
+        state.parameters = values["own"]["parameters"]
+        state.memory = {**values["memory"], **further["memory"]}
+        put(state, columns.begun, pushed["own"]["parameters"], pushed["memory"])
+        return further["own"]["loss"]
 
     def _explain(self, state: TangentState, batch: Batch, error: RuntimeError) -> None:
         """Raise what says more than ``error`` if a buffer or a layer is to blame."""
@@ -127,26 +130,32 @@ class MapStep:
         if layer is not None:
             raise ValueError(f"{layer} has no forward-mode derivative; only a GradientUpdate can do without") from error
 
-    def _whole_map(self, names: Sequence[str], point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
-        """The update, its hyperparameters' ``names`` in the order: those with tangents, then the constant ones."""
-        smooth, counted = len(self._smooth), len(self._counted)
-        state = dict(
-            zip((*self._smooth, *self._counted), point[1 : 1 + smooth] + constants[2 : 2 + counted], strict=True)
+    def _whole_map(self, point: Tree, constants: Tree) -> tuple[Tree, Tree]:
+        """The update: (what carries tangents, what does not) to the same after the step."""
+        moved, after, loss = self.update(
+            point["own"]["parameters"],
+            {**point["memory"], **constants["memory"]},
+            {**point["hyperparameters"], **constants["hyperparameters"]},
+            (constants["batch"]["inputs"], constants["batch"]["targets"]),
         )
-        scalars = dict(zip(names, point[1 + smooth :] + constants[2 + counted :], strict=True))
-        moved, after, loss = self.update(point[0], state, scalars, (constants[0], constants[1]))
-        return (moved, *_of(after, self._smooth)), (loss, *_of(after, self._counted))
+        return (
+            {"own": {"parameters": moved}, "memory": only(after, point["memory"])},
+            {"own": {"loss": loss}, "memory": only(after, constants["memory"])},
+        )
 
 
 class GradientStep:
-    """Tangents through the batch loss's gradient, then through the optimiser's arithmetic.
+    """Tangents through the batch loss's gradient, then through the optimizer's arithmetic.
 
     The objective's hyperparameters are further coordinates of its Hessian, after the parameters.
 
     Args:
-        update: The optimiser.
+        update: The optimizer.
         options: How Hessian products are computed.
         product_clamp: Bound c > 0: the gradient's tangents are clamped to [−c, c], or None. No longer exact.
+
+    Raises:
+        ValueError: If the bound is not positive.
     """
 
     def __init__(
@@ -158,13 +167,10 @@ class GradientStep:
         self.defaults: Mapping[str, float] = update.defaults
         self.product_clamp = product_clamp
         self._outer = list(update.objective.defaults)
-        self._own = [name for name in self.defaults if name not in self._outer]
-        kinds = _kinds(update.initial_state())
-        self._smooth, self._counted = ([name for name in names if name != STATISTICS] for names in kinds)
         self.products = HessianProducts(ObjectiveModel(update.model, update.objective), options)
         chosen = self.products.options
-        self._options = PushForwardOptions(recorded=chosen.recorded, record_after=chosen.record_after)
-        self._pushes: dict[tuple[str, ...], PushForward] = {}
+        push_options = PushForwardOptions(recorded=chosen.recorded, record_after=chosen.record_after)
+        self._push = TreePushForward(self._arithmetic, push_options)
 
     @property
     def model(self) -> FunctionalModel:
@@ -172,7 +178,7 @@ class GradientStep:
         return self.update.model
 
     def start(self) -> TangentState:
-        """The model's and the optimiser's initial state."""
+        """The model's and the optimizer's initial state."""
         return TangentState.at_start(self.model.parameters, self.update.initial_state())
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
@@ -188,60 +194,48 @@ class GradientStep:
         return loss
 
     def with_tangents(
-        self,
-        state: TangentState,
-        batch: Batch,
-        hyperparameters: Mapping[str, float],
-        learnable: Sequence[Column],
-        step: int,
+        self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float], columns: Active
     ) -> Tensor:
         """One step of training and of the tangents that have begun."""
-        begun = sum(column.first <= step for column in learnable)
-        if begun == 0:
+        if columns.begun == 0:
             return self.plain(state, batch, hyperparameters)
-        learned, fixed = _split(self._own, learnable)
         scalars = as_tensors(hyperparameters, state.parameters.device)
-        directions = in_use((*learned, *self._outer), learnable[:begun], step, state.parameters.device)
-        loss, gradient, statistics, moved, shifted = self._gradient(
-            state, batch, scalars, directions, learnable[:begun], step
-        )
+        learned = [name for name in self.defaults if name in columns.learned and name not in self._outer]
+        directions = slopes((*learned, *self._outer), columns, state.parameters.device)
+        loss, gradient, statistics, moved, shifted = self._gradient(state, batch, scalars, directions, columns)
         if self.product_clamp is not None:
             moved = moved.clamp(-self.product_clamp, self.product_clamp)
-        if learned not in self._pushes:
-            self._pushes[learned] = PushForward(partial(self._arithmetic, (*learned, *fixed)), self._options)
-        values, pushed, counted = self._pushes[learned](
-            (state.parameters, gradient, *_of(state.memory, self._smooth), *_of(scalars, learned)),
-            (
-                state.parameter_tangents[:begun],
-                moved,
-                *(tangents[:begun] for tangents in _of(state.memory_tangents, self._smooth)),
-                *_of(directions, learned),
-            ),
-            (*_of(state.memory, self._counted), *_of(scalars, fixed)),
+
+        memory = without(state.memory, [STATISTICS])
+        counted = [name for name, value in memory.items() if not value.is_floating_point()]
+        tangents = begun_tangents(state, columns.begun)
+        values, pushed, further = self._push(
+            {
+                "own": {"parameters": state.parameters, "gradient": gradient},
+                "memory": without(memory, counted),
+                "hyperparameters": only(scalars, learned),
+            },
+            {
+                "own": {**tangents["own"], "gradient": moved},
+                "memory": tangents["memory"],
+                "hyperparameters": only(directions, learned),
+            },
+            {"memory": only(memory, counted), "hyperparameters": without(scalars, learned)},
         )
-        names = (*self._smooth, *self._counted)
-        state.parameters = values[0]
-        state.memory = dict(zip(names, (*values[1:], *counted), strict=True)) | {STATISTICS: statistics}
-        _put(state, begun, pushed[0], dict(zip(self._smooth, pushed[1:], strict=True)) | {STATISTICS: shifted})
+        state.parameters = values["own"]["parameters"]
+        state.memory = {**values["memory"], **further["memory"], STATISTICS: statistics}
+        put(state, columns.begun, pushed["own"]["parameters"], {**pushed["memory"], STATISTICS: shifted})
         return loss
 
     def _gradient(
-        self,
-        state: TangentState,
-        batch: Batch,
-        scalars: State,
-        directions: State,
-        learnable: Sequence[Column],
-        step: int,
+        self, state: TangentState, batch: Batch, scalars: State, directions: State, columns: Active
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Loss, gradient [D] and running statistics [B], and the last two's tangents [K, D] and [K, B].
 
-        A column at the first step of its window has no tangents yet; it needs a product only if it belongs to the
-        objective.
+        A column at its first step has no tangents yet; it needs a product only if it belongs to the objective.
         """
-        count = len(learnable)
-        moving = sum(column.first < step for column in learnable)
-        if any(column.name in self._outer for column in learnable[moving:]):
+        count, moving = columns.begun, columns.moving
+        if any(place >= moving for name in self._outer for place in columns.slopes.get(name, {})):
             moving = count
         Z = self._extended(state.parameter_tangents[:moving], {k: v[:moving] for k, v in directions.items()})
         loss, slope, statistics, products, shifted = self.products(
@@ -252,11 +246,7 @@ class GradientStep:
             *batch,
         )
         size = len(state.parameters)
-        moved = products[:, :size]
-        if moving < count:
-            moved = torch.cat([moved, moved.new_zeros(count - moving, size)])
-            shifted = torch.cat([shifted, shifted.new_zeros(count - moving, shifted.shape[1])])
-        return loss, slope[:size], statistics, moved, shifted
+        return loss, slope[:size], statistics, padded(products[:, :size], count), padded(shifted, count)
 
     def _extended(self, vectors: Tensor, scalars: State) -> Tensor:
         """Vectors [..., D] with the objective's hyperparameters [...] after them: [..., D + L]."""
@@ -265,13 +255,18 @@ class GradientStep:
         ends = torch.stack([scalars[name] for name in self._outer], dim=-1)
         return torch.cat([vectors, ends.to(vectors.dtype)], dim=-1)
 
-    def _arithmetic(self, names: Sequence[str], point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
-        """The optimiser's part, its hyperparameters' ``names`` in the order of :meth:`MapStep._whole_map`."""
-        smooth, counted = len(self._smooth), len(self._counted)
-        state = dict(zip((*self._smooth, *self._counted), point[2 : 2 + smooth] + constants[:counted], strict=True))
-        scalars = dict(zip(names, point[2 + smooth :] + constants[counted:], strict=True))
-        moved, memory = self.update.apply(point[0], state, point[1], scalars)
-        return (moved, *_of(memory, self._smooth)), _of(memory, self._counted)
+    def _arithmetic(self, point: Tree, constants: Tree) -> tuple[Tree, Tree]:
+        """The optimizer's part of the step, after the gradient."""
+        moved, after = self.update.apply(
+            point["own"]["parameters"],
+            {**point["memory"], **constants["memory"]},
+            point["own"]["gradient"],
+            {**point["hyperparameters"], **constants["hyperparameters"]},
+        )
+        return (
+            {"own": {"parameters": moved}, "memory": only(after, point["memory"])},
+            {"memory": only(after, constants["memory"])},
+        )
 
 
 def as_tensors(hyperparameters: Mapping[str, float], device: torch.device) -> State:
@@ -279,36 +274,46 @@ def as_tensors(hyperparameters: Mapping[str, float], device: torch.device) -> St
     return {name: torch.full((), value, dtype=torch.float64, device=device) for name, value in hyperparameters.items()}
 
 
-def in_use(names: Iterable[str], learnable: Sequence[Column], step: int, device: torch.device) -> State:
-    """Tangents [K] of hyperparameters at this step: 1 in the column of the value in use."""
-    tangents = {name: torch.zeros(len(learnable), dtype=torch.float64, device=device) for name in names}
-    for k, column in enumerate(learnable):
-        if column.first <= step < column.end:
-            tangents[column.name][k] = 1.0
+def slopes(names: Iterable[str], columns: Active, device: torch.device) -> State:
+    """Tangents [K] of hyperparameters: ∂λ_t/∂θ of the K columns that have begun."""
+    tangents = {name: torch.zeros(columns.begun, dtype=torch.float64, device=device) for name in names}
+    for name, tangent in tangents.items():
+        for place, slope in columns.slopes.get(name, {}).items():
+            tangent[place] = slope
     return tangents
 
 
-def _split(names: Iterable[str], learnable: Sequence[Column]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The hyperparameters that columns belong to, and those that stay constant."""
-    learned = tuple(name for name in names if any(column.name == name for column in learnable))
-    return learned, tuple(name for name in names if name not in learned)
+def begun_tangents(state: TangentState, begun: int) -> dict[str, State]:
+    """Tangents of the parameters and of the optimizer's memory, of the first ``begun`` columns."""
+    return {
+        "own": {"parameters": state.parameter_tangents[:begun]},
+        "memory": {name: tangents[:begun] for name, tangents in state.memory_tangents.items()},
+    }
 
 
-def _of(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
-    return tuple(tensors[name] for name in names)
-
-
-def _kinds(state: State) -> tuple[list[str], list[str]]:
-    """Names of the entries that carry tangents, and of those that do not."""
-    smooth = [name for name, value in state.items() if value.is_floating_point()]
-    return smooth, [name for name in state if name not in smooth]
-
-
-def _put(state: TangentState, begun: int, parameter_tangents: Tensor, memory_tangents: State) -> None:
+def put(state: TangentState, begun: int, parameter_tangents: Tensor, memory_tangents: Mapping[str, Tensor]) -> None:
     """Take the tangents of the first ``begun`` columns; those of all columns without a copy."""
     if begun == len(state.parameter_tangents):
-        state.parameter_tangents, state.memory_tangents = parameter_tangents, memory_tangents
+        state.parameter_tangents, state.memory_tangents = parameter_tangents, dict(memory_tangents)
         return
     state.parameter_tangents[:begun] = parameter_tangents
     for name, tangents in memory_tangents.items():
         state.memory_tangents[name][:begun] = tangents
+
+
+def only(tensors: Mapping[str, Tensor], names: Iterable[str]) -> State:
+    """The entries of these names."""
+    return {name: tensors[name] for name in names}
+
+
+def without(tensors: Mapping[str, Tensor], names: Iterable[str]) -> State:
+    """The entries of all other names."""
+    left_out = set(names)
+    return {name: tensor for name, tensor in tensors.items() if name not in left_out}
+
+
+def padded(rows: Tensor, count: int) -> Tensor:
+    """The rows [k, …] and zeros after them: [count, …]."""
+    if len(rows) == count:
+        return rows
+    return torch.cat([rows, rows.new_zeros(count - len(rows), *rows.shape[1:])])

@@ -6,7 +6,7 @@ with the same shapes the operations are recorded once and replayed without the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,15 @@ Map = Callable[[Tensors, Tensors], tuple[Tensors, Tensors]]
 
 Pushed = tuple[Tensors, Tensors, Tensors]
 """(y, its tangents [K, …], further results)."""
+
+Tree = Mapping[str, Mapping[str, Tensor]]
+"""Named tensors in named groups."""
+
+TreeMap = Callable[[Tree, Tree], tuple[Tree, Tree]]
+"""As :data:`Map`, from and to named tensors."""
+
+Layout = tuple[tuple[str, tuple[str, ...]], ...]
+"""Groups and the names in each, in order."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,60 @@ class PushForward:
             return push_forward(self.function, *arguments)
         with torch.no_grad():
             return replay(*arguments)
+
+
+class TreePushForward:
+    """:class:`PushForward` for a map between named tensors.
+
+    Args:
+        function: A pure function of named tensors; its results have the same names whenever its arguments have.
+        options: In which chunks, recorded or not.
+    """
+
+    def __init__(self, function: TreeMap, options: PushForwardOptions | None = None) -> None:
+        self.function = function
+        self.options = options
+        self._pushes: dict[tuple[Layout, Layout], PushForward] = {}
+        self._results: dict[tuple[Layout, Layout], tuple[Layout, Layout]] = {}
+
+    def __call__(self, point: Tree, tangents: Tree, constants: Tree) -> tuple[Tree, Tree, Tree]:
+        """y, its tangents and the further results.
+
+        Args:
+            point: x, floating-point tensors.
+            tangents: Ẋ, one [K, …] under each name of ``point``, K ≥ 1.
+            constants: What the function needs besides x.
+        """
+        key = layout(point), layout(constants)
+        if key not in self._pushes:
+            self._pushes[key] = PushForward(partial(self._flat, key), self.options)
+        values, pushed, further = self._pushes[key](
+            leaves(point, key[0]), leaves(tangents, key[0]), leaves(constants, key[1])
+        )
+        results, more = self._results[key]
+        return tree(results, values), tree(results, pushed), tree(more, further)
+
+    def _flat(self, key: tuple[Layout, Layout], point: Tensors, constants: Tensors) -> tuple[Tensors, Tensors]:
+        """The function of leaves; the layouts of its results are noted, since a replay has leaves alone."""
+        results = self.function(tree(key[0], point), tree(key[1], constants))
+        self._results[key] = layout(results[0]), layout(results[1])
+        return leaves(results[0], self._results[key][0]), leaves(results[1], self._results[key][1])
+
+
+def layout(named: Tree) -> Layout:
+    """Groups and names of a tree."""
+    return tuple((group, tuple(entries)) for group, entries in named.items())
+
+
+def leaves(named: Tree, order: Layout) -> Tensors:
+    """The tensors of a tree in the order of a layout."""
+    return tuple(named[group][name] for group, names in order for name in names)
+
+
+def tree(order: Layout, tensors: Tensors) -> dict[str, dict[str, Tensor]]:
+    """The tree of a layout from its leaves."""
+    remaining = iter(tensors)
+    return {group: {name: next(remaining) for name in names} for group, names in order}
 
 
 def push_forward(function: Map, point: Tensors, tangents: Tensors, constants: Tensors) -> Pushed:

@@ -15,15 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from raytune_hyperlearn.algorithms import forward_mode as module
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
-from raytune_hyperlearn.algorithms.forward_mode import (
-    EXACT,
-    Hypergradient,
-    InnerStep,
-    Skipping,
-    hypergradient,
-    hypergradients,
-)
-from raytune_hyperlearn.algorithms.schedules import Values, Windows
+from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep, hypergradient, hypergradients
+from raytune_hyperlearn.algorithms.schedules import Hats, Shape, Shapes, Values, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import (
     SGD,
@@ -46,7 +39,7 @@ from raytune_hyperlearn.problems.data import crop_and_flip
 from tests.algorithms import unrolled_optimisers as reverse_mode
 from tests.algorithms.test_update_maps import squares
 from tests.algorithms.unrolled import training_batches, validation_batches
-from tests.algorithms.unrolled_optimisers import Loss, Rule, Unrolled, plain_loss
+from tests.algorithms.unrolled_optimisers import Curve, Loss, Rule, Unrolled, plain_loss, straight_lines
 from tests.plain_networks import NETWORKS, Network, cross_entropy
 
 MASKS, STEPS = 7, 7
@@ -153,16 +146,16 @@ def reference(
     network: Network,
     horizon: int = STEPS,
     every: int | None = None,
-    windows: Windows | None = None,
+    windows: Mapping[str, Sequence[int]] | None = None,
     values: Sequence[Values] | None = None,
-    **options: Any,
+    curves: Mapping[str, Curve] | None = None,
 ) -> list[tuple[float, dict[str, list[float]]]]:
     stride = every or horizon
     ends = [min(first + stride, horizon) for first in range(0, horizon, stride)]
-    run = Unrolled(network, case.rule, case.loss, training_batches(network, horizon), windows or {})
+    run = Unrolled(network, case.rule, case.loss, training_batches(network, horizon), windows or {}, curves or {})
     with torch.random.fork_rng():
         torch.manual_seed(MASKS)
-        return run.hypergradients(values or [case.values] * len(ends), ends, **options)
+        return run.hypergradients(values or [case.values] * len(ends), ends)
 
 
 def assert_agree(
@@ -300,22 +293,23 @@ def test_an_own_optimiser_is_differentiated_as_it_is() -> None:
         assert found.values[name][index] == pytest.approx(difference / steps, rel=1e-5, abs=1e-9)
 
 
-# --------------------------------------------------------------- windows, greedy horizons, skipped tangents
+# ------------------------------------------------------------------------------ shapes and greedy horizons
 
 UNEQUAL = {"learning_rate": [1, 4, 2], "momentum": [5, 2]}
+OF_ANY_SIZE = Shapes({name: Windows(len(lengths), tuple(lengths)) for name, lengths in UNEQUAL.items()})
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "non-greedy": ({}, {}),
-    "windows of any sizes": ({"windows": UNEQUAL}, {"windows": UNEQUAL}),
+    "windows of any sizes": ({"shapes": OF_ANY_SIZE}, {"windows": UNEQUAL}),
     **{f"horizon of {h}": ({"every": h}, {"every": h}) for h in range(1, STEPS + 1)},
-    "greedy, windows of any sizes": ({"every": 3, "windows": UNEQUAL}, {"every": 3, "windows": UNEQUAL}),
-    "online": ({"every": 1, "between": "keep"}, {"every": 1, "kept": True}),
-    "every third step": ({"every": 3, "between": "keep"}, {"every": 3, "kept": True}),
-    "alternate": ({"skipping": Skipping(alternate=2)}, {"skipped": {1, 3, 5}}),
-    "alternate, every third": ({"skipping": Skipping(alternate=3)}, {"skipped": {1, 2, 4, 5}}),
-    "truncate": ({"skipping": Skipping(truncate=0.4)}, {"skipped": {0, 1, 2, 3}}),
-    "truncate and alternate": ({"skipping": Skipping(3, 0.7)}, {"skipped": {0, 1, 2, 4, 5}}),
-    "greedy, alternate": ({"every": 4, "skipping": Skipping(2)}, {"every": 4, "skipped": {0, 2, 5}}),
-    "greedy, truncate": ({"every": 4, "skipping": Skipping(truncate=0.5)}, {"every": 4, "skipped": {0, 1, 4}}),
+    "greedy, windows of any sizes": ({"every": 3, "shapes": OF_ANY_SIZE}, {"every": 3, "windows": UNEQUAL}),
+}
+
+
+SHAPED_VALUES = {"learning_rate": [0.3, 0.1, 0.2], "momentum": [0.9, 0.5], "weight_decay": [0.03, 0.01]}
+SHAPED: dict[str, tuple[Shape, Curve]] = {
+    "learning_rate": (Hats(3), straight_lines),
+    "momentum": (Hats(2), straight_lines),
+    "weight_decay": (Windows(2, (2, 5)), lambda leaf, step, horizon: leaf[int(step >= 2)]),
 }
 
 
@@ -334,12 +328,13 @@ def test_every_setting_is_that_of_reverse_mode_by_hand_and_in_general(name: str,
         assert_agree(forward_mode(inner, network, SGD_VALUES, **options), expected)
 
 
-@pytest.mark.parametrize("setting", ["horizon of 3", "online", "windows of any sizes", "alternate"])
+@pytest.mark.parametrize("setting", ["horizon of 3", "windows of any sizes"])
 def test_every_setting_serves_adaptive_optimisers(setting: str) -> None:
     options, expected_options = SETTINGS[setting]
     case, network = CASES["label smoothing"], NETWORKS["batch norm mlp"]
-    if "windows" in options:
-        options = expected_options = {"windows": {"learning_rate": [2, 5]}}
+    if "shapes" in options:
+        options = {"shapes": Shapes({"learning_rate": Windows(2, (2, 5))})}
+        expected_options = {"windows": {"learning_rate": [2, 5]}}
     found = forward_mode(GradientStep(case.update(functional(network))), network, case.values, **options)
     assert_agree(found, reference(case, network, **expected_options))
 
@@ -410,6 +405,22 @@ def test_learning_rates_from_greedy_signs_end_below_those_of_the_whole_horizon()
     assert 0 < greedy < 0.7 * whole
 
 
+@pytest.mark.parametrize("name", ["batch norm mlp", "dropout"])
+def test_schedules_of_every_shape_by_hand_and_in_general(name: str) -> None:
+    """Against a graph through the run whose values at every step are torch's own functions of the parameters."""
+    network, shapes = NETWORKS[name], Shapes({key: shape for key, (shape, _) in SHAPED.items()})
+    case = Case(SGD, reverse_mode.sgd_rule, SHAPED_VALUES)
+    ((loss, slopes),) = reference(case, network, curves={key: curve for key, (_, curve) in SHAPED.items()})
+    expected = {
+        key: [slope / by for slope, by in zip(entries, divisors, strict=True)]
+        for key, entries in slopes.items()
+        for divisors in [shapes.divisors(key, len(entries), range(STEPS), STEPS)]
+    }
+    model = functional(network)
+    for inner in (by_hand(model), GradientStep(SGD(model)), MapStep(SGD(model))):
+        assert_agree(forward_mode(inner, network, SHAPED_VALUES, shapes=shapes), [(loss, expected)])
+
+
 # ------------------------------------------------------------------------------------------------- costs
 
 
@@ -429,8 +440,7 @@ COLUMNS = {
     "non-greedy": ({}, [0, 3, 3, 3, 4, 5, 6]),  # the rates' windows begin at 0, 3 and 5, the momentum's at 0 and 4
     "greedy": ({"every": 3}, [0, 3, 3, 0, 3, 4, 0]),
     "most greedy": ({"every": 1}, [0] * 7),
-    "alternate": ({"skipping": Skipping(alternate=2)}, [0, 0, 3, 0, 4, 0, 6]),
-    "truncate": ({"skipping": Skipping(truncate=0.4)}, [0, 0, 0, 0, 0, 3, 4]),
+    "straight lines": ({"shapes": Shapes({"learning_rate": Hats(3)})}, [0, 3, 4, 4, 4, 6, 6]),  # hats at 0, 1 and 4
 }
 
 
@@ -552,12 +562,8 @@ def test_the_watch_sees_a_value_that_is_read() -> None:
         ({"learned": ["momentum"]}, "learned holds 'momentum'; it must be among the values' names learning_rate"),
         ({"every": 0}, r"every is 0; it must lie in \[1, 7\], from one step to the whole horizon"),
         ({"every": 8}, r"every is 8; it must lie in \[1, 7\], from one step to the whole horizon"),
-        ({"windows": {"rate": [1]}}, "windows hold 'rate'; they must be of learning_rate"),
-        ({"windows": {"learning_rate": [1, 2]}}, "windows of learning_rate are 2; its schedule has 1 values"),
-        (
-            {"windows": {"learning_rate": [0]}},
-            r"windows of learning_rate are \[0\]; they must be positive whole numbers",
-        ),
+        ({"shapes": Shapes({"rate": Windows(1)})}, "shapes hold 'rate'; they must be of learning_rate"),
+        ({"shapes": Shapes({"learning_rate": Hats(2)})}, "learning_rate has 1 values; its shape needs 2"),
         ({"validation": []}, "validation holds no example; it must hold at least one, each time it is read"),
         ({"batches": []}, "batches ended after 0 steps; horizon asks for 7"),
     ],
@@ -589,8 +595,6 @@ def test_new_values_must_fit() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Skipping(alternate=0), "alternate is 0; it must be a whole number of at least 1"),
-        (lambda: Skipping(truncate=0.0), r"truncate is 0.0; it must lie in \(0, 1\]"),
         (
             lambda: GradientStep(SGD(functional(NETWORKS["mlp"])), product_clamp=0.0),
             "product_clamp is 0.0; it must be positive or None",
@@ -621,7 +625,6 @@ def test_clamped_products_are_those_of_the_path_by_hand() -> None:
             SGD_VALUES,
             STEPS,
             clamps=Clamps(gradient=0.05, product=bound),
-            skipping=EXACT,
         )
     (free,) = forward_mode(GradientStep(SGD(model, gradient_clamp=0.05)), network, SGD_VALUES)
     for name, schedule in expected.values.items():

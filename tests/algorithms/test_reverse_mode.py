@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raytune_hyperlearn.algorithms import forward_mode, reverse_mode
-from raytune_hyperlearn.algorithms.schedules import Values, Windows
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Hats, Shapes, Values, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep
 from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW, GradientUpdate, label_smoothing
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -25,7 +25,7 @@ def by_reverse_mode(
     update: Callable[[FunctionalModel], GradientUpdate],
     network: str,
     values: Values,
-    windows: Windows | None = None,
+    shapes: Shapes = EQUAL_WINDOWS,
     steps: int = STEPS,
 ) -> forward_mode.Hypergradient:
     written = NETWORKS[network]
@@ -33,9 +33,7 @@ def by_reverse_mode(
     batches, held_out = training_batches(written, steps), validation_batches(written)
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        return reverse_mode.hypergradient(
-            update(model), batches, held_out, values, steps, tuple(values), windows=windows
-        )
+        return reverse_mode.hypergradient(update(model), batches, held_out, values, steps, tuple(values), shapes)
 
 
 @pytest.mark.parametrize("network", ["mlp", "relu cnn", "batch norm cnn"])
@@ -50,19 +48,19 @@ def test_equals_the_unrolled_graph(network: str, values: Values) -> None:
 
 
 @pytest.mark.parametrize(
-    ("update", "values", "windows", "network"),
+    ("update", "values", "shapes", "network"),
     [
-        (SGD, SGD_VALUES, {"learning_rate": [1, 4, 2]}, "dropout"),
-        (lambda model: AdamW(model, label_smoothing()), ADAM_VALUES, None, "batch norm mlp"),
-        (lambda model: SGD(model, nesterov=True), SGD_VALUES, None, "tied"),
-        (lambda model: SGD(model, gradient_clamp=0.05), SGD_VALUES, None, "frozen"),
+        (SGD, SGD_VALUES, Shapes({"learning_rate": Windows(3, (1, 4, 2)), "momentum": Hats(2)}), "dropout"),
+        (lambda model: AdamW(model, label_smoothing()), ADAM_VALUES, EQUAL_WINDOWS, "batch norm mlp"),
+        (lambda model: SGD(model, nesterov=True), SGD_VALUES, EQUAL_WINDOWS, "tied"),
+        (lambda model: SGD(model, gradient_clamp=0.05), SGD_VALUES, EQUAL_WINDOWS, "frozen"),
     ],
     ids=["dropout and windows", "adamw", "tied", "clamped and frozen"],
 )
 def test_equals_forward_mode(
-    update: Callable[[FunctionalModel], GradientUpdate], values: Values, windows: Windows | None, network: str
+    update: Callable[[FunctionalModel], GradientUpdate], values: Values, shapes: Shapes, network: str
 ) -> None:
-    found = by_reverse_mode(update, network, values, windows)
+    found = by_reverse_mode(update, network, values, shapes)
     written = NETWORKS[network]
     inner = GradientStep(update(FunctionalModel(written.build(), cross_entropy)))
     with torch.random.fork_rng():
@@ -74,7 +72,7 @@ def test_equals_forward_mode(
             values,
             STEPS,
             tuple(values),
-            windows=windows,
+            shapes,
         )
     assert found.training_loss == pytest.approx(expected.training_loss, rel=1e-10)
     assert torch.allclose(found.statistics, expected.statistics, rtol=1e-10)
@@ -110,5 +108,5 @@ def test_refusals() -> None:
         reverse_mode.hypergradient(update, two, validation_batches(written), SGD_VALUES, 3, ("momentum",))
     with pytest.raises(ValueError, match="values hold 'rate'; they must be of learning_rate"):
         by_reverse_mode(SGD, "mlp", {"rate": [0.1]})
-    with pytest.raises(ValueError, match="windows of momentum are 3; its schedule has 2 values"):
-        by_reverse_mode(SGD, "mlp", SGD_VALUES, {"momentum": [1, 2, 3]})
+    with pytest.raises(ValueError, match="momentum has 2 values; its shape needs 3"):
+        by_reverse_mode(SGD, "mlp", SGD_VALUES, Shapes({"momentum": Windows(3)}))

@@ -5,7 +5,7 @@ Each optimiser is written once more, on dictionaries of tensors, after its paper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,17 @@ Memory = dict[str, State]
 Rule = Callable[[int, str, Tensor, Tensor, Memory, Scalars], Tensor]
 """(step, parameter's name, parameter, gradient, memory changed in place, hyperparameters) ↦ parameter."""
 Loss = Callable[[Tensor, Tensor, Scalars], Tensor]
+
+
+Curve = Callable[[Tensor, int, int], Tensor]
+"""(parameters θ, step, horizon) ↦ the schedule's value."""
+
+
+def straight_lines(theta: Tensor, step: int, horizon: int) -> Tensor:
+    """Linear interpolation between knots at equal distances, from its definition."""
+    knots = torch.linspace(0, horizon - 1, len(theta), dtype=torch.float64)
+    heights = (1 - (step - knots).abs() * (len(theta) - 1) / (horizon - 1)).clamp(min=0)
+    return heights @ theta
 
 
 def plain_loss(outputs: Tensor, targets: Tensor, _values: Scalars) -> Tensor:
@@ -94,6 +105,7 @@ class Unrolled:
         loss: Its training loss.
         batches: One per step.
         windows: Name → how many steps each value serves; equal parts where it is not there.
+        curves: Name → (θ, step, horizon) ↦ value, for schedules without windows.
     """
 
     network: Network
@@ -101,6 +113,7 @@ class Unrolled:
     loss: Loss
     batches: Batches
     windows: Mapping[str, Sequence[int]]
+    curves: Mapping[str, Curve]
 
     def index(self, name: str, count: int, step: int) -> int:
         """Which of ``count`` values a step uses."""
@@ -109,37 +122,35 @@ class Unrolled:
             return count * step // horizon
         return [i for i, length in enumerate(self.windows[name]) for _ in range(length)][step]
 
+    def value(self, name: str, leaf: Tensor, step: int) -> Tensor:
+        """What a step uses."""
+        if name in self.curves:
+            return self.curves[name](leaf, step, len(self.batches))
+        return leaf[self.index(name, len(leaf), step)]
+
     def hypergradients(
-        self,
-        values: Sequence[Numbers],
-        ends: Sequence[int],
-        kept: bool = False,
-        skipped: Collection[int] = (),
+        self, values: Sequence[Numbers], ends: Sequence[int]
     ) -> list[tuple[float, dict[str, list[float]]]]:
-        """Loss at the end of every segment, and its derivatives over the number of steps that count.
+        """Loss at the end of every segment, and its derivatives.
+
+        They are divided by the number of the segment's steps that share the value, but not those of curves.
 
         Args:
             values: Of each segment.
             ends: Of the segments.
-            kept: Whether a segment's loss is differentiated through the segments before it as well; all segments
-                must then have the same values.
-            skipped: Steps whose increment counts as a constant.
         """
         trainable, frozen, statistics = self.network.initial()
         weights = {name: value.requires_grad_() for name, value in trainable.items()}
         memory: Memory = {}
         found = []
-        leaves = as_leaves(values[0])
         first = 0
         for numbers, end in zip(values, ends, strict=True):
-            if not kept:
-                leaves = as_leaves(numbers)
-                weights = {name: value.detach().requires_grad_() for name, value in weights.items()}
-                statistics = detached(statistics)
-                memory = {key: detached(part) for key, part in memory.items()}
+            leaves = as_leaves(numbers)
+            weights = {name: value.detach().requires_grad_() for name, value in weights.items()}
+            statistics = detached(statistics)
+            memory = {key: detached(part) for key, part in memory.items()}
             for step in range(first, end):
-                now = {n: leaf[self.index(n, len(leaf), step)] for n, leaf in leaves.items()}
-                before = weights, statistics, {key: dict(part) for key, part in memory.items()}
+                now = {name: self.value(name, leaf, step) for name, leaf in leaves.items()}
                 inputs, targets = self.batches[step]
                 outputs, statistics = self.network.forward({**weights, **frozen}, statistics, inputs, True)
                 loss = self.loss(outputs, targets, now)
@@ -148,16 +159,13 @@ class Unrolled:
                     name: self.rule(step, name, w, g, memory, now)
                     for (name, w), g in zip(weights.items(), slopes, strict=True)
                 }
-                if step in skipped:
-                    weights, statistics = pinned(weights, before[0]), pinned(statistics, before[1])
-                    memory = {key: pinned(part, before[2].get(key, {})) for key, part in memory.items()}
             score = validation_loss(self.network, {**weights, **frozen}, statistics)
             slopes = torch.autograd.grad(score, list(leaves.values()), retain_graph=True, allow_unused=True)
             entries = {}
             for (name, leaf), slope in zip(leaves.items(), slopes, strict=True):
                 counts = torch.zeros(len(leaf), dtype=torch.float64)
-                for step in range(0 if kept else first, end):
-                    counts[self.index(name, len(leaf), step)] += step not in skipped
+                for step in range(first, end):
+                    counts[self.index(name, len(leaf), step)] += name not in self.curves
                 slope = torch.zeros_like(leaf) if slope is None else slope
                 entries[name] = (slope / counts.clamp(min=1)).tolist()
             found.append((score.item(), entries))
@@ -171,11 +179,3 @@ def as_leaves(numbers: Numbers) -> Scalars:
 
 def detached(state: State) -> State:
     return {name: value.detach() for name, value in state.items()}
-
-
-def pinned(after: State, before: State) -> State:
-    """The values after a step, with the derivatives of those before it."""
-    return {
-        name: before[name] + (value - before[name]).detach() if name in before else value.detach()
-        for name, value in after.items()
-    }
