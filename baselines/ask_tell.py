@@ -51,13 +51,14 @@ class Evaluation:
             It stays the same when the configuration is promoted to a larger budget.
         hyperparameters: active hyperparameters only, as plain Python values.
         budget: in the units of `min_budget` and `max_budget`.
-        model_based_pick: whether the configuration came from the density model rather than from the prior.
+        model_based_pick: whether the configuration came from the density model rather than from the prior; None where
+            the optimiser has no model.
     """
 
     config_id: ConfigId
     hyperparameters: dict[str, Any]
     budget: float
-    model_based_pick: bool
+    model_based_pick: bool | None
 
 
 class AskTellOptimiser:
@@ -82,6 +83,7 @@ class AskTellOptimiser:
         eta: float,
         seed: int,
         iterations: int | None,
+        **model: Any,
     ) -> None:
         """Build the optimiser.
 
@@ -93,6 +95,7 @@ class AskTellOptimiser:
             eta: factor between the budgets of two rungs, at least 2.
             seed: non-negative integer.
             iterations: HpBandSter's iterations (brackets) to run; None: there is always a further one.
+            model: further arguments of that class, such as BOHB's `min_points_in_model`.
 
         Raises:
             ImportError: HpBandSter or ConfigSpace is not installed.
@@ -107,7 +110,7 @@ class AskTellOptimiser:
         self._running: dict[ConfigId, Any] = {}
         with self._inside_hpbandster():
             self._master = _master_without_workers(
-                optimiser, configspace=own_space, eta=eta, min_budget=min_budget, max_budget=float(max_budget)
+                optimiser, configspace=own_space, eta=eta, min_budget=min_budget, max_budget=float(max_budget), **model
             )
         self._master.budgets = [_whole_if_nearly(budget) for budget in self._master.budgets]
 
@@ -135,7 +138,7 @@ class AskTellOptimiser:
             config_id=config_id,
             hyperparameters=_plain(config),
             budget=budget,
-            model_based_pick=bool(datum.config_info.get("model_based_pick", False)),
+            model_based_pick=datum.config_info.get("model_based_pick"),
         )
 
     def tell(self, config_id: ConfigId, loss: float) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONFIG_ID = "config_id"
 _MODEL_BASED_PICK = "model_based_pick"
+MOST_POINTS = 10_000
 
 
 class HpBandSterSearcher(Searcher):
@@ -33,8 +34,9 @@ class HpBandSterSearcher(Searcher):
 
         {"hyperparameters": {...}, "epochs": 3.0, "config_id": "(0, 0, 4)", "model_based_pick": False}
 
-    A trial that reports NaN or ±inf, or that ends in an error, is a bad configuration to the optimiser and
-    never promoted. Tune saves the searcher with the experiment, so `Tuner.restore` continues the open bracket.
+    `model_based_pick` is None where the optimiser has no model. A trial that reports NaN or ±inf, or that ends in an
+    error, is a bad configuration to the optimiser and never promoted. Tune saves the searcher with the experiment, so
+    `Tuner.restore` continues the open bracket.
     """
 
     optimiser: ClassVar[str]
@@ -53,6 +55,7 @@ class HpBandSterSearcher(Searcher):
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",
+        min_points_in_model: int | None = None,
     ) -> None:
         """Check the arguments and build the optimiser.
 
@@ -68,6 +71,9 @@ class HpBandSterSearcher(Searcher):
             mode: "min" or "max".
             budget_key: where a trial's config holds the budget.
             config_key: where it holds the hyperparameters; None puts them at the top level.
+            min_points_in_model: for optimisers with a density model: size of each of its two groups, good and bad, on
+                one budget; None is HpBandSter's default and its minimum, one more than the space has dimensions.
+                The first model-based pick comes after so many evaluations on one budget and dimensions + 1 more.
 
         Raises:
             ImportError: HpBandSter is not installed.
@@ -84,6 +90,9 @@ class HpBandSterSearcher(Searcher):
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         _check_keys(space, budget_key, config_key)
+        model = {} if min_points_in_model is None else {"min_points_in_model": min_points_in_model}
+        if model:
+            _check_points(space, self.optimiser, min_points_in_model)
         super().__init__(metric=metric, mode=mode)
         self._budget_key = budget_key
         self._config_key = config_key
@@ -97,6 +106,7 @@ class HpBandSterSearcher(Searcher):
             eta=eta,
             seed=seed,
             iterations=iterations,
+            **model,
         )
 
     @property
@@ -202,6 +212,16 @@ def _check_budgets(min_budget: float, max_budget: float, eta: float) -> None:
 def _check_count(name: str, value: object, *, smallest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < smallest:
         raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
+
+
+def _check_points(space: ConfigurationSpace, optimiser: str, points: object) -> None:
+    if optimiser != "BOHB":
+        raise ValueError(f"min_points_in_model is {points!r}; it must be None, {optimiser} has no model")
+    # HpBandSter raises a smaller number silently: statsmodels' density needs more points than dimensions.
+    fewest = len(space) + 1
+    if isinstance(points, bool) or not isinstance(points, int) or not fewest <= points <= MOST_POINTS:
+        allowed = f"a whole number from {fewest} (one more than the space's dimensions) to {MOST_POINTS}"
+        raise ValueError(f"min_points_in_model is {points!r}; it must be None or {allowed}")
 
 
 def _check_keys(space: ConfigurationSpace, budget_key: str, config_key: str | None) -> None:

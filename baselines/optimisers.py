@@ -19,8 +19,9 @@ class Hyperband(HpBandSterSearcher):
 class BOHB(HpBandSterSearcher):
     """Hyperband whose configurations come from a kernel density model (Falkner et al., BOHB, ICML 2018).
 
-    The model needs two groups, good and bad, of more than dim configurations each on one budget before its
-    first pick, and a third of all picks stays random. A trial's `model_based_pick` says which it was.
+    The model needs two groups, good and bad, of more than dim configurations each on one budget before its first pick
+    (`min_points_in_model` asks for larger ones), and a third of all picks stays random. A trial's `model_based_pick`
+    says which it was.
     """
 
     optimiser = "BOHB"
@@ -40,6 +41,7 @@ class _FullBudgetSearcher(HpBandSterSearcher):
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",
+        min_points_in_model: int | None = None,
     ) -> None:
         """As `HpBandSterSearcher`, with `min_budget` = `max_budget`; `iterations` counts evaluations."""
         super().__init__(
@@ -52,6 +54,7 @@ class _FullBudgetSearcher(HpBandSterSearcher):
             mode=mode,
             budget_key=budget_key,
             config_key=config_key,
+            min_points_in_model=min_points_in_model,
         )
 
 
@@ -62,6 +65,9 @@ class RandomSearch(_FullBudgetSearcher):
 
 
 class BayesianOptimization(_FullBudgetSearcher):
-    """BOHB's density model on the whole budget, without brackets."""
+    """BOHB's density model on the whole budget, without brackets.
+
+    Until the model's first pick, which takes 2 (dim + 1) evaluations, it draws what `RandomSearch` draws.
+    """
 
     optimiser = "BOHB"

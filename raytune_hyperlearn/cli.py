@@ -113,6 +113,10 @@ def compare(
             "(default: 3 on digits and fashion-mnist, else 0).",
         ),
     ] = None,
+    focus: Annotated[
+        str | None,
+        typer.Option(help="Method to test against each other one (default: fds where it takes part, else the first)."),
+    ] = None,
     output: Output = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of experiment settings; options given here override it.")
@@ -130,6 +134,8 @@ def compare(
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
         from raytune_hyperlearn.comparison.reporting.progress import Progress
+        from raytune_hyperlearn.comparison.reporting.styles import method_styles
+        from raytune_hyperlearn.comparison.reporting.wording import seeds_text
         from raytune_hyperlearn.comparison.running import run as running
         from raytune_hyperlearn.comparison.running.confirmation import confirm as train_again
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
@@ -144,6 +150,7 @@ def compare(
             "gpus_per_trial": gpus_per_trial,
             "address": address,
             "confirmations": confirm,
+            "focus": focus,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         if resume is not None:
@@ -162,6 +169,9 @@ def compare(
         running.check_experiment(experiment)
         running.check_folder(experiment, folder_path, resume is not None)
         running.start_ray(experiment)
+        if len(experiment.methods) > 1:
+            label = method_styles(experiment.methods)[experiment.tested].label
+            console.print(seeds_text(label, len(experiment.methods) - 1, len(experiment.seeds)))
     try:
         with _one_line_errors():
             folder = running.prepare_folder(experiment, folder_path, resume is not None)
@@ -188,10 +198,13 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (default: report.html in the first folder).")
     ] = None,
+    focus: Annotated[
+        str | None, typer.Option(help="Method to test against each other one (default: as the comparison was asked).")
+    ] = None,
 ) -> None:
     """Rebuild the report of a comparison from its records, or join several into one."""
     with _one_line_errors():
-        _report(folders, output or folders[0] / "report.html")
+        _report(folders, output or folders[0] / "report.html", focus)
 
 
 @app.command(name="list")
@@ -277,7 +290,7 @@ def reproduce_experiment(
     console.print(f"Report: {folder / REPORT_FILE}")
 
 
-def _report(folders: list[Path], path: Path) -> str:
+def _report(folders: list[Path], path: Path, focus: str | None = None) -> str:
     """Write the report and print its final table.
 
     Returns:
@@ -290,8 +303,8 @@ def _report(folders: list[Path], path: Path) -> str:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"folder is {folder}; it must be a folder that a comparison wrote")
-    built = build_report(folders, path)
-    studies = load_studies(folders)
+    built = build_report(folders, path, focus)
+    studies = load_studies(folders, focus)
     for study in studies:
         summary = summary_table(study)
         table = Table(title=summary.title, title_justify="left", box=None, padding=(0, 2, 0, 0))

@@ -313,6 +313,14 @@ def test_report_writes_a_page_and_prints_the_table(hyperlearn: Hyperlearn, tmp_p
     assert not (result_folder / "report.html").exists()
 
 
+def test_report_tests_the_method_that_is_named(hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path) -> None:
+    outcome = hyperlearn("report", result_folder, "-o", tmp_path / "page.html", "--focus", "hb")
+    assert outcome.status == 0
+    assert "<h3>Is it more than luck?</h3>" in (tmp_path / "page.html").read_text()
+    assert "HB − FDS" in (tmp_path / "page.html").read_text()
+    refused(hyperlearn("report", result_folder, "--focus", "ba-sgd"), "focus", "'ba-sgd'", "fds")
+
+
 def test_list_shows_every_problem_and_method(hyperlearn: Hyperlearn) -> None:
     outcome = hyperlearn("list")
     assert outcome.status == 0
@@ -349,9 +357,9 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 
 COMMANDS = {
-    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address confirm output config resume "
-    "help",
-    "report": "output help",
+    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address confirm focus output config "
+    "resume help",
+    "report": "output focus help",
     "list": "help",
     "reference": "epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",

@@ -40,6 +40,8 @@ class Experiment:
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
         method_options: options by method.
+        focus: the method whose differences from each other one are tested, named before the run; None takes FDS where
+            it takes part, else the first method.
         targets: regrets whose first time is reported, in the metric's own unit (0.01 is 1 % of accuracy).
         reference: regret's zero as in :class:`~raytune_hyperlearn.comparison.reference_record.Reference`; without one
             the report shows the metric itself.
@@ -61,6 +63,7 @@ class Experiment:
     gradient_clamp: float | None = None
     space: dict[str, Any] = field(default_factory=dict)
     method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    focus: str | None = None
     targets: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05)
     reference: dict[str, Any] | None = None
 
@@ -90,10 +93,17 @@ class Experiment:
             _require(isinstance(entry, (dict, int, float)), f"space.{name}", "names with values or a number", entry)
         for method in self.method_options:
             _require(method in self.methods, "method_options", f"for one of {', '.join(self.methods)}", method)
+        allowed = f"null or one of {', '.join(self.methods)}"
+        _require(self.focus is None or self.focus in self.methods, "focus", allowed, self.focus)
         _require_distinct("targets", self.targets)
         _require(all(map(math.isfinite, self.targets)), "targets", "finite numbers", self.targets)
         if self.reference is not None:
             reference_from_mapping(self.reference).require_match(self.problem, self.epochs)
+
+    @property
+    def tested(self) -> str:
+        """The method that is tested against each other one."""
+        return self.focus or ("fds" if "fds" in self.methods else self.methods[0])
 
 
 def experiment_from_mapping(data: object, where: str = "experiment") -> Experiment:

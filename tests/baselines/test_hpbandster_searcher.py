@@ -68,7 +68,9 @@ def test_suggestions_are_hpbandsters_until_finished(
     assert [
         (suggestion["config_id"], suggestion["hyperparameters"], suggestion["epochs"]) for suggestion in suggestions
     ] == [(str(config_id), config, budget) for config_id, config, budget in expected]
-    assert {type(suggestion["model_based_pick"]) for suggestion in suggestions} == {bool}
+    assert {type(suggestion["model_based_pick"]) for suggestion in suggestions} == {
+        bool if reference == "BOHB" else type(None)
+    }
     assert any(suggestion["model_based_pick"] for suggestion in suggestions) == (reference == "BOHB")
 
 
@@ -230,6 +232,30 @@ def test_bad_arguments_are_refused_in_one_line(changed: dict[str, Any], message:
 def test_zero_concurrent_trials_are_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("max_concurrent must be an integer >= 1, got 0")):
         RandomSearch(mixed_space(), max_budget=1, seed=0).set_max_concurrency(0)
+
+
+@pytest.mark.parametrize(("points", "first"), [(None, 15), (10, 18)])
+def test_the_first_model_based_pick_comes_when_both_groups_are_large_enough(points: int | None, first: int) -> None:
+    searcher = BayesianOptimization(mixed_space(), max_budget=9, seed=3, iterations=40, min_points_in_model=points)
+    picks = [suggestion["model_based_pick"] for suggestion in drive(searcher)]
+    assert not any(picks[: first - 1])
+    assert sum(picks[first - 1 :]) > len(picks[first - 1 :]) / 3
+
+
+@pytest.mark.parametrize(
+    ("searcher", "points", "allowed"),
+    [
+        (BOHB, 6, "it must be None or a whole number from 7 (one more than the space's dimensions) to 10000"),
+        (BOHB, 1e20, "it must be None or a whole number from 7"),
+        (BOHB, True, "it must be None or a whole number from 7"),
+        (Hyperband, 7, "it must be None, HyperBand has no model"),
+    ],
+)
+def test_sizes_that_no_model_can_have_are_refused(
+    searcher: type[HpBandSterSearcher], points: Any, allowed: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"min_points_in_model is {points!r}; {allowed}")):
+        searcher(mixed_space(), min_budget=1, max_budget=9, seed=0, min_points_in_model=points)
 
 
 def test_ordinals_need_no_model() -> None:

@@ -35,7 +35,7 @@ from raytune_hyperlearn.comparison.records import (
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
 
 # What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
-POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations")
+POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations", "focus")
 SHARED_SETTINGS = tuple(f.name for f in dataclasses.fields(Experiment) if f.name not in POOLED_SETTINGS)
 
 
@@ -94,6 +94,19 @@ class Study:
         return self.experiment.metric
 
     @property
+    def focus(self) -> str:
+        """The method that is tested against each other one."""
+        return self.experiment.tested
+
+    def with_focus(self, method: str) -> Study:
+        """The same study with another method tested against each other one.
+
+        Raises:
+            ValueError: if it is none of the study's methods.
+        """
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, focus=method))
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The methods with at least one run, in the experiment's order."""
         begun = {method for method, _ in self.runs}
@@ -150,12 +163,16 @@ def load_study(folder: Path) -> Study:
     )
 
 
-def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
+def load_studies(folders: Sequence[Path], focus: str | None = None) -> tuple[Study, ...]:
     """Reads result folders and joins those of one problem; one study per problem, in order of first appearance.
 
+    Args:
+        folders: at least one.
+        focus: the method to test against each other one, in place of the one that the experiments named.
+
     Raises:
-        ValueError: if there are no folders, one is unreadable, or two of one problem hold the same run, another
-            reference or other settings.
+        ValueError: if there are no folders, one is unreadable, two of one problem hold the same run, another
+            reference or other settings, or ``focus`` is none of a study's methods.
     """
     if not folders:
         raise ValueError("folders must name at least one result folder, not none")
@@ -164,7 +181,7 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
         study = load_study(folder)
         known = studies.get(study.experiment.problem)
         studies[study.experiment.problem] = study if known is None else join(known, study)
-    return tuple(studies.values())
+    return tuple(study if focus is None else study.with_focus(focus) for study in studies.values())
 
 
 def join(first: Study, second: Study) -> Study:

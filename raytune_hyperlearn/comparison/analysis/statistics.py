@@ -1,18 +1,18 @@
 """Is the difference more than luck? Paired tests over seeds on one problem, rank tests over several problems.
 
-- Two methods on one problem: Wilcoxon's signed-rank test over the seeds both have, with Holm's correction over all
-  pairs of methods, beside the median difference with a bootstrap interval.
+- One problem: one method, named beforehand, against each other one: the median difference over the seeds both have
+  with a bootstrap interval, and Wilcoxon's signed-rank test with Holm's correction over these k − 1 tests. The leader
+  found afterwards is never what is tested: being chosen as the best of k, it would win too often.
 - Several problems: Friedman's test on the methods' ranks with Nemenyi's critical difference,
   CD = q_α sqrt(k (k + 1) / (6 N)), k methods, N problems, q_α the studentised range's quantile over sqrt 2
   (J. Demšar. Statistical Comparisons of Classifiers over Multiple Data Sets. JMLR 2006).
 
-With fewer than five seeds (or problems) the smallest p-value that can occur is too large to mean anything; then there
-is a sentence in place of a test.
+A signed-rank test of n differences cannot fall below 2 / 2^n. With so few seeds that no p-value can be significant
+(or fewer than five problems) there is a sentence in place of a test.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ import numpy.typing as npt
 import scipy.stats
 
 FEWEST = 5
+SIGNIFICANCE = 0.05
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -30,14 +31,14 @@ class PairedComparison:
     """Two methods on one problem, paired by seed.
 
     Attributes:
-        first: one method.
-        second: the other.
+        first: the method that was named beforehand.
+        second: another.
         seeds: number of seeds both have.
         difference: median over seeds of first − second (negative: the first is better).
-        lower: lower end of the difference's 95 % bootstrap interval.
-        upper: upper end.
-        p_value: Wilcoxon's signed-rank test, two-sided.
-        adjusted_p_value: the same after Holm's correction over all pairs.
+        lower: lower end of the difference's 95 % bootstrap interval; NaN for a single seed.
+        upper: upper end; likewise.
+        p_value: Wilcoxon's signed-rank test, two-sided; NaN where too few seeds can reach significance.
+        adjusted_p_value: the same after Holm's correction over all tests.
     """
 
     first: str
@@ -48,6 +49,11 @@ class PairedComparison:
     upper: float
     p_value: float
     adjusted_p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the corrected test rejects equality at 5 %."""
+        return self.adjusted_p_value <= SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -123,33 +129,54 @@ def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) 
     return np.array([0.0 if a == b else a - b for a, b in pairs])
 
 
-def compare_pairs(
-    final_values: Mapping[str, Mapping[int, float]], generator: np.random.Generator
-) -> tuple[PairedComparison, ...]:
-    """Compares every two methods that share at least five seeds.
+def needed_seeds(tests: int, significance: float = SIGNIFICANCE) -> int:
+    """The fewest seeds n with which each of ``tests`` corrected tests can be significant: tests · 2 / 2^n ≤ α.
 
     Args:
+        tests: Number of signed-rank tests that Holm's correction covers, at least 1.
+        significance: α, in (0, 1).
+    """
+    return math.ceil(math.log2(2 * tests / significance))
+
+
+def compare_with(
+    focus: str, final_values: Mapping[str, Mapping[int, float]], generator: np.random.Generator
+) -> tuple[PairedComparison, ...]:
+    """Compares one method with each other one that shares a seed with it.
+
+    Args:
+        focus: the method that was named before the run.
         final_values: by method and seed the final validation regret, infinite where a run has no result.
         generator: for the bootstrap.
+
+    Returns:
+        In the order of ``final_values``; none where ``focus`` has no run.
     """
-    compared = []
-    for first, second in itertools.combinations(final_values, 2):
-        differences = paired_differences(final_values[first], final_values[second])
-        if len(differences) >= FEWEST:
-            compared.append((first, second, differences))
-    p_values = [wilcoxon_p_value(differences) for _, _, differences in compared]
+    own = final_values.get(focus, {})
+    compared = {name: paired_differences(own, other) for name, other in final_values.items() if name != focus}
+    compared = {name: differences for name, differences in compared.items() if differences.size}
+    needed = needed_seeds(max(len(compared), 1))
+    tested = {name: wilcoxon_p_value(found) for name, found in compared.items() if found.size >= needed}
+    # A test that cannot be made still counts: leaving it out would make the correction milder than was planned.
+    adjusted = dict(zip(compared, holm([tested.get(name, 1.0) for name in compared]), strict=True))
     return tuple(
         PairedComparison(
-            first,
-            second,
-            len(differences),
+            focus,
+            name,
+            differences.size,
             float(np.median(differences)),
-            *bootstrap_median_interval(differences, generator),
-            p_value,
-            adjusted,
+            *_interval(differences, generator),
+            tested.get(name, math.nan),
+            adjusted[name] if name in tested else math.nan,
         )
-        for (first, second, differences), p_value, adjusted in zip(compared, p_values, holm(p_values), strict=True)
+        for name, differences in compared.items()
     )
+
+
+def _interval(differences: FloatArray, generator: np.random.Generator) -> tuple[float, float]:
+    if differences.size < 2:
+        return math.nan, math.nan
+    return bootstrap_median_interval(differences, generator)
 
 
 def ranks(values: npt.ArrayLike) -> FloatArray:

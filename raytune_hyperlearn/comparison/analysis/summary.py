@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ class MethodSummary:
         test: final test regret of the same incumbent.
         area: area under the validation regret over ln t, between the limits of :func:`area_limits`.
         evaluations: rows that count, all runs together.
+        model_picks: rows that count whose setting a model chose; None where the method has no model.
         late: rows observed after the time limit, which do not count.
         failures: rows that count by status other than completed.
         startup_seconds: median over the runs that wrote a summary; NaN without one.
@@ -48,6 +50,7 @@ class MethodSummary:
     test: Quartiles
     area: Quartiles
     evaluations: int
+    model_picks: int | None
     late: int
     failures: dict[str, int]
     startup_seconds: float
@@ -111,6 +114,40 @@ def failures_by_status(records: Iterable[Record]) -> dict[str, int]:
     return dict(Counter(record.status for record in records if record.status != "completed"))
 
 
+def same_evaluations(study: Study) -> tuple[tuple[str, str], ...]:
+    """Pairs of methods that evaluated the same, with every seed both have.
+
+    A run of one may have got further than the other's: then all that the shorter one evaluated is in the longer one.
+    """
+    begun = [method for method in study.methods if any(result.records for result in study.runs_of(method))]
+    return tuple(pair for pair in itertools.combinations(begun, 2) if _is_same(study, *pair))
+
+
+def _is_same(study: Study, first: str, second: str) -> bool:
+    evaluated = [_evaluated(study, method) for method in (first, second)]
+    shared = evaluated[0].keys() & evaluated[1].keys()
+    pairs = [(evaluated[0][seed], evaluated[1][seed]) for seed in shared]
+    return bool(pairs) and all(one <= other or other <= one for one, other in pairs)
+
+
+def _evaluated(study: Study, method: str) -> dict[int, set[str]]:
+    """What each run evaluated, by seed; without runs that evaluated nothing."""
+    rows = {result.seed: study.records_in_time(result) for result in study.runs_of(method)}
+    known = {seed: {_identity(row) for row in records if row.hyperparameters} for seed, records in rows.items()}
+    return {seed: identities for seed, identities in known.items() if identities}
+
+
+def _identity(record: Record) -> str:
+    """Budget and setting, and for what no searcher proposed the loss, by which methods differ that learn online."""
+    proposed = "config_id" in record.info
+    return repr((record.budget, sorted(record.hyperparameters.items()), None if proposed else record.validation_loss))
+
+
+def _model_picks(rows: Iterable[Record]) -> int | None:
+    known = [record.info["model_based_pick"] for record in rows if "model_based_pick" in record.info]
+    return sum(known) if known else None
+
+
 def speed_up(faster: float, slower: float) -> float:
     """How many times sooner ``faster`` (seconds to a target) is than ``slower``; below 1 where it is later.
 
@@ -136,6 +173,7 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
         test=quartiles(final_regret(study, result, "test") for result in results),
         area=quartiles(area_over_log_time(curve, *limits) if curve.times.size else math.inf for curve in curves),
         evaluations=len(rows),
+        model_picks=_model_picks(rows),
         late=sum(len(result.records) for result in results) - len(rows),
         failures=failures_by_status(rows),
         startup_seconds=quartiles(run.startup_seconds for run in summaries).median,

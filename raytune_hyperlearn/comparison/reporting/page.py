@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from raytune_hyperlearn.comparison.analysis.results import Study, load_studies
-from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference, compare_pairs, power_sentence
-from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, final_by_seed, summarize
+from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference, compare_with, power_sentence
+from raytune_hyperlearn.comparison.analysis.summary import final_by_seed, summarize
 from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     FigureBlock,
     FigureFiles,
@@ -61,7 +61,7 @@ class Section:
     final: Table
     confirmation: Table | None
     statistics: Table | None
-    no_power: str
+    untested: str
     methods: tuple[FigureBlock, ...]
     hyperparameters: Table
     settings: tuple[Table, ...]
@@ -78,7 +78,7 @@ class RankSection:
     figures: tuple[FigureBlock, ...]
 
 
-def build_report(folders: Sequence[Path], output: Path) -> Path:
+def build_report(folders: Sequence[Path], output: Path, focus: str | None = None) -> Path:
     """Writes the report of one or several result folders as a page, with the figures as SVG and PNG files beside it.
 
     Folders of one problem are pooled; several problems get a section each and ranks over all.
@@ -86,6 +86,7 @@ def build_report(folders: Sequence[Path], output: Path) -> Path:
     Args:
         folders: result folders, each with its experiment, records, run summaries and environment.
         output: the page to write, such as ``results/report.html``; figures go to ``figures/`` beside it.
+        focus: the method to test against each other one; None takes the one that the experiments named.
 
     Returns:
         ``output``.
@@ -93,7 +94,7 @@ def build_report(folders: Sequence[Path], output: Path) -> Path:
     Raises:
         ValueError: if a folder is unreadable or the folders do not fit together; one line.
     """
-    studies = load_studies(folders)
+    studies = load_studies(folders, focus)
     styles = method_styles(dict.fromkeys(method for study in studies for method in study.experiment.methods))
     figures = output.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)
@@ -119,13 +120,13 @@ def build_report(folders: Sequence[Path], output: Path) -> Path:
 def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
     summaries = summarize(study)
     anchor = f"problem-{_slug(study.experiment.problem)}"
-    pairs = compare_pairs(final_by_seed(study), np.random.default_rng(BOOTSTRAP_SEED))
+    pairs = compare_with(study.focus, final_by_seed(study), np.random.default_rng(BOOTSTRAP_SEED))
     has_reference = study.reference is not None
     settings = (shared_table(study), given_table(study, styles), reference_table(study))
     return Section(
         problem=study.experiment.problem,
         anchor=anchor,
-        headline=headline(study, summaries, styles),
+        headline=headline(study, summaries, styles, pairs),
         legend=legend(tuple(summaries), styles, anchor),
         regret=regret_blocks(study, styles, files),
         targets=target_table(study, summaries, styles) if has_reference else None,
@@ -133,7 +134,7 @@ def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
         final=final_table(study, summaries, styles),
         confirmation=confirmation_table(study, summaries, styles),
         statistics=statistics_table(study, pairs, styles) if pairs else None,
-        no_power="" if pairs else _no_power(summaries),
+        untested="" if pairs else _untested(study, styles),
         methods=method_blocks(study, styles, files),
         hyperparameters=hyperparameter_table(study, styles),
         settings=tuple(table for table in settings if table is not None),
@@ -143,12 +144,10 @@ def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
     )
 
 
-def _no_power(summaries: dict[str, MethodSummary]) -> str:
-    if len(summaries) < 2:
+def _untested(study: Study, styles: Styles) -> str:
+    if len(study.methods) < 2:
         return "One method alone: nothing to test."
-    return power_sentence(min(summary.seeds for summary in summaries.values())) or (
-        "No two methods share enough seeds for a test."
-    )
+    return f"No other method shares a seed with {styles[study.focus].label}, so nothing is tested."
 
 
 def _rank_section(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> RankSection:

@@ -19,13 +19,16 @@ from raytune_hyperlearn.comparison.analysis.summary import (
     record_regret,
     summarize,
 )
+from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import (
     number,
+    power_text,
     quantity_name,
     quartiles_text,
     regret_text,
+    same_sentences,
     seconds,
     speed_up_text,
     time_text,
@@ -58,6 +61,7 @@ def summary_table(study: Study) -> Table:
     styles = method_styles(summaries)
     targets = study.experiment.targets[:1] if study.reference is not None else ()
     again = any(summary.confirmed is not None for summary in summaries.values())
+    modelled = any(summary.model_picks is not None for summary in summaries.values())
     validation = quantity_name(study, "validation")
     rows = []
     for method, summary in summaries.items():
@@ -72,6 +76,7 @@ def summary_table(study: Study) -> Table:
                 *("–" if value is None else regret_text(value.median, study.metric) for value in shown),
                 *times,
                 str(summary.evaluations),
+                *([model_picks_text(summary)] if modelled else []),
                 failures_text(summary.failures),
             )
         )
@@ -84,10 +89,17 @@ def summary_table(study: Study) -> Table:
             *([f"{validation}, again"] if again else []),
             *(f"time to {regret_text(target, study.metric)}" for target in targets),
             "evaluations",
+            *(["by a model"] if modelled else []),
             "failures",
         ),
         tuple(rows),
-        "In brackets how many runs reached it. The report has the quartiles.",
+        " ".join(
+            [
+                *(["In brackets how many runs reached it."] if targets else []),
+                "The report has the quartiles.",
+                *same_sentences(study, styles),
+            ]
+        ),
     )
 
 
@@ -102,6 +114,7 @@ def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
         "area under the curve",
         "runs",
         "evaluations",
+        "by a model",
         "failures",
         "start-up",
         "searcher",
@@ -115,6 +128,7 @@ def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
             quartiles_text(summary.area, "validation_loss"),
             str(summary.seeds),
             str(summary.evaluations) + (f" (+ {summary.late} late)" if summary.late else ""),
+            model_picks_text(summary),
             failures_text(summary.failures),
             seconds(summary.startup_seconds),
             seconds(summary.searcher_seconds),
@@ -123,8 +137,10 @@ def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
     note = (
         f"Medians [quartiles] over runs; lower is better. The area is the integral of the {validation} over ln t from "
         f"{seconds(start)}, when the last run had its first result, to {seconds(end)}. Evaluations and failures are of "
-        "all runs together; late ones came after the limit and do not count. Start-up (before the clock starts) and "
-        "the searcher's own computing (inside it) are medians per run."
+        "all runs together; late ones came after the limit and do not count. By a model: evaluations whose setting a "
+        "model of earlier results chose; HpBandSter's needs 2 (d + 1) evaluations on one budget before its first pick, "
+        "for d values to learn, and leaves a third of the later picks to chance. Start-up (before the clock starts) "
+        "and the searcher's own computing (inside it) are medians per run."
     )
     return Table("At the end", tuple(columns), tuple(rows), note)
 
@@ -338,26 +354,37 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
 
 
 def statistics_table(study: Study, pairs: Sequence[PairedComparison], styles: Styles) -> Table:
-    """Every two methods compared over the seeds they share; ``pairs`` holds at least one."""
-    most = max(pair.seeds for pair in pairs)
+    """The focus compared with each other method over the seeds both have; ``pairs`` holds at least one."""
     return Table(
-        "Pairs of methods",
+        f"{styles[study.focus].heading} against each other method",
         ("first − second", "seeds", "median difference", "95 % interval", "p (Wilcoxon)", "p (Holm)"),
         tuple(
             (
                 f"{styles[pair.first].short} − {styles[pair.second].short}",
                 str(pair.seeds),
                 regret_text(pair.difference, study.metric),
-                f"[{regret_text(pair.lower, study.metric)}, {regret_text(pair.upper, study.metric)}]",
+                interval_text(pair, study.metric),
                 number(pair.p_value),
                 number(pair.adjusted_p_value),
             )
             for pair in pairs
         ),
-        "Final validation regret, paired by seed; negative: the first is better. Two-sided signed-rank test, "
-        "corrected over all pairs; percentile bootstrap of the median difference. "
-        f"With {most} seeds no uncorrected p-value can be below {number(2.0 ** (1 - most))}.",
+        f"Final {quantity_name(study, 'validation')}, paired by seed; negative: {styles[study.focus].label} is better. "
+        "Percentile bootstrap of the median difference, from two seeds on. Two-sided signed-rank test with Holm's "
+        f"correction over the {len(pairs)} tests. {power_text(styles[study.focus].label, pairs)}",
     )
+
+
+def interval_text(pair: PairedComparison, metric: Metric) -> str:
+    """The difference's bootstrap interval; a dash where one seed gives none."""
+    if math.isnan(pair.lower):
+        return "–"
+    return f"[{regret_text(pair.lower, metric)}, {regret_text(pair.upper, metric)}]"
+
+
+def model_picks_text(summary: MethodSummary) -> str:
+    """How many evaluations a model chose; a dash where the method has none."""
+    return "–" if summary.model_picks is None else f"{summary.model_picks} of {summary.evaluations}"
 
 
 def failures_text(failures: Mapping[str, int]) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles
 from raytune_hyperlearn.comparison.analysis.results import Study
-from raytune_hyperlearn.comparison.analysis.statistics import power_sentence
-from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, best_method, median_reaches, speed_up
+from raytune_hyperlearn.comparison.analysis.statistics import SIGNIFICANCE, PairedComparison, needed_seeds
+from raytune_hyperlearn.comparison.analysis.summary import (
+    MethodSummary,
+    best_method,
+    median_reaches,
+    same_evaluations,
+    speed_up,
+)
 from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
-
-HERO = "fds"
 
 
 def number(value: float) -> str:
@@ -70,15 +74,86 @@ def speed_up_text(faster: float, slower: float, time_limit: float) -> str:
     return f"{factor:.2g}×" if math.isfinite(factor) else "–"
 
 
-def headline(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> list[str]:
-    """Who is ahead, by how much, and who was there first, in sentences; says so where FDS is not ahead."""
+def power_text(focus: str, pairs: Sequence[PairedComparison]) -> str:
+    """Whether the tests of the focus against each other method can tell anything; empty without pairs."""
+    if not pairs:
+        return ""
+    return seeds_text(focus, len(pairs), min(pair.seeds for pair in pairs))
+
+
+def seeds_text(focus: str, others: int, seeds: int) -> str:
+    """How many seeds the tests of one method against each other one need, and how many there are.
+
+    Args:
+        focus: The method's name.
+        others: Number of methods that it is tested against, at least 1.
+        seeds: Seeds that all have.
+    """
+    needed = needed_seeds(others)
+    against = "one other method" if others == 1 else f"each of {others} other methods"
+    sentence = f"To test {focus} against {against} takes at least {needed} seeds; there {_are(seeds)}"
+    if seeds >= needed:
+        return sentence + "."
+    return sentence + ", so the differences are shown without a test."
+
+
+def _are(seeds: int) -> str:
+    return "is 1" if seeds == 1 else f"are {seeds}"
+
+
+def same_sentences(study: Study, styles: Mapping[str, MethodStyle]) -> list[str]:
+    """Says of each two methods that evaluated the same settings that they did."""
+    return [
+        f"{styles[first].heading} and {styles[second].label} made the same evaluations, so "
+        "their results are one result."
+        for first, second in same_evaluations(study)
+    ]
+
+
+def headline(
+    study: Study,
+    summaries: Mapping[str, MethodSummary],
+    styles: Mapping[str, MethodStyle],
+    pairs: Sequence[PairedComparison],
+) -> list[str]:
+    """Who is ahead, by how much, who was there first, and what the tests say, in sentences.
+
+    Args:
+        study: What was run.
+        summaries: By method.
+        styles: Names of the methods.
+        pairs: The focus compared with each other method.
+    """
     if not summaries:
         return ["No run has begun, so there is nothing to compare."]
     sentences = [_settings(study, summaries), *_ranking(study, summaries, styles)]
     if study.reference is not None:
         sentences += _first_at_targets(study, summaries, styles)
-    few = min(summary.seeds for summary in summaries.values())
-    return [sentence for sentence in (*sentences, power_sentence(few)) if sentence]
+    sentences += [*same_sentences(study, styles), *_significance(study, styles, pairs)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _significance(study: Study, styles: Mapping[str, MethodStyle], pairs: Sequence[PairedComparison]) -> list[str]:
+    """What the tests of the focus against each other method came to."""
+    if any(math.isnan(pair.p_value) for pair in pairs):
+        return [power_text(styles[study.focus].label, pairs)]
+    if not pairs:
+        return []
+    groups = {
+        "is significantly better than": [pair for pair in pairs if pair.is_significant and pair.difference < 0],
+        "is significantly worse than": [pair for pair in pairs if pair.is_significant and pair.difference >= 0],
+        "cannot be told apart from": [pair for pair in pairs if not pair.is_significant],
+    }
+    told = [
+        f"{verb} {_listed([styles[pair.second].label for pair in group])}" for verb, group in groups.items() if group
+    ]
+    level = f"Wilcoxon's test over {min(pair.seeds for pair in pairs)} seeds, Holm's correction, {SIGNIFICANCE:.0%}"
+    return [f"{styles[study.focus].heading} {_listed(told)} ({level})."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *firsts, last = names
+    return f"{', '.join(firsts)} and {last}" if firsts else last
 
 
 def _settings(study: Study, summaries: Mapping[str, MethodSummary]) -> str:
@@ -106,8 +181,8 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
     ]
     if study.reference is not None and lead.median < 0:
         sentences.append("Below zero means better than the reference.")
-    if HERO in summaries and best != HERO:
-        sentences.append(_hero_behind(study, summaries[HERO], lead.median))
+    if study.focus in summaries and best != study.focus:
+        sentences.append(_focus_behind(study, summaries[study.focus], lead.median, styles[study.focus].heading))
     sentences.append(_overtaking(study, summaries, styles))
     sentences += [_test_sentence(study, summaries, styles), _confirmed_sentence(study, summaries, styles)]
     return sentences
@@ -132,30 +207,31 @@ def _margin(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappin
     return f", {regret_text(gap, study.metric)} below {name} ({regret_text(value, study.metric)})"
 
 
-def _hero_behind(study: Study, hero: MethodSummary, best: float) -> str:
-    value = hero.validation.median
+def _focus_behind(study: Study, focus: MethodSummary, best: float, name: str) -> str:
+    value = focus.validation.median
     if not math.isfinite(value):
-        return "FDS is not ahead: it has no result in at least half of its runs."
+        return f"{name} is not ahead: it has no result in at least half of its runs."
     if value == best:
-        return "FDS is level with it."
+        return f"{name} is level with it."
     gap = regret_text(value - best, study.metric)
-    return f"FDS is not ahead: its median is {regret_text(value, study.metric)}, {gap} higher."
+    return f"{name} is not ahead: its median is {regret_text(value, study.metric)}, {gap} higher."
 
 
 def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
     """When FDS passed what the best black-box method had at the end, beside when that method got there itself."""
     black_box = {method: summary for method, summary in summaries.items() if method in BLACK_BOX}
-    if HERO not in summaries or not black_box:
+    if study.focus not in summaries or study.focus in black_box or not black_box:
         return ""
     rival = best_method(black_box)
     level = summaries[rival].validation.median
-    passed = median_reaches(study, HERO, level)
+    passed = median_reaches(study, study.focus, level)
     if not (math.isfinite(level) and math.isfinite(passed)):
         return ""
     name, own = styles[rival].label, median_reaches(study, rival, level)
     return (
-        f"The median of FDS was at the final level of {name} ({regret_text(level, study.metric)}), the best black-box "
-        f"method, after {seconds(passed)}; {name} itself after {seconds(own)}."
+        f"The median of {styles[study.focus].label} was at the final level of {name} "
+        f"({regret_text(level, study.metric)}), the best black-box method, after {seconds(passed)}; {name} itself "
+        f"after {seconds(own)}."
     )
 
 
@@ -174,15 +250,15 @@ def _confirmed_sentence(study: Study, summaries: Mapping[str, MethodSummary], st
 def _lowest(
     study: Study, medians: Mapping[str, float], styles: Mapping[str, MethodStyle], beginning: str, what: str
 ) -> str:
-    """Which method has the lowest of ``medians``, and where FDS is if it is another; empty where none is known."""
+    """Which method has the lowest of ``medians``, and where the focus is; empty where none is known."""
     known = {method: value for method, value in medians.items() if math.isfinite(value)}
     if not known:
         return ""
     best = min(known, key=lambda method: known[method])
     shown = regret_text(known[best], study.metric)
     sentence = f"{beginning.format(styles[best].label)} the lowest median {what} ({shown})"
-    if HERO in known and best != HERO:
-        sentence += f"; FDS has {regret_text(known[HERO], study.metric)}"
+    if study.focus in known and best != study.focus:
+        sentence += f"; {styles[study.focus].label} has {regret_text(known[study.focus], study.metric)}"
     return sentence + "."
 
 
@@ -217,8 +293,10 @@ def _first_at_target(
         factor = speed_up_text(times[first], times[others[0]], study.experiment.time_limit).removesuffix("×")
         other = f"{styles[others[0]].label} ({seconds(times[others[0]])})"
         sentence += f", about when {other} did" if factor == "1" else f", {factor} times sooner than {other}"
-    if HERO in times and HERO not in order[:2]:
-        sentence += f"; FDS needed {seconds(times[HERO])}" if HERO in order else "; FDS did not reach it"
+    if study.focus in times and study.focus not in order[:2]:
+        name = styles[study.focus].label
+        reached = study.focus in order
+        sentence += f"; {name} needed {seconds(times[study.focus])}" if reached else f"; {name} did not reach it"
     return sentence + "."
 
 

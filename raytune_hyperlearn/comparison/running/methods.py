@@ -153,6 +153,7 @@ def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], Method
     def setup(arguments: MethodArguments) -> MethodSetup:
         made = searcher(
             arguments.space.configuration_space(),
+            **arguments.options,
             max_budget=arguments.experiment.epochs,
             seed=arguments.seed,
             metric=arguments.experiment.metric,
@@ -169,7 +170,7 @@ def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSe
             arguments.space.configuration_space(),
             min_budget=arguments.experiment.min_epochs,
             max_budget=arguments.experiment.epochs,
-            eta=arguments.options["eta"],
+            **arguments.options,
             seed=arguments.seed,
             metric=arguments.experiment.metric,
             mode=arguments.mode,
@@ -191,6 +192,8 @@ def _hpbandster(
     return Method(description, setup, defaults or {}, reference, packages=HPBANDSTER, extra="baselines")
 
 
+# None is HpBandSter's own default and minimum, one more than there are values to learn: no smaller one can be fitted.
+MODEL_OPTIONS = {"min_points_in_model": None}
 BATCH_ADAPTIVE_OPTIONS = {"m0": 32, "max_batch_size": 512, "minimum_loss": 0.0, "covariance": "exact"}
 RULE_OPTIONS = {"learning_rate": 0.02, "momentum": 0.9, "max_batch_size": 512}
 ARBITER_OPTIONS = {
@@ -247,6 +250,7 @@ OWN_METHODS: Mapping[str, Method] = {
         "Bayesian optimization: BOHB's density model on full budgets (HpBandSter)",
         _full_budget(baselines.BayesianOptimization),
         "Falkner et al., BOHB, ICML 2018",
+        MODEL_OPTIONS,
     ),
     "hb": _hpbandster(
         "Hyperband (HpBandSter)",
@@ -258,7 +262,7 @@ OWN_METHODS: Mapping[str, Method] = {
         "BOHB: Hyperband with a density model (HpBandSter)",
         _bracketed(baselines.BOHB),
         "Falkner et al., BOHB, ICML 2018",
-        {"eta": 3},
+        {"eta": 3, **MODEL_OPTIONS},
     ),
     "ba-sgd": Method(
         "Batch adaptive SGD: batches grow until they are worth their update (KDD 2017)",

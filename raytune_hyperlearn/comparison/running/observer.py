@@ -195,7 +195,7 @@ class Observer(Callback):
             training_seconds=float(result.get("training_seconds", 0.0)),
             worker_seconds=self.worker_seconds,
             error=error,
-            info={name: known[name] for name in INFO if name in known},
+            info={name: known[name] for name in INFO if known.get(name) is not None},
         )
         with RecordWriter(self.records) as writer:
             writer.append(record)

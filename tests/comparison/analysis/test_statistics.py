@@ -11,9 +11,10 @@ import scipy.stats
 
 from raytune_hyperlearn.comparison.analysis.statistics import (
     bootstrap_median_interval,
-    compare_pairs,
+    compare_with,
     critical_difference,
     holm,
+    needed_seeds,
     nemenyi_critical_difference,
     paired_differences,
     power_sentence,
@@ -72,35 +73,68 @@ def test_runs_without_result_are_compared_too() -> None:
     np.testing.assert_array_equal(paired_differences(first, second), [0.1 - 0.3, math.inf, 0.0])
     better = {seed: 0.1 + 0.01 * seed for seed in range(6)}
     worse = dict.fromkeys(range(6), math.inf)
-    (pair,) = compare_pairs({"a": better, "b": worse}, np.random.default_rng(0))
+    (pair,) = compare_with("a", {"a": better, "b": worse}, np.random.default_rng(0))
     assert pair.difference == -math.inf
     assert pair.p_value <= 0.05
 
 
-def test_pairs_need_five_common_seeds() -> None:
+@pytest.mark.parametrize("tests", [1, 2, 5, 15])
+def test_needed_seeds_are_the_fewest_with_which_all_tests_can_be_significant(tests: int) -> None:
+    def best(seeds: int) -> float:
+        return max(holm([wilcoxon_p_value(np.arange(1.0, seeds + 1))] * tests))
+
+    needed = needed_seeds(tests)
+    assert best(needed) <= 0.05 < best(needed - 1)
+
+
+def test_six_methods_take_eight_seeds_against_one_and_ten_over_all_pairs() -> None:
+    assert (needed_seeds(5), needed_seeds(15)) == (8, 10)
+
+
+def test_the_focus_is_compared_with_each_other_method() -> None:
+    shifts = {"b": 1, "a": 2, "c": 3}
+    values = {name: {seed: shift + 0.01 * seed**2 * shift for seed in range(7)} for name, shift in shifts.items()}
+    pairs = compare_with("a", values, np.random.default_rng(0))
+    assert [(pair.first, pair.second, pair.seeds) for pair in pairs] == [("a", "b", 7), ("a", "c", 7)]
+    assert [pair.difference > 0 for pair in pairs] == [True, False]
+    for pair in pairs:
+        assert pair.lower <= pair.difference <= pair.upper
+        assert pair.p_value == pytest.approx(2 / 2**7)
+        assert pair.adjusted_p_value == pytest.approx(2 * 2 / 2**7)
+        assert pair.is_significant
+    assert pairs == compare_with("a", values, np.random.default_rng(0))
+    assert compare_with("z", values, np.random.default_rng(0)) == ()
+
+
+def test_few_seeds_give_differences_and_intervals_without_a_test() -> None:
     values = {
         "a": {seed: 0.1 * seed for seed in range(6)},
         "b": {seed: 0.1 * seed + 0.3 + 0.01 * seed for seed in range(6)},
-        "c": dict.fromkeys(range(4), 1.0),
+        "c": {0: 1.0},
+        "d": {9: 1.0},
     }
-    (pair,) = compare_pairs(values, np.random.default_rng(0))
-    assert (pair.first, pair.second, pair.seeds) == ("a", "b", 6)
-    assert pair.difference == pytest.approx(-0.325)
-    assert pair.lower <= pair.difference <= pair.upper
-    assert pair.p_value == pair.adjusted_p_value == pytest.approx(2 / 2**6)
+    several, single = compare_with("a", values, np.random.default_rng(0))
+    assert (several.second, several.seeds, single.second, single.seeds) == ("b", 6, "c", 1)
+    assert several.difference == pytest.approx(-0.325)
+    assert several.lower <= several.difference <= several.upper
+    assert single.difference == pytest.approx(-1.0)
+    assert math.isnan(single.lower)
+    for pair in (several, single):  # two tests take 7 seeds
+        assert math.isnan(pair.p_value)
+        assert math.isnan(pair.adjusted_p_value)
+        assert not pair.is_significant
+
+
+def test_a_test_that_cannot_be_made_still_counts_in_the_correction() -> None:
+    values = {"a": dict.fromkeys(range(9), 0.0), "b": {seed: 1.0 + seed for seed in range(9)}, "c": {0: 1.0}}
+    tested, _ = compare_with("a", values, np.random.default_rng(0))
+    assert tested.adjusted_p_value == pytest.approx(2 * tested.p_value)
+
+
+def test_few_problems_have_no_power_and_it_is_said() -> None:
     assert power_sentence(5) == ""
     assert power_sentence(3) == "With 3 seeds no test has power, so none is shown: it takes at least 5 seeds."
     assert power_sentence(1).startswith("With 1 seed no test")
-
-
-def test_correction_counts_all_pairs() -> None:
-    shifts = {"a": 1, "b": 2, "c": 3}
-    values = {name: {seed: shift + 0.01 * seed**2 * shift for seed in range(7)} for name, shift in shifts.items()}
-    pairs = compare_pairs(values, np.random.default_rng(0))
-    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
-    for pair in pairs:
-        assert pair.p_value == pytest.approx(2 / 2**7)
-        assert pair.adjusted_p_value == pytest.approx(3 * 2 / 2**7)
 
 
 def test_ranks_share_ties_and_put_unknown_last() -> None:

@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raytune_hyperlearn.comparison.analysis.results import Study, load_study
-from raytune_hyperlearn.comparison.analysis.summary import area_limits, speed_up, summarize
+from raytune_hyperlearn.comparison.analysis.statistics import compare_with
+from raytune_hyperlearn.comparison.analysis.summary import (
+    area_limits,
+    final_by_seed,
+    same_evaluations,
+    speed_up,
+    summarize,
+)
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
@@ -64,7 +72,8 @@ def study_of(folder: Path, experiment: Any, rows: Sequence[Record]) -> Study:
 
 def sentences(study: Study) -> str:
     summaries = summarize(study)
-    return " ".join(headline(study, summaries, method_styles(summaries)))
+    pairs = compare_with(study.focus, final_by_seed(study), np.random.default_rng(0))
+    return " ".join(headline(study, summaries, method_styles(summaries), pairs))
 
 
 FDS_AHEAD = {
@@ -112,6 +121,70 @@ def test_late_failed_and_missing_results(tmp_path: Path) -> None:
     assert math.isnan(bohb.startup_seconds)
 
 
+def searched(method: str, seed: int, rates: Sequence[float], by_model: bool | None = None) -> list[Record]:
+    """Rows of a searcher that proposed these learning rates."""
+    info = {"config_id": "(0, 0, 0)"} if by_model is None else {"config_id": "(0, 0, 0)", "model_based_pick": by_model}
+    return [
+        make_record(
+            method=method, seed=seed, time=1.0 + i, validation_loss=rate, hyperparameters={"lr": [rate]}, info=info
+        )
+        for i, rate in enumerate(rates)
+    ]
+
+
+def test_a_model_that_never_picked_and_what_it_drew_are_told(tmp_path: Path) -> None:
+    draws = [0.3, 0.2, 0.5]
+    rows = [row for seed in (0, 1) for row in searched("rs", seed, draws) + searched("bo", seed, draws[:2], False)]
+    rows += searched("bohb", 0, [0.3, 0.4], True) + searched("bohb", 1, [0.3], False)
+    study = study_of(tmp_path, make_experiment(methods=("rs", "bo", "bohb"), seeds=(0, 1)), rows)
+    summaries = summarize(study)
+    assert [summary.model_picks for summary in summaries.values()] == [None, 0, 2]
+    assert same_evaluations(study) == (("rs", "bo"),)  # BOHB's second draw with seed 0 is another
+    said = "Random search and Bayesian optimization made the same evaluations, so their results are one result."
+    assert said in sentences(study)
+    terminal = summary_table(study)
+    assert said in terminal.note
+    picks = terminal.columns.index("by a model")
+    assert [row[picks] for row in terminal.rows] == ["–", "0 of 4", "2 of 3"]
+    final = final_table(study, summaries, method_styles(summaries))
+    assert [row[final.columns.index("by a model")] for row in final.rows] == ["–", "0 of 4", "2 of 3"]
+
+
+def test_crashes_alone_make_no_two_methods_the_same(tmp_path: Path) -> None:
+    rows = [make_record(method=method, status="crashed", hyperparameters={}) for method in ("rs", "bo")]
+    assert same_evaluations(study_of(tmp_path, make_experiment(methods=("rs", "bo"), seeds=(0,)), rows)) == ()
+
+
+def runs_of(regrets: Sequence[float]) -> list[list[tuple[float, float]]]:
+    return [[(5.0, regret)] for regret in regrets]
+
+
+def test_the_headline_says_what_the_tests_came_to(tmp_path: Path) -> None:
+    steps = [0.001 * seed for seed in range(8)]
+    points = {
+        "fds": runs_of([0.05 + step for step in steps]),
+        "rs": runs_of([0.3 + 3 * step for step in steps]),
+        "hb": runs_of([0.01] * 8),
+        "bohb": runs_of([0.05 + step + 0.01 * (-1) ** seed for seed, step in enumerate(steps)]),
+    }
+    text = sentences(make_study(tmp_path, points))
+    assert (
+        "FDS is significantly better than random search, is significantly worse than Hyperband and cannot be told "
+        "apart from BOHB (Wilcoxon's test over 8 seeds, Holm's correction, 5%)." in text
+    )
+
+
+def test_another_method_is_tested_where_it_was_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, FDS_AHEAD, focus="rs")
+    assert study.focus == "rs"
+    text = sentences(study)
+    assert "Random search is not ahead" in text
+    assert "To test random search against one other method takes at least 6 seeds; there are 3" in text
+    assert study.with_focus("fds").focus == "fds"
+    with pytest.raises(ValueError, match=r"^focus must be null or one of fds, rs, not 'hb'$"):
+        study.with_focus("hb")
+
+
 def test_speed_ups() -> None:
     assert speed_up(10, 30) == 3
     assert speed_up(30, 10) == pytest.approx(1 / 3)
@@ -136,7 +209,7 @@ def test_headline_when_fds_is_ahead(tmp_path: Path) -> None:
     assert "FDS reached validation regret 0.06 first, after 12 s, 2.5 times sooner than random search (30 s)." in text
     assert "FDS reached validation regret 0.02 first, after 20 s; no other method reached it in half of its" in text
     assert "No method reached validation regret −0.1 in half of its runs." in text
-    assert "With 3 seeds no test has power" in text
+    assert "To test FDS against one other method takes at least 6 seeds; there are 3, so the differences are" in text
     assert "not ahead" not in text
 
 

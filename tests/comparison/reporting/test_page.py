@@ -14,7 +14,8 @@ import pytest
 from matplotlib.image import imread
 
 from raytune_hyperlearn.comparison.analysis.results import load_study
-from raytune_hyperlearn.comparison.analysis.summary import summarize
+from raytune_hyperlearn.comparison.analysis.statistics import compare_with
+from raytune_hyperlearn.comparison.analysis.summary import final_by_seed, summarize
 from raytune_hyperlearn.comparison.reporting.page import build_report
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from raytune_hyperlearn.comparison.reporting.wording import headline
@@ -112,11 +113,12 @@ def test_report_says_what_was_measured(page: Path, result_folder: Path) -> None:
     text = html.unescape(page.read_text(encoding="utf-8"))
     study = load_study(result_folder)
     summaries = summarize(study)
-    for sentence in headline(study, summaries, method_styles(summaries)):
+    pairs = compare_with("fds", final_by_seed(study), np.random.default_rng(0))
+    for sentence in headline(study, summaries, method_styles(summaries), pairs):
         assert f"<p>{sentence}</p>" in text
     for part in (
         "At the end FDS has the lowest median validation regret",
-        "With 3 seeds no test has power",
+        "<p>To test FDS against each of 5 other methods takes at least 8 seeds; there are 3, so the differences",
         "Time to reach a validation regret",
         "Speed-ups of each method over each other",
         "Learned hyperparameters",
@@ -146,6 +148,7 @@ def test_several_folders_and_problems_in_one_page(joined_page: Path) -> None:
     assert "Problem: fashion-mnist" in text
     assert "3 methods on digits, 5 seeds each" in text
     assert "FDS − RS" in text
+    assert "RS − " not in text  # FDS against each, not all pairs
     assert "p (Holm)" in text
     assert "Over 2 problems" in text
     assert "With 2 problems no test has power" in text

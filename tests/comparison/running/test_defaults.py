@@ -15,15 +15,31 @@ from raytune_hyperlearn.problems import PROBLEMS
 from tests.comparison.synthetic import make_reference
 
 
-def test_nothing_named_is_the_head_to_head_on_digits_in_at_most_eight_minutes() -> None:
+def test_nothing_named_is_the_head_to_head_on_digits_in_at_most_twelve_minutes() -> None:
     experiment = experiment_from_settings({})
     assert experiment.problem == "digits"
     assert experiment.methods == ("fds", "hd", "rs", "bo", "hb", "bohb")
     assert len(experiment.seeds) == 3
     runs = len(experiment.methods) * len(experiment.seeds)
     start_up = 8.0  # of a run's first worker on two cores
-    assert runs * (experiment.time_limit + start_up) < 8 * 60
+    assert runs * (experiment.time_limit + start_up) < 12 * 60
     assert SearchSpace.from_mapping(experiment.space) == SearchSpace()
+
+
+def test_bo_and_bohb_start_modelling_alike_and_within_the_budget_on_digits() -> None:
+    experiment = experiment_from_settings({})
+    evaluations = 26  # of BO in half a minute on two cores of the slowest machine that was tried
+    for method, most in (("bo", evaluations), ("bohb", 2 * evaluations)):
+        searcher = setup_method(experiment, method, 0).searcher
+        assert searcher is not None
+        picks = []
+        for index in range(most):
+            suggestion = searcher.suggest(f"trial-{index}")
+            assert isinstance(suggestion, dict)
+            picks.append(suggestion["model_based_pick"])
+            searcher.on_trial_complete(trial_id=f"trial-{index}", result={"validation_loss": float(index % 7)})
+        assert any(picks), method
+    assert METHODS["bo"].defaults["min_points_in_model"] == METHODS["bohb"].defaults["min_points_in_model"]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

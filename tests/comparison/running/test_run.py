@@ -181,6 +181,7 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     records = read_records(folder / "records.jsonl")
     assert {(record.status, record.error) for record in records} == {("crashed", error)}
     shown = capsys.readouterr()
+    assert "takes at least" not in shown.out  # one method alone is not tested
     assert f"hyperlearn: every evaluation crashed, the first with: {error}\n" in shown.err
     assert f"rs seed 0: {len(records)} of {len(records)} evaluations crashed: {error}" in shown.out
     page = (folder / "report.html").read_text()
