@@ -1,23 +1,34 @@
 """What gradient-based hyper-learning is compared with.
 
-`RandomSearch`, `BayesianOptimization`, `Hyperband` and `BOHB` are Ray Tune searchers that drive HpBandSter's
-own optimisers. They are loaded on first use; HpBandSter itself only when one is constructed.
+`RandomSearch`, `BayesianOptimization`, `Hyperband` and `BOHB` are Ray Tune searchers that drive HpBandSter's own
+optimizers; HpBandSter is imported when one of them is constructed. The others are rules for batch sizes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
     from raytune_hyperlearn.baselines.optimisers import BOHB, BayesianOptimization, Hyperband, RandomSearch
+else:
+    from raytune_hyperlearn.lazy_exports import lazily
 
-__all__ = ["BOHB", "BayesianOptimization", "Hyperband", "RandomSearch"]
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            ".batch_sizes": ["CABS", "Constant", "GradientNoiseScale", "Manual"],
+            ".optimisers": ["BOHB", "BayesianOptimization", "Hyperband", "RandomSearch"],
+        },
+    )
 
-
-def __getattr__(name: str) -> Any:
-    """Import a searcher when it is asked for, so that the package does not import Ray."""
-    if name in __all__:
-        from raytune_hyperlearn.baselines import optimisers
-
-        return getattr(optimisers, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "BOHB",
+    "CABS",
+    "BayesianOptimization",
+    "Constant",
+    "GradientNoiseScale",
+    "Hyperband",
+    "Manual",
+    "RandomSearch",
+]

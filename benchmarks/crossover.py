@@ -17,11 +17,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from raytune_hyperlearn.comparison import head_to_head
 from raytune_hyperlearn.comparison.analysis.results import load_study
 from raytune_hyperlearn.comparison.analysis.summary import final_by_seed
-from raytune_hyperlearn.comparison.reporting.progress import Progress
-from raytune_hyperlearn.comparison.running import run as running
+from raytune_hyperlearn.comparison.running.cluster import start_ray, stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.folder import prepare_folder
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import load
 
@@ -42,9 +43,8 @@ def cell(epochs: float, values: int, seeds: int, time_limit: float, output: Path
             "reference": None,
         }
     )
-    folder = running.prepare_folder(experiment, output / experiment.name, resume=True)
-    with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
-        running.run_experiment(experiment, folder, progress.announce)
+    folder = prepare_folder(experiment, output / experiment.name, resume=True)
+    head_to_head.run(experiment, folder, console)
     finals = final_by_seed(load_study(folder.path))
     return {method: statistics.median(by_seed.values()) for method, by_seed in finals.items()}
 
@@ -64,7 +64,7 @@ def main() -> None:
         "T (steps)", *(f"K = {n + 2}" for n in arguments.values), title="validation loss: FDS / best black box"
     )
     cells = []
-    running.start_ray(experiment_from_settings({"problem": "digits"}))
+    start_ray(experiment_from_settings({"problem": "digits"}))
     try:
         for epochs in arguments.epochs:
             row = []
@@ -76,7 +76,7 @@ def main() -> None:
                 row.append(f"{found['fds']:.3f} / {found[best]:.3f} {ahead}")
             table.add_row(str(problem.horizon(epochs)), *row)
     finally:
-        running.stop_ray()
+        stop_ray()
     (arguments.output / "crossover.json").write_text(json.dumps(cells, indent=1) + "\n")
     console.print(table)
 

@@ -1,3 +1,121 @@
-"""Learn hyperparameters by gradients, during training, on Ray Tune; compare honestly with black-box search."""
+"""Learn hyperparameters by gradients, during training, on Ray Tune; compare honestly with black-box search.
+
+What is in ``__all__`` is the public interface; it is imported on first use, so that ``import raytune_hyperlearn`` is
+quick and needs neither torch nor Ray. The searchers are in :mod:`raytune_hyperlearn.baselines`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn import algorithms, baselines, comparison, derivatives, problems, reproductions, tune
+    from raytune_hyperlearn.algorithms.arbiter import ArbiterConfig
+    from raytune_hyperlearn.algorithms.hypergradient_descent import HyperRates
+    from raytune_hyperlearn.comparison.analysis.results import Study, load_study
+    from raytune_hyperlearn.comparison.experiment import Experiment
+    from raytune_hyperlearn.comparison.head_to_head import compare
+    from raytune_hyperlearn.comparison.reporting.page import build_report
+    from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions
+    from raytune_hyperlearn.hyperparameters import (
+        LearningRate,
+        Momentum,
+        OptimizerSpace,
+        Schedule,
+        SearchSpace,
+        WeightDecay,
+    )
+    from raytune_hyperlearn.problems.problem import Examples, Problem
+    from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
+    from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
+    from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions
+    from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
+    from raytune_hyperlearn.tune.fds_options import FDSOptions
+    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+    from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+    from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+    from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
+    from raytune_hyperlearn.tune.sgd import SGDTrainable
+    from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
+else:
+    from raytune_hyperlearn.lazy_exports import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            ".algorithms.arbiter": ["ArbiterConfig"],
+            ".algorithms.hypergradient_descent": ["HyperRates"],
+            ".comparison.analysis.results": ["Study", "load_study"],
+            ".comparison.experiment": ["Experiment"],
+            ".comparison.head_to_head": ["compare"],
+            ".comparison.reporting.page": ["build_report"],
+            ".derivatives.hessian_products": ["HessianProductOptions"],
+            ".hyperparameters": [
+                "LearningRate",
+                "Momentum",
+                "OptimizerSpace",
+                "Schedule",
+                "SearchSpace",
+                "WeightDecay",
+            ],
+            ".problems.problem": ["Examples", "Problem"],
+            ".tune.arbiter": ["ArbiterScheduler", "ArbiterTrainable"],
+            ".tune.arbiter_training": ["TrainingOptions"],
+            ".tune.batch_adaptive": ["BatchAdaptiveScheduler", "BatchAdaptiveTrainable", "BatchSizeOptions"],
+            ".tune.fds": ["FDSScheduler", "FDSTrainable"],
+            ".tune.fds_options": ["FDSOptions"],
+            ".tune.hypergradient_descent": ["HypergradientDescentTrainable"],
+            ".tune.kept_state": ["KeepState", "can_restore", "restore_tuner"],
+            ".tune.retraining": ["RetrainingTrainable"],
+            ".tune.scheduler": ["HyperLearningScheduler"],
+            ".tune.sgd": ["SGDTrainable"],
+            ".tune.trainable": ["HyperLearningTrainable"],
+        },
+        subpackages=["algorithms", "baselines", "comparison", "derivatives", "problems", "reproductions", "tune"],
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArbiterConfig",
+    "ArbiterScheduler",
+    "ArbiterTrainable",
+    "BatchAdaptiveScheduler",
+    "BatchAdaptiveTrainable",
+    "BatchSizeOptions",
+    "Examples",
+    "Experiment",
+    "FDSOptions",
+    "FDSScheduler",
+    "FDSTrainable",
+    "HessianProductOptions",
+    "HyperLearningScheduler",
+    "HyperLearningTrainable",
+    "HyperRates",
+    "HypergradientDescentTrainable",
+    "KeepState",
+    "LearningRate",
+    "Momentum",
+    "OptimizerSpace",
+    "Problem",
+    "RetrainingTrainable",
+    "SGDTrainable",
+    "Schedule",
+    "SearchSpace",
+    "Study",
+    "TrainingOptions",
+    "WeightDecay",
+    "__version__",
+    "algorithms",
+    "baselines",
+    "build_report",
+    "can_restore",
+    "compare",
+    "comparison",
+    "derivatives",
+    "load_study",
+    "problems",
+    "reproductions",
+    "restore_tuner",
+    "tune",
+]

@@ -122,7 +122,7 @@ def compare(
         Path | None, typer.Option(help="YAML file of experiment settings; options given here override it.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a comparison that was stopped: go on where it was.")
+        Path | None, typer.Option(help="Folder of a comparison that was stopped: continue where it was.")
     ] = None,
 ) -> None:
     """Run methods head-to-head on a problem and write a regret-vs-wallclock report.
@@ -131,13 +131,10 @@ def compare(
     The exit status is 1 if every evaluation crashed.
     """
     with _one_line_errors():
+        from raytune_hyperlearn.comparison import head_to_head
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
-        from raytune_hyperlearn.comparison.reporting.progress import Progress
-        from raytune_hyperlearn.comparison.reporting.styles import method_styles
-        from raytune_hyperlearn.comparison.reporting.wording import seeds_text
-        from raytune_hyperlearn.comparison.running import run as running
-        from raytune_hyperlearn.comparison.running.confirmation import confirm as train_again
+        from raytune_hyperlearn.comparison.running import cluster
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
         given = {
@@ -159,34 +156,31 @@ def compare(
                 raise ValueError(f"{name} is given beside resume; a resumed comparison keeps its settings")
             if not (resume / EXPERIMENT_FILE).is_file():
                 raise ValueError(f"resume is {resume}; it must be a folder that holds {EXPERIMENT_FILE}")
-            experiment, folder_path = read_experiment(resume / EXPERIMENT_FILE), resume
+            experiment, path = read_experiment(resume / EXPERIMENT_FILE), resume
         else:
             if config is not None and not config.is_file():
                 raise ValueError(f"config is {config}; it must be a YAML file of settings")
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
-            folder_path = output or Path("results") / experiment.problem
-        running.check_experiment(experiment)
-        running.check_folder(experiment, folder_path, resume is not None)
-        running.start_ray(experiment)
+            path = output or head_to_head.default_folder(experiment)
+        head_to_head.check_quickly(experiment, path, resume is not None)
+        folder = head_to_head.start(experiment, path, resume is not None)
         if len(experiment.methods) > 1:
+            from raytune_hyperlearn.comparison.reporting.styles import method_styles
+            from raytune_hyperlearn.comparison.reporting.wording import seeds_text
+
             label = method_styles(experiment.methods)[experiment.tested].label
             console.print(seeds_text(label, len(experiment.methods) - 1, len(experiment.seeds)))
     try:
-        with _one_line_errors():
-            folder = running.prepare_folder(experiment, folder_path, resume is not None)
-            done = len(folder.finished())
-        with Progress(experiment, folder.records, done, console) as progress:
-            running.run_experiment(experiment, folder, progress.announce)
-        train_again(experiment, folder_path, console)
+        head_to_head.run(experiment, folder, console)
     except KeyboardInterrupt:
-        go_on = f"hyperlearn compare --resume {shlex.quote(str(folder_path))}"
-        _say(f"stopped; every record is kept, go on with: {go_on}")
+        command = f"hyperlearn compare --resume {shlex.quote(str(path))}"
+        _say(f"stopped; every record is kept, continue with: {command}")
         raise typer.Exit(130) from None
     finally:
-        running.stop_ray()
+        cluster.stop_ray()
     with _one_line_errors():
-        error = _report([folder_path], folder_path / "report.html")
+        error = _report([path], path / "report.html")
     if error:
         _say(f"every evaluation crashed, the first with: {error}")
         raise typer.Exit(1)
@@ -214,8 +208,8 @@ def list_names() -> None:
     from raytune_hyperlearn.problems import PROBLEMS
 
     problems = Table("problem", "what", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name, factory in PROBLEMS.items():
-        problems.add_row(name, (factory.__doc__ or "").splitlines()[0])
+    for name, problem in PROBLEMS.items():
+        problems.add_row(name, problem.description)
     methods = Table("method", "what", "extra", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, method in METHODS.items():
         state = f"(not installed: {', '.join(method.missing)})" if method.missing else ""
@@ -281,8 +275,8 @@ def reproduce_experiment(
         try:
             findings = reproduce(name, chosen, size, folder, console)
         except KeyboardInterrupt:
-            go_on = f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"
-            _say(f"stopped; go on with: {go_on}")
+            command = f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"
+            _say(f"stopped; continue with: {command}")
             raise typer.Exit(130) from None
     for verdict in findings.verdicts:
         claim, found = escape(verdict.claim), escape(verdict.found)
@@ -296,13 +290,17 @@ def _report(folders: list[Path], path: Path, focus: str | None = None) -> str:
     Returns:
         The first exception if every evaluation crashed, else empty text.
     """
-    from raytune_hyperlearn.comparison.analysis.results import load_studies
-    from raytune_hyperlearn.comparison.reporting.page import build_report
-    from raytune_hyperlearn.comparison.reporting.tables import summary_table
+    from raytune_hyperlearn.comparison.experiment import read_experiment
+    from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 
     for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"folder is {folder}; it must be a folder that a comparison wrote")
+        if not (folder / EXPERIMENT_FILE).is_file():
+            raise ValueError(f"folder is {folder}; it must be a comparison's folder, which holds {EXPERIMENT_FILE}")
+        read_experiment(folder / EXPERIMENT_FILE)
+    from raytune_hyperlearn.comparison.analysis.results import load_studies  # after the checks: matplotlib and
+    from raytune_hyperlearn.comparison.reporting.page import build_report  # scipy take seconds to import
+    from raytune_hyperlearn.comparison.reporting.tables import summary_table
+
     built = build_report(folders, path, focus)
     studies = load_studies(folders, focus)
     for study in studies:

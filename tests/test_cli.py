@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import yaml
 from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.experiment import read_experiment
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
+from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.methods import METHODS
 from raytune_hyperlearn.problems import PROBLEMS
@@ -69,7 +71,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_arguments: Any, **_options: Any) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(running.ray, "init", started)
+    monkeypatch.setattr("ray.init", started)
 
 
 def refused(outcome: Outcome, *said: str) -> None:
@@ -209,8 +211,9 @@ def test_records_of_the_same_experiment_are_not_begun_again_unasked(hyperlearn: 
     folder = tmp_path / "mine"
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(running, "start_ray", lambda _experiment: None)
-        patched.setattr(running, "stop_ray", lambda: None)
+        patched.setattr(cluster, "is_running", lambda: False)
+        patched.setattr(cluster, "start_ray", lambda _experiment: None)
+        patched.setattr(cluster, "stop_ray", lambda: None)
         patched.setattr(running, "run_experiment", interrupt)
         assert hyperlearn("compare", "--config", config, "--output", folder).status == 130
     before = contents(folder)
@@ -226,8 +229,9 @@ def test_ctrl_c_says_how_to_go_on_in_one_line_that_a_shell_takes(
     hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[bool] = []
-    monkeypatch.setattr(running, "start_ray", lambda _experiment: None)
-    monkeypatch.setattr(running, "stop_ray", lambda: stopped.append(True))
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: stopped.append(True))
     monkeypatch.setattr(running, "run_experiment", interrupt)
     folder = tmp_path / ("a folder [of] my own " + "x" * 100)
     outcome = hyperlearn("compare", *TINY, "--output", folder)
@@ -247,8 +251,9 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(
         asked.append(experiment)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "start_ray", lambda _experiment: None)
-    monkeypatch.setattr(running, "stop_ray", lambda: None)
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", note)
     config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump({"methods": ["rs", "hb"], "epochs": 2, "time_limit": 7, "gradient_clamp": 3}))
@@ -319,6 +324,47 @@ def test_report_tests_the_method_that_is_named(hyperlearn: Hyperlearn, tmp_path:
     assert "<h3>Is it more than luck?</h3>" in (tmp_path / "page.html").read_text()
     assert "HB − FDS" in (tmp_path / "page.html").read_text()
     refused(hyperlearn("report", result_folder, "--focus", "ba-sgd"), "focus", "'ba-sgd'", "fds")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "compare --help",
+        "report --help",
+        "reference --help",
+        "reproduce --help",
+        "reproduce --list",
+        "list",
+        "nonsense",
+        "compare --problem cats",
+        "compare --methods fds,luck",
+        "compare --epochs -1",
+        "compare --address 127.0.0.1:1",
+        "compare --output {folder}",
+        "compare --resume nowhere",
+        "report nowhere",
+        "reference cats",
+        "reference digits --output {folder}",
+        "reproduce cats",
+        "reproduce fds-figure2 --scale huge",
+        "reproduce fds-figure2 --output {folder}",
+    ],
+)
+def test_what_runs_nothing_imports_nothing_slow(command: str, result_folder: Path, tmp_path: Path) -> None:
+    """These answer in less than a second of processor time: torch, Ray and matplotlib alone take several."""
+    program = (
+        "import sys\n"
+        "from raytune_hyperlearn import cli\n"
+        "try:\n"
+        "    cli.main()\n"
+        "finally:\n"
+        "    print(*{'torch', 'ray', 'matplotlib', 'scipy', 'pandas', 'sklearn'} & set(sys.modules))\n"
+    )
+    arguments = command.format(folder=result_folder).split()
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == (0 if arguments[-1] in ("--help", "--list", "list") else 2), done.stderr
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_list_shows_every_problem_and_method(hyperlearn: Hyperlearn) -> None:

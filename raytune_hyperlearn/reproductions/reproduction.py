@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from matplotlib.figure import Figure
-from rich.console import Console
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
 
-from raytune_hyperlearn.comparison.reporting.tables import Table
+    from raytune_hyperlearn.comparison.reporting.tables import Table
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)

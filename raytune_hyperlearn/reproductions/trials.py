@@ -18,7 +18,7 @@ from ray import tune
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from raytune_hyperlearn.comparison.running.run import QUIET
+from raytune_hyperlearn.comparison.running.cluster import QUIET
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 Row = dict[str, Any]

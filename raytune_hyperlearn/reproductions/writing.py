@@ -16,14 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.environment import describe_environment
-from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, save_figure
-from raytune_hyperlearn.comparison.reporting.tables import environment_table
-from raytune_hyperlearn.comparison.reporting.wording import seconds as seconds_text
 from raytune_hyperlearn.reproductions.reproduction import SCALE_NOTES, Findings, Reproduction, Scale
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -36,7 +31,7 @@ IDENTITY_FILE, SUMMARY_FILE, REPORT_FILE, FIGURES_FOLDER = (
 
 
 def reproduce(name: str, reproduction: Reproduction, scale: Scale, folder: Path, console: Console) -> Findings:
-    """Runs a reproduction, or goes on with one that was stopped, and writes its files.
+    """Runs a reproduction, or continues one that was stopped, and writes its files.
 
     Args:
         name: What it is called.
@@ -81,6 +76,13 @@ def write_findings(
     name: str, reproduction: Reproduction, scale: Scale, findings: Findings, seconds: float | None, folder: Path
 ) -> None:
     """Writes figures, page and, last, the summary; the seconds of a run that was stopped in between are not known."""
+    import jinja2  # these and matplotlib are imported only where something is written
+    from markupsafe import Markup
+
+    from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, save_figure
+    from raytune_hyperlearn.comparison.reporting.tables import environment_table
+    from raytune_hyperlearn.comparison.reporting.wording import seconds as seconds_text
+
     environment = describe_environment()
     figures = folder / FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
@@ -97,7 +99,7 @@ def write_findings(
         findings=findings,
         svgs=[Markup(inline_svg(drawn.figure, drawn.name, drawn.title)) for drawn in findings.figures],
         settings=[(key.replace("_", " "), _shown(value)) for key, value in findings.settings.items()],
-        took="It was stopped and gone on with." if seconds is None else f"It took {seconds_text(seconds)}.",
+        took="It was stopped and continued." if seconds is None else f"It took {seconds_text(seconds)}.",
         environment=environment_table(environment),
     )
     (folder / REPORT_FILE).write_text(page, encoding="utf-8")

@@ -1,28 +1,60 @@
-"""Ray Tune's face of the algorithms: a trainable and, where a driver can help, a scheduler each."""
+"""The algorithms in Ray Tune: a trainable each and, where a driver can help, a scheduler."""
 
-from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
-from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
-from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
-from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
-from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
-from raytune_hyperlearn.tune.retraining import RetrainingTrainable
-from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.sgd import SGDTrainable
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
+    from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
+    from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions
+    from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
+    from raytune_hyperlearn.tune.fds_options import FDSOptions
+    from raytune_hyperlearn.tune.groups import GroupScheduler
+    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+    from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+    from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+    from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
+    from raytune_hyperlearn.tune.sgd import SGDTrainable
+    from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+else:
+    from raytune_hyperlearn.lazy_exports import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            ".arbiter": ["ArbiterScheduler", "ArbiterTrainable"],
+            ".arbiter_training": ["TrainingOptions"],
+            ".batch_adaptive": ["BatchAdaptiveScheduler", "BatchAdaptiveTrainable", "BatchSizeOptions"],
+            ".fds": ["FDSScheduler", "FDSTrainable"],
+            ".fds_options": ["FDSOptions"],
+            ".groups": ["GroupScheduler"],
+            ".hypergradient_descent": ["HypergradientDescentTrainable"],
+            ".kept_state": ["KeepState", "can_restore", "restore_tuner"],
+            ".retraining": ["RetrainingTrainable"],
+            ".scheduler": ["HyperLearningScheduler"],
+            ".sgd": ["SGDTrainable"],
+            ".trainable": ["HyperLearningTrainable", "TrialSettings"],
+        },
+    )
 
 __all__ = [
     "ArbiterScheduler",
     "ArbiterTrainable",
     "BatchAdaptiveScheduler",
     "BatchAdaptiveTrainable",
+    "BatchSizeOptions",
+    "FDSOptions",
     "FDSScheduler",
     "FDSTrainable",
+    "GroupScheduler",
     "HyperLearningScheduler",
     "HyperLearningTrainable",
     "HypergradientDescentTrainable",
     "KeepState",
     "RetrainingTrainable",
     "SGDTrainable",
+    "TrainingOptions",
     "TrialSettings",
     "can_restore",
     "restore_tuner",

@@ -83,7 +83,7 @@ def test_a_stopped_one_goes_on_and_no_other_takes_its_folder(tmp_path: Path) -> 
     (folder / "epochs.jsonl").write_text("{}")
     assert not prepare_folder(folder, {"name": "points", "scale": "smoke"})
     # How long it took in all is not known then, and the page does not pretend to.
-    assert "It was stopped and gone on with." in written(folder)
+    assert "It was stopped and continued." in written(folder)
     assert "It took " in written(folder.with_name("new"))
 
 
@@ -109,7 +109,11 @@ def test_names_and_scales() -> None:
         as_scale("huge")
     for name, reproduction in REPRODUCTIONS.items():
         assert find(name) is reproduction
-        assert reproduction.claim[0].islower() or reproduction.claim[0].isupper()
         assert reproduction.source.endswith(".")
+        assert reproduction.description.endswith((".", "?"))
+        assert reproduction.description[0].isupper()
+        # The page puts the claim after "The paper: ", so it begins small unless with an algorithm's name.
+        first = reproduction.claim.split()[0]
+        assert first[0].islower() or first in ("FDS", "BA-Momentum", "Arbiter"), name
     with pytest.raises(ValueError, match="name is 'ba-figure9'; it must be one of arbiter-figure3, "):
         find("ba-figure9")

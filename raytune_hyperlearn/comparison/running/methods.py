@@ -1,39 +1,27 @@
 """The methods of a comparison: a table of names, each with a factory that says what Tune is to run.
 
 A method is added in two steps: write a function from :class:`MethodArguments` to :class:`MethodSetup`, and put it
-into ``METHODS`` under its name. All methods get the same problem, search space, budget, split and training code.
+into ``METHODS`` under its name. The table is read by every command, ``hyperlearn list`` included, so what needs torch
+or Ray is named through its package, which imports it when a factory runs. All methods get the same problem, search
+space, budget, split and training code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray.tune.search import Searcher
-
-from raytune_hyperlearn import baselines
-from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
-from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule
-from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
-from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
+from raytune_hyperlearn import algorithms, baselines, problems, tune
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
 from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
-from raytune_hyperlearn.hyperparameters import SearchSpace
-from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.tune import (
-    ArbiterScheduler,
-    ArbiterTrainable,
-    BatchAdaptiveTrainable,
-    FDSScheduler,
-    FDSTrainable,
-    HypergradientDescentTrainable,
-    SGDTrainable,
-)
-from raytune_hyperlearn.tune.arbiter_training import ChosenBy, TrainingOptions
-from raytune_hyperlearn.tune.batch_adaptive import BatchSizeOptions
-from raytune_hyperlearn.tune.fds import FDSOptions
+from raytune_hyperlearn.hyperparameters import KINDS, SearchSpace
+
+if TYPE_CHECKING:
+    from ray.tune.search import Searcher
+
+    from raytune_hyperlearn.tune.arbiter_training import ChosenBy
 
 
 def fds(arguments: MethodArguments) -> MethodSetup:
@@ -42,8 +30,8 @@ def fds(arguments: MethodArguments) -> MethodSetup:
     fractions = options.pop("horizon_fractions")
     horizons = [fraction * arguments.experiment.epochs for fraction in fractions]
     config = {**options, "horizons": horizons, "stop_when_converged": False}
-    FDSOptions.from_config(config)
-    return MethodSetup(FDSTrainable, config, scheduler=FDSScheduler(), checkpoint_frequency=1)
+    tune.FDSOptions.from_config(config)
+    return MethodSetup(tune.FDSTrainable, config, scheduler=tune.FDSScheduler(), checkpoint_frequency=1)
 
 
 def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
@@ -69,42 +57,44 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
         config_key="drawn",
     )
     # Hyperparameters that the space fixes are not drawn, and so not learned.
-    config = {"bounded": arguments.options["bounded"], "hyper_rates": dict.fromkeys(HYPERPARAMETERS, 0.0)}
-    return MethodSetup(HypergradientDescentTrainable, config, searcher)
+    config = {"bounded": arguments.options["bounded"], "hyper_rates": dict.fromkeys(KINDS, 0.0)}
+    return MethodSetup(tune.HypergradientDescentTrainable, config, searcher)
 
 
-def batch_adaptive(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+def batch_adaptive(arguments: MethodArguments) -> Callable[[], algorithms.BatchSizeRule]:
     """BA's rule."""
     options = arguments.options
-    return partial(GaussianWalkRule, options["m0"], options["minimum_loss"], options["covariance"])
+    return partial(algorithms.GaussianWalkRule, options["m0"], options["minimum_loss"], options["covariance"])
 
 
-def manual(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+def manual(arguments: MethodArguments) -> Callable[[], algorithms.BatchSizeRule]:
     """Manual's rule: doublings at equal parts of the full budget."""
     options = arguments.options
     double_every = options["double_every_fraction"] * arguments.experiment.epochs
-    return partial(Manual, options["start"], double_every, options["maximum"])
+    return partial(baselines.Manual, options["start"], double_every, options["maximum"])
 
 
 def _constant(batch_size: int) -> Method:
     """Mini-k."""
     return Method(
         f"Constant batch size {batch_size}, with momentum",
-        _at_batch_sizes(lambda arguments: partial(Constant, batch_size)),
+        _at_batch_sizes(lambda arguments: partial(baselines.Constant, batch_size)),
         {"learning_rate": 0.02, "momentum": 0.9},
     )
 
 
-def _averaging(rule: type[CABS] | type[GradientNoiseScale]) -> Callable[[MethodArguments], MethodSetup]:
-    def made(arguments: MethodArguments) -> Callable[[], BatchSizeRule]:
+def _averaging(
+    rule: Callable[[], type[baselines.CABS] | type[baselines.GradientNoiseScale]],
+) -> Callable[[MethodArguments], MethodSetup]:
+    def made(arguments: MethodArguments) -> Callable[[], algorithms.BatchSizeRule]:
         names = ("start", "minimum", "decay", "trace")
-        return partial(rule, **{name: arguments.options[name] for name in names})
+        return partial(rule(), **{name: arguments.options[name] for name in names})
 
     return _at_batch_sizes(made)
 
 
 def _at_batch_sizes(
-    rule: Callable[[MethodArguments], Callable[[], BatchSizeRule]],
+    rule: Callable[[MethodArguments], Callable[[], algorithms.BatchSizeRule]],
 ) -> Callable[[MethodArguments], MethodSetup]:
     """One trial that trains at the batch sizes of a rule: no hyperparameter is searched for."""
 
@@ -112,8 +102,8 @@ def _at_batch_sizes(
         names = ("learning_rate", "momentum", "max_batch_size")
         config = {name: arguments.options[name] for name in names if name in arguments.options}
         config["rule"] = rule(arguments)
-        BatchSizeOptions.from_config(config)
-        return MethodSetup(BatchAdaptiveTrainable, config, checkpoint_frequency=1)
+        tune.BatchSizeOptions.from_config(config)
+        return MethodSetup(tune.BatchAdaptiveTrainable, config, checkpoint_frequency=1)
 
     return setup
 
@@ -121,7 +111,7 @@ def _at_batch_sizes(
 @lru_cache(maxsize=8)
 def _sizes(problem: str) -> tuple[int, int]:
     """A problem's training examples and its default batch size."""
-    loaded = load(problem)
+    loaded = problems.load(problem)
     return len(loaded.train) - loaded.validation_size, loaded.batch_size
 
 
@@ -140,18 +130,18 @@ def _arbiter(chosen_by: ChosenBy, **agent: Any) -> Callable[[MethodArguments], M
             **{name: options[name] for name in ("batch_size", "optimizer", "hyper_rate", "layer", "milestones")},
         }
         start = options["batch_size"] or batch_size
-        TrainingOptions.from_config(config).check_sizes(start, instances, experiment.problem)
+        tune.TrainingOptions.from_config(config).check_sizes(start, instances, experiment.problem)
         if experiment.epochs != int(experiment.epochs):
             raise ValueError(f"epochs is {experiment.epochs:g}; Arbiter and its controls need a whole number")
-        scheduler = ArbiterScheduler(memory_limit=options["memory_limit"])
-        return MethodSetup(ArbiterTrainable, config, scheduler=scheduler, checkpoint_frequency=1)
+        scheduler = tune.ArbiterScheduler(memory_limit=options["memory_limit"])
+        return MethodSetup(tune.ArbiterTrainable, config, scheduler=scheduler, checkpoint_frequency=1)
 
     return setup
 
 
-def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+def _full_budget(searcher: Callable[[], type[Searcher]]) -> Callable[[MethodArguments], MethodSetup]:
     def setup(arguments: MethodArguments) -> MethodSetup:
-        made = searcher(
+        made = searcher()(
             arguments.space.configuration_space(),
             **arguments.options,
             max_budget=arguments.experiment.epochs,
@@ -159,14 +149,14 @@ def _full_budget(searcher: type[Searcher]) -> Callable[[MethodArguments], Method
             metric=arguments.experiment.metric,
             mode=arguments.mode,
         )
-        return MethodSetup(SGDTrainable, searcher=made)
+        return MethodSetup(tune.SGDTrainable, searcher=made)
 
     return setup
 
 
-def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSetup]:
+def _bracketed(searcher: Callable[[], type[Searcher]]) -> Callable[[MethodArguments], MethodSetup]:
     def setup(arguments: MethodArguments) -> MethodSetup:
-        made = searcher(
+        made = searcher()(
             arguments.space.configuration_space(),
             min_budget=arguments.experiment.min_epochs,
             max_budget=arguments.experiment.epochs,
@@ -175,7 +165,7 @@ def _bracketed(searcher: type[Searcher]) -> Callable[[MethodArguments], MethodSe
             metric=arguments.experiment.metric,
             mode=arguments.mode,
         )
-        return MethodSetup(SGDTrainable, searcher=made)
+        return MethodSetup(tune.SGDTrainable, searcher=made)
 
     return setup
 
@@ -243,24 +233,24 @@ OWN_METHODS: Mapping[str, Method] = {
     ),
     "rs": _hpbandster(
         "Random search (HpBandSter)",
-        _full_budget(baselines.RandomSearch),
+        _full_budget(lambda: baselines.RandomSearch),
         "Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012",
     ),
     "bo": _hpbandster(
         "Bayesian optimization: BOHB's density model on full budgets (HpBandSter)",
-        _full_budget(baselines.BayesianOptimization),
+        _full_budget(lambda: baselines.BayesianOptimization),
         "Falkner et al., BOHB, ICML 2018",
         MODEL_OPTIONS,
     ),
     "hb": _hpbandster(
         "Hyperband (HpBandSter)",
-        _bracketed(baselines.Hyperband),
+        _bracketed(lambda: baselines.Hyperband),
         "Li et al., Hyperband, JMLR 2018",
         {"eta": 3},
     ),
     "bohb": _hpbandster(
         "BOHB: Hyperband with a density model (HpBandSter)",
-        _bracketed(baselines.BOHB),
+        _bracketed(lambda: baselines.BOHB),
         "Falkner et al., BOHB, ICML 2018",
         {"eta": 3, **MODEL_OPTIONS},
     ),
@@ -282,13 +272,13 @@ OWN_METHODS: Mapping[str, Method] = {
     ),
     "cabs": Method(
         "CABS: batch size by gradient variance over loss, with momentum (UAI 2017)",
-        _averaging(CABS),
+        _averaging(lambda: baselines.CABS),
         # Its authors' per-instance gradients ("diagonal") are slow for recurrent networks and undefined with BatchNorm.
         {"start": 32, "minimum": 16, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
     ),
     "gns": Method(
         "Batch size by the gradient noise scale, with momentum (McCandlish et al. 2018)",
-        _averaging(GradientNoiseScale),
+        _averaging(lambda: baselines.GradientNoiseScale),
         {"start": 32, "minimum": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
     ),
     "arbiter": Method(

@@ -13,9 +13,8 @@ from rich.console import Console
 from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison.environment import describe_environment
 from raytune_hyperlearn.comparison.reference_record import Reference
+from raytune_hyperlearn.comparison.running.cluster import start_ray, stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
-from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain
-from raytune_hyperlearn.comparison.running.run import check_experiment, start_ray, stop_ray
 from raytune_hyperlearn.problems import load
 
 
@@ -46,6 +45,9 @@ def find_reference(
     )
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
+    from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain  # not before the cheap checks:
+    from raytune_hyperlearn.comparison.running.run import check_experiment  # both import Ray
+
     check_experiment(experiment)
     settings = grid.settings()
     start_ray(experiment)

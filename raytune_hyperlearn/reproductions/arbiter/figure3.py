@@ -48,7 +48,7 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     follow,
     numbers,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "Φ at zero": {"response_scale": 0.0},
@@ -309,13 +309,3 @@ def _schedule_table(main: Sequence[Start], courses: Courses) -> Table:
         tuple(rows),
         "Mean absolute difference of the batch size over epochs and seeds.",
     )
-
-
-REPRODUCTION = Reproduction(
-    description="Arbiter alone: where the batch size goes from two starts, and whether that lowers the loss.",
-    source="Arbiter, section 4.1, figure 3.",
-    claim="with η = 0.1 and B₀ = 128 Arbiter increases the batch size, with η = 0.01 and B₀ = 400 it decreases it, as "
-    "the dynamics call for; its schedules lower the validation loss in all experiments compared with constant batch "
-    "sizes.",
-    run=run,
-)

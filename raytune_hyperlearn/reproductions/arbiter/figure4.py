@@ -44,7 +44,7 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     follow,
     numbers,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 
 @dataclass(frozen=True)
@@ -278,13 +278,3 @@ def _period_table(settings: Settings, methods: Mapping[str, Mapping[int, Course]
         tuple(rows),
         "Mean over the epochs of a period but its first, which is the heuristic's; median over seeds.",
     )
-
-
-REPRODUCTION = Reproduction(
-    description="Arbiter inside a fixed heuristic: a local search between milestones.",
-    source="Arbiter, section 4.2, figure 4.",
-    claim="inside the heuristic 64 → 128 → 256 → 512 (epochs 25, 50 and 100 of 200, η = 0.05, WRN-16-4, CIFAR-10) "
-    "Arbiter selects initially noisier batch sizes before determining larger ones for the rest of training, and "
-    "achieves higher test performance.",
-    run=run,
-)

@@ -53,7 +53,7 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     follow,
     numbers,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 OPTIMIZERS = {"sgd-hd": "SGD-HD", "adam-hd": "Adam-HD"}
 NEGLIGIBLE = 0.1
@@ -332,13 +332,3 @@ def _rate_table(main: Courses) -> Table:
         tuple(rows),
         "Medians over seeds.",
     )
-
-
-REPRODUCTION = Reproduction(
-    description="Arbiter beside SGD-HD and Adam-HD: does it slow down the decay of the learning rate?",
-    source="Arbiter, section 4.3, figure 5.",
-    claim="with β = 1e-4, η₀ = 0.1 and B₀ = 128 (WRN-16-4, CIFAR-10), hypergradient descent lowers the learning rate "
-    "to near negligible values early; Arbiter's control over the batch size dampens this for momentum and for Adam, "
-    "and improves the validation error of both; large fluctuations of the batch size later speed up the decay.",
-    run=run,
-)

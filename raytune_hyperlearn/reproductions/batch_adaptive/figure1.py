@@ -25,7 +25,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.twelve_verdicts import (
     sizes_verdict,
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import Values
-from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Findings, Scale, Verdict
 
 PROBLEM = "fashion-mnist-cnn3"
 SETTINGS: Mapping[Scale, Settings] = {
@@ -79,12 +79,3 @@ def grow(sizes: tuple[Values, Values]) -> bool:
     early, late = sizes
     near = max(early.values()) < 1.25 * M0
     return near and all(late[name] > early[name] for name in late) and late["BA-SGD"] > late["BA-Momentum"]
-
-
-REPRODUCTION = Reproduction(
-    description="Training loss of BA, Mini-32 to 256 and Manual, with momentum and without, on Fashion-MNIST.",
-    source="Batch adaptive training, section 4.2, figures 1 and 3a, table 1.",
-    claim="after 100 epochs BA-Momentum has the lowest loss of the methods with momentum, BA-SGD the lowest but one of "
-    "those without; batch sizes stay near 32 early and grow later; best test accuracies 91.33 % and 91.01 %.",
-    run=run,
-)

@@ -34,7 +34,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import 
     percent,
     spread_text,
 )
-from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Findings, Scale, Verdict
 
 PROBLEM = "wordnet-relations"
 SETTINGS: Mapping[Scale, Settings] = {
@@ -85,12 +85,3 @@ def constancy_verdict(courses: Courses) -> Verdict:
         "BA-Momentum's batch size stays nearly constant at 32.",
         f"{shares} of its updates took 32. {sizes_sentence(adaptive)}",
     )
-
-
-REPRODUCTION = Reproduction(
-    description="The same twelve methods with a bidirectional LSTM on relation classification.",
-    source="Batch adaptive training, section 4.2, figures 2 and 3b, table 1; its data replaced by WordNet's glosses.",
-    claim="after 300 epochs BA-Momentum has the lowest loss of the methods with momentum; BA-SGD is like Mini-32-SGD "
-    "and ends lower; BA-Momentum's batch size stays near 32; best test accuracies 88.46 % and 75.57 %.",
-    run=run,
-)

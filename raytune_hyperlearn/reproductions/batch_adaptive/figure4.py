@@ -36,7 +36,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import 
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_verdicts import clock_verdict, loss_verdict
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import below, final_loss, judge, spread_text
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 RATES = (0.005, 0.01, 0.02, 0.05)
 GOOD = slice(0, 3)
@@ -207,12 +207,3 @@ def _series_verdict(claim: str, found: str, seeds: Sequence[Series], rule: Calla
 def _told(seeds: Sequence[Series]) -> str:
     by_rate = zip(RATES, zip(*seeds, strict=True), strict=True)
     return ", ".join(f"{spread_text(values)} at {rate:g}" for rate, values in by_rate)
-
-
-REPRODUCTION = Reproduction(
-    description="BA-Momentum and Mini-32-Momentum at learning rates 0.005, 0.01, 0.02 and 0.05 on Fashion-MNIST.",
-    source="Batch adaptive training, section 4.3, figure 4.",
-    claim="from 0.005 to 0.02 BA-Momentum's final loss falls (1.13e−4, 1.69e−5, 5.77e−6) while Mini-32-Momentum's "
-    "rises from 0.01 to 0.02; at 0.05 both are very high; batches grow with the learning rate.",
-    run=run,
-)

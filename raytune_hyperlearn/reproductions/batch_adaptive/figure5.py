@@ -33,7 +33,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import 
     train_pairs,
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import judge, percent, seeds_text, spread_text
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 RATES = (0.005, 0.01, 0.02)
 BEYOND = 0.05
@@ -262,12 +262,3 @@ def _told(rate: float, booms: Sequence[Boom]) -> str:
 
 def _epoch(epoch: float) -> str:
     return f"{epoch:g}" if math.isfinite(epoch) else "none"
-
-
-REPRODUCTION = Reproduction(
-    description="BA-Momentum's batch sizes grow where Mini-32-Momentum stops improving, at three learning rates.",
-    source="Batch adaptive training, section 4.4, figure 5.",
-    claim="a batch size boom always appears at the point in which Mini-32-Momentum reaches its lowest possible loss, "
-    "earlier at larger learning rates, and helps BA-Momentum keep decreasing to lower loss.",
-    run=run,
-)

@@ -41,7 +41,7 @@ from raytune_hyperlearn.derivatives.variance import GrowingBatch, Variance, grow
 from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.reproductions.parts import spread
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 PAPER_MEANS, PAPER_DEVIATIONS = (-8.58165e-10, -7.94253e-10), (4.58062e-12, 3.48414e-11)
 """The paper's estimated and measured mean and deviation."""
@@ -382,12 +382,3 @@ def _numbers(sample: Sample) -> dict[str, object]:
         "dropout": sample.dropout,
         **{name: getattr(sample, name).tolist() for name in arrays},
     }
-
-
-REPRODUCTION = Reproduction(
-    description="The decrease of the loss by one update is normal, and BA estimates its mean and deviation.",
-    source="Batch adaptive training, appendix B, figure 6.",
-    claim="after 10 iterations with batches of 100 on Fashion-MNIST, the decrease of the loss over 500 batches is "
-    "normal with mean −7.94e−10 and deviation 3.48e−11, and the estimates −8.58e−10 and 4.58e−12 are close to them.",
-    run=run,
-)

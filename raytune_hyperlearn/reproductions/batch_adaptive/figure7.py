@@ -35,7 +35,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.covariances import (
     Settings,
     compare,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 ALIKE = 1.1
 """Losses, or mean batch sizes, within this factor are called the same."""
@@ -247,12 +247,3 @@ def _numbers(outcome: Outcome) -> dict[str, object]:
         "updates": {c: len(outcome.sizes[c]) for c in COVARIANCES},
         "probes": [asdict(probe) for probe in outcome.probes],
     }
-
-
-REPRODUCTION = Reproduction(
-    description="The exact covariance of the gradients against its diagonal, on Connect-4 and on Fashion-MNIST.",
-    source="Batch adaptive training, appendix C, figure 7; the Fashion-MNIST part is beyond the paper.",
-    claim="after 14 epochs on Connect-4, batch sizes and training losses with the exact covariance and with its "
-    "diagonal are almost the same, so the diagonal does not degrade the method.",
-    run=run,
-)

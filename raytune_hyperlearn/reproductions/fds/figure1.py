@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from raytune_hyperlearn.comparison import head_to_head
 from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, speed_up, summarize
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
@@ -26,18 +27,16 @@ from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 from raytune_hyperlearn.comparison.reference_record import read_reference, reference_to_mapping, write_reference
 from raytune_hyperlearn.comparison.reporting.method_figures import draw_schedules, schedule_panels
 from raytune_hyperlearn.comparison.reporting.page import build_report
-from raytune_hyperlearn.comparison.reporting.progress import Progress
 from raytune_hyperlearn.comparison.reporting.regret_figures import draw_regret, regret_panels
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import confirmation_table, final_table, given_table, target_table
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name, regret_text, speed_up_text, time_text
-from raytune_hyperlearn.comparison.running import run as running
-from raytune_hyperlearn.comparison.running.confirmation import confirm
+from raytune_hyperlearn.comparison.running.cluster import stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.reference import find_reference
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 COMPARISON, REFERENCE_FILE = "comparison", "reference.json"
 SPEED_UP = 20.0
@@ -99,15 +98,11 @@ def compare(settings: Mapping[str, Any], output: Path, console: Console) -> Stud
     path = output / COMPARISON
     begun = (path / EXPERIMENT_FILE).is_file()
     experiment = read_experiment(path / EXPERIMENT_FILE) if begun else prepared(settings, output, console)
-    running.check_experiment(experiment)
-    running.start_ray(experiment)
+    folder = head_to_head.start(experiment, path, begun)
     try:
-        folder = running.prepare_folder(experiment, path, begun)
-        with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
-            running.run_experiment(experiment, folder, progress.announce)
-        confirm(experiment, path, console)
+        head_to_head.run(experiment, folder, console)
     finally:
-        running.stop_ray()
+        stop_ray()
     return load_study(path)
 
 
@@ -249,12 +244,3 @@ def _below_descent(study: Study, summaries: Mapping[str, MethodSummary]) -> Verd
     return Verdict(
         claim, f"Median regrets at the end: {shown}.", all(own.median < other.median for own, other in pairs.values())
     )
-
-
-REPRODUCTION = Reproduction(
-    description="Regret against wall-clock of FDS, hypergradient descent, RS, BO, HB and BOHB.",
-    source="FDS, section 5.4 and figure 1.",
-    claim="on CIFAR-10 FDS reaches zero regret 20 times sooner than the best black-box method, BOHB; the others do "
-    "not reach it at all, and hypergradient descent ends at a higher regret.",
-    run=run,
-)

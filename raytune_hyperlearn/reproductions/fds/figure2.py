@@ -38,7 +38,7 @@ from raytune_hyperlearn.reproductions.fds.sharing_error import (
     standard_error,
     told,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 ROWS = "hypergradients.jsonl"
 SURE_OF_SEVERAL = 3.0
@@ -321,12 +321,3 @@ def _moments_table(ensemble: Ensemble) -> Table:
         ("seeds", str(len(ensemble.unshared))),
     )
     return Table("What the theorem asks for, measured", ("", "value"), rows, "With few seeds c and ε are too high.")
-
-
-REPRODUCTION = Reproduction(
-    description="Error of greedy, unshared and shared hypergradients against their mean over seeds, on LeNet.",
-    source="FDS, section 5.1 and figure 2.",
-    claim="greedy hypergradients approximate the best ones poorly, and averaging non-greedy ones over contiguous steps "
-    "significantly lowers their error, until the bias of long windows outweighs it.",
-    run=run,
-)

@@ -34,7 +34,7 @@ from raytune_hyperlearn.reproductions.fds.outer_loops import (
     learn_all,
     less,
 )
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 STYLES: Mapping[str, MethodStyle] = {
     "greedy": MethodStyle("greedy, horizon 1", "greedy", "#CC79A7", (0, (5, 1.5)), "X"),
@@ -286,12 +286,3 @@ def _table(courses: Mapping[str, Course]) -> Table:
         "Means over new seeds ± standard errors. Differences are judged seed by seed, at two standard errors. The "
         "paper shows the schedules in a figure.",
     )
-
-
-REPRODUCTION = Reproduction(
-    description="Learning rates learned greedily, without sharing and by FDS, from zero, on LeNet.",
-    source="FDS, section 5.2 and figure 3.",
-    claim="greedy learning rates are too small; without sharing, non-greedy ones are fine on MNIST but far too high on "
-    "SVHN; FDS learns a sensible schedule that can outperform a cosine on SVHN.",
-    run=run,
-)

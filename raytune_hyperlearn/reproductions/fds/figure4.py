@@ -22,7 +22,7 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds.learned_values_figure import accuracy_panel, draw_learned, value_panels
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 from raytune_hyperlearn.reproductions.trials import Row, local_ray, run_trials
 from raytune_hyperlearn.tune import FDSTrainable, HypergradientDescentTrainable
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
@@ -343,12 +343,3 @@ def _rates_table(outcome: Outcome) -> Table:
     )
     columns = ("hyper rate", "validation loss", "test accuracy", "diverged")
     return Table("Hypergradient descent", columns, rows, "Means over seeds at the end; relative to each range's width.")
-
-
-REPRODUCTION = Reproduction(
-    description="Schedules of learning rate, momentum and weight decay learned by FDS, beside hypergradient descent's.",
-    source="FDS, section 5.3 and figure 4.",
-    claim="FDS converges in ten outer steps to hyperparameters very different from those of online greedy "
-    "differentiation and with significantly better test accuracy; its largest learning rate comes half way.",
-    run=run,
-)

@@ -28,7 +28,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.reproductions.fds.sharing_error import bound, errors, exact_error, single_minimum, window_sizes
-from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Reproduction, Scale, Verdict
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 SURE = 5.0
 """Standard errors that a measurement may lie off: about a hundred and fifty are made, and chance shall not decide."""
@@ -376,12 +376,3 @@ def _numbers(measured: Measured) -> dict[str, object]:
         "windows": list(measured.windows),
         **{key: getattr(measured, key).tolist() for key in ("errors", "deviations", "exact", "bounds")},
     }
-
-
-REPRODUCTION = Reproduction(
-    description="The error of shared hypergradients against its closed forms and its bound, over many draws.",
-    source="FDS, theorem 4.1 and appendix B.",
-    claim="sharing a value over W steps divides the noise of its hypergradient by W where hypergradients are "
-    "independent, at the price of a bias of at most ε²(W² − 1)/12 where their means drift.",
-    run=run,
-)

@@ -11,8 +11,9 @@ from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.comparison.records import read_records
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES
+from raytune_hyperlearn.comparison.running.folder import prepare_folder
 from raytune_hyperlearn.comparison.running.methods import METHODS, setup_method
-from raytune_hyperlearn.comparison.running.run import prepare_folder, run_experiment
+from raytune_hyperlearn.comparison.running.run import run_experiment
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 from tests.comparison.synthetic import make_experiment
 

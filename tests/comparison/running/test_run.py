@@ -23,15 +23,11 @@ from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records, read_runs
 from raytune_hyperlearn.comparison.running import run as running
+from raytune_hyperlearn.comparison.running.cluster import start_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.folder import Folder, FolderInUseError, check_folder, prepare_folder
 from raytune_hyperlearn.comparison.running.methods import MethodSetup, setup_method
-from raytune_hyperlearn.comparison.running.run import (
-    Folder,
-    FolderInUseError,
-    check_folder,
-    prepare_folder,
-    run_experiment,
-)
+from raytune_hyperlearn.comparison.running.run import run_experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import SGDTrainable
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
@@ -246,14 +242,14 @@ class TestStartingRay:
             cluster_resources=lambda: {"CPU": 4.0, "GPU": 1.0},
             shutdown=lambda: calls.append({"shutdown": True}),
         )
-        monkeypatch.setattr(running, "ray", stand_in)
+        monkeypatch.setitem(sys.modules, "ray", stand_in)
         environment = dict(os.environ)
         yield calls
         os.environ.clear()
         os.environ.update(environment)
 
     def test_a_local_ray_has_a_core_for_each_worker(self, asked: list[dict[str, Any]]) -> None:
-        running.start_ray(tiny_experiment(workers=100))
+        start_ray(tiny_experiment(workers=100))
         (options,) = asked
         assert options["num_cpus"] == 100
         assert "address" not in options
@@ -263,21 +259,21 @@ class TestStartingRay:
     ) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         monkeypatch.delenv("TUNE_DISABLE_SIGINT_HANDLER", raising=False)
-        running.start_ray(tiny_experiment())
+        start_ray(tiny_experiment())
         assert os.environ["OMP_NUM_THREADS"] == "3"
         assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
 
     def test_more_gpus_than_there_are_are_refused(self, asked: list[dict[str, Any]]) -> None:
-        running.start_ray(tiny_experiment(workers=2, gpus_per_trial=0.5))
+        start_ray(tiny_experiment(workers=2, gpus_per_trial=0.5))
         with pytest.raises(ValueError, match=r"gpus_per_trial needs 1\.5 GPUs for 3 workers; Ray has 1"):
-            running.start_ray(tiny_experiment(workers=3, gpus_per_trial=0.5))
+            start_ray(tiny_experiment(workers=3, gpus_per_trial=0.5))
         assert asked[-1] == {"shutdown": True}
 
     def test_an_address_at_which_nothing_listens_is_refused_at_once(self, asked: list[dict[str, Any]]) -> None:
         begun = time.monotonic()
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "[::1]:1", "a:b:c"):
             with pytest.raises(ValueError, match=r"address is '.*'; it must be auto, HOST:PORT") as refused:
-                running.start_ray(tiny_experiment(address=address))
+                start_ray(tiny_experiment(address=address))
             assert "\n" not in str(refused.value)
         assert time.monotonic() - begun < 10
         assert asked == []

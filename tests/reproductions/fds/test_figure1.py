@@ -12,6 +12,8 @@ from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, summarize
 from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 from raytune_hyperlearn.comparison.reference_record import write_reference
+from raytune_hyperlearn.comparison.running import cluster, confirmation
+from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.run import trial_config
@@ -124,10 +126,11 @@ def test_a_stopped_comparison_keeps_its_experiment(monkeypatch: pytest.MonkeyPat
     experiment = make_experiment(methods=("fds",), seeds=(0,))
     write_folder(tmp_path / "comparison", experiment)
     begun: list[object] = []
-    monkeypatch.setattr(fds_figure1.running, "start_ray", begun.append)
-    monkeypatch.setattr(fds_figure1.running, "stop_ray", lambda: None)
-    monkeypatch.setattr(fds_figure1.running, "run_experiment", lambda run, folder, announce: begun.append(folder.path))
-    monkeypatch.setattr(fds_figure1, "confirm", lambda *_arguments: None)
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", begun.append)
+    monkeypatch.setattr(fds_figure1, "stop_ray", lambda: None)
+    monkeypatch.setattr(running, "run_experiment", lambda run, folder, announce: begun.append(folder.path))
+    monkeypatch.setattr(confirmation, "confirm", lambda *_arguments: None)
     study = fds_figure1.compare({"problem": "digits"}, tmp_path, Console(quiet=True))
     assert begun == [experiment, tmp_path / "comparison"]
     assert study.experiment == experiment

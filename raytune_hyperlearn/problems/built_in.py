@@ -1,8 +1,8 @@
-"""The problems by name."""
+"""The problems that come with the package; :mod:`raytune_hyperlearn.problems.names` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -142,33 +142,3 @@ def cifar100_vgg11() -> Problem:
 def cifar100_wrn16_4() -> Problem:
     """CIFAR-100 with WRN-16-4, a setting of Arbiter's figure 3."""
     return _cifar_for_arbiter(100, "cifar100-wrn16-4", partial(WideResNet, depth=16, width=4, classes=100))
-
-
-PROBLEMS: Mapping[str, Callable[[], Problem]] = {
-    "digits": digits,
-    "fashion-mnist": fashion_mnist,
-    "cifar10-wrn16-1": cifar10_wrn,
-    "fashion-mnist-cnn3": fashion_mnist_cnn3,
-    "connect-4": connect_4,
-    "wordnet-relations": wordnet_relations,
-    "cifar10-vgg11": cifar10_vgg11,
-    "cifar10-wrn16-4": cifar10_wrn16_4,
-    "cifar100-vgg11": cifar100_vgg11,
-    "cifar100-wrn16-4": cifar100_wrn16_4,
-}
-
-
-def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
-    """A problem from its name, from a function that builds one, or as it is.
-
-    Raises:
-        ValueError: If no problem has that name.
-        MissingDataError: If its data are missing.
-    """
-    if isinstance(problem, Problem):
-        return problem
-    if isinstance(problem, str):
-        if problem not in PROBLEMS:
-            raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}")
-        return PROBLEMS[problem]()
-    return problem()

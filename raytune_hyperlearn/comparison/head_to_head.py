@@ -1,0 +1,140 @@
+"""A whole comparison, from its settings to its results: what ``hyperlearn compare`` does, and the same from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.running import cluster
+from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.folder import Folder, check_folder, prepare_folder
+from raytune_hyperlearn.comparison.running.methods import method_options
+from raytune_hyperlearn.hyperparameters import SearchSpace
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn.comparison.analysis.results import Study
+
+
+def compare(
+    problem: str = "digits",
+    methods: Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    *,
+    output: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    space: SearchSpace | Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Study:
+    """Runs methods head to head on a problem: every method once per seed, with the same resources and time limit.
+
+    What is not given has the problem's default, as for ``hyperlearn compare``. A local Ray is started unless Ray is
+    running already; then that one is used and left running.
+
+    Args:
+        problem: Name of a problem.
+        methods: Names of methods.
+        seeds: How many (3 means 0, 1 and 2), or the seeds themselves.
+        output: Folder for the records (default: ``results/PROBLEM``).
+        resume: Continue what is in the folder; without it, a folder with results is refused.
+        progress: Show progress on the terminal.
+        space: The search space of all methods.
+        settings: Any other field of :class:`~raytune_hyperlearn.comparison.experiment.Experiment`, such as
+            ``time_limit`` (seconds per run), ``epochs`` (full budget of one training) or ``workers``.
+
+    Returns:
+        The records of all runs, with what each run found.
+
+    Raises:
+        ValueError: In one line, if a setting is unknown or not allowed, or the folder holds something else.
+    """
+    given = {
+        "problem": problem,
+        "methods": methods if methods is None else list(methods),
+        "seeds": seeds_from(seeds),
+        "space": space.to_mapping() if isinstance(space, SearchSpace) else space,
+    }
+    experiment = experiment_from_settings({**settings, **{k: v for k, v in given.items() if v is not None}})
+    path = Path(output) if output is not None else default_folder(experiment)
+    check_quickly(experiment, path, resume)
+    joined = cluster.is_running()
+    folder = start(experiment, path, resume)
+    try:
+        run(experiment, folder, Console(quiet=not progress))
+    finally:
+        if not joined:
+            cluster.stop_ray()
+    from raytune_hyperlearn.comparison.analysis.results import load_study
+
+    return load_study(path)
+
+
+def seeds_from(seeds: int | Sequence[int] | None) -> list[int] | None:
+    """A number of seeds as the seeds 0, 1, …; seeds as they are.
+
+    Raises:
+        ValueError: If the number is below 1.
+    """
+    if not isinstance(seeds, int):
+        return None if seeds is None else list(seeds)
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it must be a number of seeds of at least 1, or a list of seeds")
+    return list(range(seeds))
+
+
+def default_folder(experiment: Experiment) -> Path:
+    """Where results go if no folder is named."""
+    return Path("results") / experiment.name
+
+
+def check_quickly(experiment: Experiment, path: Path, resume: bool) -> None:
+    """Refuse what can be refused without importing torch or Ray.
+
+    Raises:
+        ValueError: In one line, for an unknown method or option, a folder that must not be written to, or an address
+            at which nothing listens.
+    """
+    for method in experiment.methods:
+        method_options(method, experiment.method_options.get(method, {}))
+    check_folder(experiment, path, resume)
+    if experiment.address is not None:
+        cluster.require_listener(experiment.address)
+
+
+def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
+    """Check the rest, start Ray unless it is running, and make the folder.
+
+    Raises:
+        ValueError: In one line; Ray is not running then, and nothing is written.
+    """
+    from raytune_hyperlearn.comparison.running import run as running
+
+    running.check_experiment(experiment)
+    joined = cluster.is_running()
+    if not joined:
+        cluster.start_ray(experiment)
+    try:
+        return prepare_folder(experiment, path, resume)
+    except BaseException:
+        if not joined:
+            cluster.stop_ray()
+        raise
+
+
+def run(experiment: Experiment, folder: Folder, console: Console) -> None:
+    """Run and confirm what is not finished yet; Ray is running.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C; all records are in the folder, and a later call continues.
+    """
+    from raytune_hyperlearn.comparison.reporting.progress import Progress
+    from raytune_hyperlearn.comparison.running import run as running
+    from raytune_hyperlearn.comparison.running.confirmation import confirm
+
+    with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
+        running.run_experiment(experiment, folder, progress.announce)
+    confirm(experiment, folder.path, console)

@@ -1,0 +1,86 @@
+"""The Ray that an experiment runs on: a cluster that is up, or a local one of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from typing import Any
+
+from raytune_hyperlearn.comparison.experiment import Experiment
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "OMP_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
+}
+"""Environment of the driver and its workers; what is already set is left as it is."""
+
+
+def start_ray(experiment: Experiment) -> None:
+    """Join the cluster at the experiment's address, or start a quiet local Ray with a core for each worker.
+
+    Raises:
+        ValueError: If there is no cluster at the address or it is too small for the experiment.
+    """
+    if experiment.address is not None:
+        require_listener(experiment.address)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray  # after its environment is set, and only where a run begins: its import takes seconds
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if experiment.address is None:
+        ray.init(num_cpus=max(experiment.workers, os.cpu_count() or 1), include_dashboard=False, **shared)
+    else:
+        try:
+            environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
+            ray.init(address=experiment.address, runtime_env=environment, **shared)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"address is {experiment.address!r}; no Ray cluster answers there ({reason})") from error
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    if experiment.gpus_per_trial * experiment.workers > gpus:
+        needed = experiment.gpus_per_trial * experiment.workers
+        ray.shutdown()
+        raise ValueError(f"gpus_per_trial needs {needed:g} GPUs for {experiment.workers} workers; Ray has {gpus:g}")
+
+
+def require_listener(address: str) -> None:
+    """Refuse at once an address at which nothing listens; Ray itself would go on trying for minutes.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        allowed = "it must be auto, HOST:PORT or ray://HOST:PORT of a Ray cluster that is up"
+        raise ValueError(f"address is {address!r}; {allowed} ({error})") from error
+
+
+def is_running() -> bool:
+    """Whether this process has started or joined a Ray already."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def stop_ray() -> None:
+    """Leave the cluster, or stop the local Ray."""
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,69 @@
+"""An experiment's folder: what it holds, and when an experiment may write to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
+from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE, read_runs
+
+
+class FolderInUseError(ValueError):
+    """The output folder holds another experiment."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of one experiment."""
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        """File of records."""
+        return self.path / RECORDS_FILE
+
+    @property
+    def runs(self) -> Path:
+        """File of run summaries."""
+        return self.path / RUNS_FILE
+
+    def finished(self) -> set[tuple[str, int]]:
+        """Methods and seeds whose run has ended by itself or at its limit."""
+        if not self.runs.exists():
+            return set()
+        return {(run.method, run.seed) for run in read_runs(self.runs)}
+
+
+def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:
+    """Refuse a folder that the experiment must not write to; nothing is written.
+
+    Raises:
+        FolderInUseError: If it holds another experiment, or this one's records and ``resume`` is False.
+    """
+    folder = Folder(path)
+    settings = path / EXPERIMENT_FILE
+    if path.exists() and not path.is_dir():
+        raise FolderInUseError(f"output is {path}; it must be a folder")
+    if settings.exists():
+        if read_experiment(settings) != experiment:
+            raise FolderInUseError(f"output is {path}; it holds another experiment, choose another folder")
+        if not resume and folder.records.exists():
+            raise FolderInUseError(f"output is {path}; it holds this experiment's records, add --resume {path}")
+    elif path.exists() and any(path.iterdir()):
+        raise FolderInUseError(f"output is {path}; it is neither empty nor an experiment's folder")
+
+
+def prepare_folder(experiment: Experiment, path: Path, resume: bool) -> Folder:
+    """Make the experiment's folder, or take up the one that holds the same experiment.
+
+    Raises:
+        FolderInUseError: As :func:`check_folder`.
+    """
+    check_folder(experiment, path, resume)
+    folder = Folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_experiment(experiment, path / EXPERIMENT_FILE)
+    folder.records.touch()
+    return folder
