@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.analysis.curves import StepCurve, incumbents, regret_curve, time_to_target
     from raytune_hyperlearn.comparison.analysis.results import RunResult, Study, load_studies, load_study
-    from raytune_hyperlearn.comparison.analysis.statistics import compare_pairs, critical_difference
+    from raytune_hyperlearn.comparison.analysis.statistics import critical_difference
     from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, summarize
 else:
     from raytune_hyperlearn.lazy_exports import lazily
@@ -17,7 +17,7 @@ else:
         {
             ".curves": ["StepCurve", "incumbents", "regret_curve", "time_to_target"],
             ".results": ["RunResult", "Study", "load_studies", "load_study"],
-            ".statistics": ["compare_pairs", "critical_difference"],
+            ".statistics": ["critical_difference"],
             ".summary": ["MethodSummary", "summarize"],
         },
     )
@@ -27,7 +27,6 @@ __all__ = [
     "RunResult",
     "StepCurve",
     "Study",
-    "compare_pairs",
     "critical_difference",
     "incumbents",
     "load_studies",
