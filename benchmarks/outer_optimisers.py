@@ -26,11 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.tune import FDSTrainable
 
 RULES = ("sign", "surrogate")
-RETRAINING = 1000
 """Marks the seeds of retraining, so that they differ from those of any outer step."""
 
 
@@ -71,7 +70,7 @@ def searched(
     for _ in range(outer_steps):
         result = trainable.step()
         rows.seen.append(result["validation_loss"])
-        seeds = [derived_seed(seed, RETRAINING, index) for index in range(retrainings)]
+        seeds = [derived_seed(seed, Purpose.RETRAINING, index) for index in range(retrainings)]
         scores = [trainable.train_and_score(result["hyperparameters"], epochs, s)["validation_loss"] for s in seeds]
         untrained = rows.retrained[0] if rows.retrained else math.inf
         rows.retrained.append(statistics.fmean(score if score < untrained else untrained for score in scores))

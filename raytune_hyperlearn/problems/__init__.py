@@ -16,10 +16,10 @@ if TYPE_CHECKING:
         batches,
         correct,
         cross_entropy,
-        derived_seed,
         evaluate,
     )
     from raytune_hyperlearn.problems.references import load
+    from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
@@ -37,10 +37,10 @@ else:
                 "batches",
                 "correct",
                 "cross_entropy",
-                "derived_seed",
                 "evaluate",
             ],
             ".references": ["load"],
+            ".seeds": ["Purpose", "derived_seed"],
         },
     )
 
@@ -52,6 +52,7 @@ __all__ = [
     "LossFunction",
     "MissingDataError",
     "Problem",
+    "Purpose",
     "Split",
     "batches",
     "correct",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
+
 
 class SmallCNN(nn.Module):
     """Two 3×3 convolutions with BatchNorm and max-pooling and one linear layer, for 8×8 grey images.
@@ -235,7 +237,7 @@ def initialise(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
 
     Args:
         model_factory: Callable without arguments that returns an ``nn.Module``.
-        seed: Seed of the initialisation.
+        seed: Seed of the training; that of the initialization is derived from it.
 
     Returns:
         The new module on the CPU.
@@ -243,7 +245,8 @@ def initialise(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     # torch.manual_seed would seed every GPU as well, those included that are first used after this.
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(gpus):
-        torch.default_generator.manual_seed(seed)
+        own = derived_seed(seed, Purpose.INITIALIZATION)
+        torch.default_generator.manual_seed(own)
         if gpus:
-            torch.cuda.manual_seed_all(seed)
+            torch.cuda.manual_seed_all(own)
         return model_factory()

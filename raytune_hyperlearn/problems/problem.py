@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
@@ -116,7 +117,7 @@ class Problem:
 
     def split(self, seed: int) -> Split:
         """Training and validation examples: a uniformly random partition that depends on ``seed`` alone."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(derived_seed(seed, Purpose.SPLIT))
         order = torch.randperm(len(self.train), generator=generator).to(self.train.inputs.device)
         held_out = self.validation_size
         return Split(train=self.train[order[held_out:]], validation=self.train[order[:held_out]])
@@ -129,12 +130,6 @@ class Problem:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Problem:
         """The same problem with its data on ``device``."""
         return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype))
-
-
-def derived_seed(*parts: int) -> int:
-    """A seed in [0, 2³²) that depends on all ``parts`` (whole numbers ≥ 0), for streams that must not coincide."""
-    # NumPy takes (1,), (1, 0) and (1, 0, 0) for the same entropy; their number sets them apart.
-    return int(np.random.SeedSequence((len(parts), *parts)).generate_state(1)[0])
 
 
 def batches(
@@ -169,13 +164,13 @@ def batches(
     for step in range(first, steps):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            shuffle = torch.Generator().manual_seed(derived_seed(seed, 0, epoch))
+            shuffle = torch.Generator().manual_seed(derived_seed(seed, Purpose.ORDER, epoch))
             order = torch.randperm(len(examples), generator=shuffle).to(device, non_blocking=True)
         begin = step % per_epoch * batch_size
         rows = order[begin : begin + batch_size]
         inputs, targets = examples.inputs[rows], examples.targets[rows]
         if augmentation is not None:
-            inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, 1, step)))
+            inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, Purpose.AUGMENTATION, step)))
         yield inputs, targets
 
 

@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialScheduler
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
-from raytune_hyperlearn.problems import derived_seed, evaluate
+from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -59,8 +59,9 @@ class ArbiterTrainable(HyperLearningTrainable):
         self.options.check_sizes(self.problem.batch_size, len(self.split.train), self.problem.name)
         self.makes_decisions = config.get(UPDATED_BY, "trainable") == "trainable"
         trial_seed = config.get("trial_seed")
-        trial_seed = derived_seed(self.settings.seed) if trial_seed is None else trial_seed
-        self.seeds = [derived_seed(trial_seed, index) for index in range(self.settings.replicates)]
+        self.seeds = self.replicate_seeds(
+            derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
+        )
         self.recorded: list[list[int]] | None = None
         self.trainings: list[BatchSizeTraining] = []
         if self.options.recorded is not None:

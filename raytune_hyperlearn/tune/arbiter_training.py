@@ -21,7 +21,7 @@ from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, H
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.problems import Problem, Split, batches, derived_seed
+from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune.memory import Memory, saved_bytes_per_instance, tensor_bytes
 
@@ -30,8 +30,6 @@ InnerOptimizer = Literal["sgd", "sgd-hd", "adam-hd"]
 
 NEEDS_RECORD: frozenset[ChosenBy] = frozenset({"mean", "replay", "random-walk"})
 FOLLOWS_MILESTONES: frozenset[ChosenBy] = frozenset({"arbiter", "random-walk"})
-AGENT, REPLAY = 2, 3
-"""Mark seeds: the agent's, beside those of order (0) and augmentation (1); and a replay's new initialisation."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class BatchSizeTraining:
         self.problem, self.split, self.options = problem, split, options
         self.epochs, self.gradient_clamp = epochs, gradient_clamp
         self.device = split.train.inputs.device
-        self.seed = derived_seed(seed, REPLAY) if options.chosen_by == "replay" else seed
+        self.seed = derived_seed(seed, Purpose.REPLAYED_SCHEDULE) if options.chosen_by == "replay" else seed
         self.model = initialise(problem.model, self.seed).to(self.device)
         self.optimizer = _inner_optimizer(self.model, options)
         self.agent = self._new_agent(recorded)
@@ -220,7 +218,7 @@ class BatchSizeTraining:
         first = epoch * updates
         rates, losses, mixtures = [], [], []
         self.model.train()
-        with private_random_numbers(derived_seed(self.seed, first), self.device):
+        with private_random_numbers(derived_seed(self.seed, Purpose.DROPOUT, first), self.device):
             augmentation, end = self.problem.augmentation, first + updates
             order = batches(self.split.train, size, end, self.seed, augmentation, first=first)
             for step, batch in enumerate(order, start=first):
@@ -297,8 +295,8 @@ class BatchSizeTraining:
             if options.chosen_by == "replay":
                 return ReplayedSchedule(recorded)
             low, high = options.arbiter.batch_min, options.arbiter.batch_max
-            return RandomWalk(recorded, low, high, derived_seed(self.seed, AGENT))
-        seed = derived_seed(self.seed, AGENT)
+            return RandomWalk(recorded, low, high, derived_seed(self.seed, Purpose.AGENT))
+        seed = derived_seed(self.seed, Purpose.AGENT)
         return Arbiter(
             self.model,
             self.split.validation.inputs,

@@ -29,7 +29,7 @@ from torch import nn
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk, best_batch_size
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
-from raytune_hyperlearn.problems import derived_seed, evaluate
+from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.trainable import COMPLETED, OUT_OF_MEMORY, HyperLearningTrainable, mean_scores
@@ -108,8 +108,9 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
                 f"gradient_clamp is {self.settings.gradient_clamp}; {type(self).__name__} has none, it must be None"
             )
         trial_seed = config.get("trial_seed")
-        trial_seed = derived_seed(self.settings.seed) if trial_seed is None else trial_seed
-        seeds = [derived_seed(trial_seed, index) for index in range(self.settings.replicates)]
+        seeds = self.replicate_seeds(
+            derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
+        )
         layout = torch.channels_last if self.options.channels_last else torch.preserve_format
         self.models = [self.new_model(seed).to(memory_format=layout) for seed in seeds]
         self.optimizers = [self._optimizer(model, seed) for model, seed in zip(self.models, seeds, strict=True)]
@@ -166,13 +167,13 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
         return RuledSGD(
             model,
             self.problem.loss,
-            EpochSampler(train.inputs, train.targets, derived_seed(seed, 0), self.problem.augmentation),
+            EpochSampler(train.inputs, train.targets, derived_seed(seed, Purpose.ORDER), self.problem.augmentation),
             self.options.rule(),
             lr=self.options.learning_rate,
             momentum=self.options.momentum,
             max_batch_size=self.options.max_batch_size,
             micro_batch_size=self.options.micro_batch_size,
-            seed=derived_seed(seed, 1),
+            seed=derived_seed(seed, Purpose.DROPOUT),
         )
 
     def _train_until(self, epochs: float, optimizer: RuledSGD) -> list[int]:

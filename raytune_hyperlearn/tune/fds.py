@@ -31,7 +31,7 @@ from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, OptimizerSpace, SearchSpace, Space
-from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
@@ -45,8 +45,6 @@ from raytune_hyperlearn.tune.trainable import (
 
 OUTER_STATE = "outer_state"
 UPDATED_BY = "updated_by"
-REPLAY = 1
-"""Marks the seeds of replays; their four parts set them apart from those of retraining, which have three."""
 
 
 class FDSTrainable(HyperLearningTrainable):
@@ -160,7 +158,7 @@ class FDSTrainable(HyperLearningTrainable):
 
     def differentiate(self, epochs: float) -> Hypergradient:
         """Hypergradient of the current values over ``epochs`` from a fresh initialisation and data order."""
-        seed = self._seed()
+        seed = self._seed(Purpose.OUTER_STEP)
         horizon = self.problem.horizon(epochs)
         self.functional.load_initial(self.new_model(seed))
         values = self.outer.values
@@ -180,7 +178,7 @@ class FDSTrainable(HyperLearningTrainable):
 
     def replay(self) -> dict[str, float]:
         """Mean scores of plain training at the full budget with the current values, once per replicate."""
-        seeds = [self._seed(1 + i) for i in range(self.settings.replicates)]
+        seeds = [self._seed(Purpose.REPLAY, i) for i in range(self.settings.replicates)]
         return mean_scores([self._train_and_score(seed) for seed in seeds])
 
     def apply_update(self, update: Mapping[str, Any]) -> None:
@@ -212,15 +210,12 @@ class FDSTrainable(HyperLearningTrainable):
         if self.member.shards > space.dimensions:
             raise ValueError(f"shards is {self.member.shards}; the space has {space.dimensions} learned values")
 
-    def _seed(self, replicate: int = 0) -> int:
-        """Seed of the outer step, or of a replicate of its replay; replica 0 draws what a trial alone draws."""
-        if self.member.replica:
-            return derived_seed(self.settings.seed, self.outer.index, replicate, self.member.replica)
-        parts = (replicate,) if replicate else ()
-        return derived_seed(self.settings.seed, self.outer.index, *parts)
+    def _seed(self, purpose: Purpose, *replicate: int) -> int:
+        """Seed of the outer step, or of a replicate of its replay; a trial alone is replica 0."""
+        return derived_seed(self.settings.seed, purpose, self.outer.index, *replicate, self.member.replica)
 
     def _train(self, values: Hyperparameters, learned: Sequence[str], horizon: int, seed: int) -> Hypergradient:
-        with private_random_numbers(seed, self.device):
+        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             return hypergradient(
                 self.inner,
                 batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation),

@@ -14,7 +14,7 @@ from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRate
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
@@ -79,7 +79,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_epoch = min(self.problem.horizon(1), self.horizon)
         bounds = self.settings.space.ranges() if config.get("bounded", False) else {}
-        self.seeds = [derived_seed(self.trial_seed, index) for index in range(self.settings.replicates)]
+        self.seeds = self.replicate_seeds(self.trial_seed)
         self.models = [self.new_model(seed) for seed in self.seeds]
         self.optimizers = [SGDHD(model.parameters(), **begin, rates=rates, bounds=bounds) for model in self.models]
         self.schedule: dict[str, list[float]] = {name: [] for name in HYPERPARAMETERS}
@@ -106,7 +106,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         model, optimizer, seed, first = self.models[index], self.optimizers[index], self.seeds[index], self.done_steps
         totals = {name: torch.zeros((), device=self.device) for name in HYPERPARAMETERS}
         model.train()
-        with private_random_numbers(derived_seed(seed, first), self.device):
+        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
             for inputs, targets in batches(
                 self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
             ):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
-
-RETRAINING = 2
-"""Marks the seeds of retraining, so that they differ from those of any search."""
 
 
 class RetrainingTrainable(HyperLearningTrainable):
@@ -40,7 +37,9 @@ class RetrainingTrainable(HyperLearningTrainable):
 
     def step(self) -> dict[str, Any]:
         """Train and score with every seed."""
-        every = [self._retrain(derived_seed(self.settings.seed, RETRAINING, i)) for i in range(self.retrainings)]
+        every = [
+            self._retrain(derived_seed(self.settings.seed, Purpose.RETRAINING, i)) for i in range(self.retrainings)
+        ]
         instances = self.retrainings * self.problem.horizon(self.epochs) * self.problem.batch_size
         outcome = self.result(mean_scores(every), self.values, self.epochs, instances)
         return outcome | {"scores": every, "done": True}

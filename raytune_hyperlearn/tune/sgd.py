@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,8 @@ from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, Space
-from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.problems.seeds import content_index
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
@@ -30,7 +30,7 @@ def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Hyperparame
 
 def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
     """Seed of the initialisation and data order of one evaluation: anew for each, the same when it is repeated."""
-    return derived_seed(seed, zlib.crc32(json.dumps([values, epochs], sort_keys=True).encode()))
+    return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, epochs], sort_keys=True)))
 
 
 class SGDTrainable(HyperLearningTrainable):
@@ -57,7 +57,7 @@ class SGDTrainable(HyperLearningTrainable):
         trial_seed = config.get("trial_seed")
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
-        self.seeds = [derived_seed(trial_seed, index) for index in range(self.settings.replicates)]
+        self.seeds = self.replicate_seeds(trial_seed)
         per_step = config.get("epochs_per_step")
         if per_step is not None and not per_step > 0:
             raise ValueError(f"epochs_per_step is {per_step!r}; it must be positive or None")
@@ -82,7 +82,7 @@ class SGDTrainable(HyperLearningTrainable):
         """Train one replicate up to step ``end`` and score it."""
         model, seed, first = self.models[index], self.seeds[index], self.done_steps
         model.train()
-        with private_random_numbers(derived_seed(seed, first), self.device):
+        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
             order = batches(
                 self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
             )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
-from raytune_hyperlearn.problems import Examples, Problem, batches, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
@@ -146,6 +146,10 @@ class HyperLearningTrainable(tune.Trainable):
         """The trial's full budget."""
         return self.problem.epochs if self.settings.epochs is None else self.settings.epochs
 
+    def replicate_seeds(self, trial_seed: int) -> list[int]:
+        """Seeds of the networks that are trained for one evaluation."""
+        return [derived_seed(trial_seed, Purpose.REPLICATE, index) for index in range(self.settings.replicates)]
+
     def new_model(self, seed: int) -> nn.Module:
         """A freshly initialised model on the trial's device."""
         return initialise(self.problem.model, seed).to(self.device)
@@ -170,7 +174,7 @@ class HyperLearningTrainable(tune.Trainable):
         """Scores of plain training with ``values``, from a fresh initialisation and in a data order of ``seed``."""
         horizon = self.problem.horizon(epochs)
         model = self.new_model(seed)
-        with private_random_numbers(seed, self.device):
+        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
             train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp)
         model.eval()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raytune_hyperlearn.problems import Examples, Problem, batches, derived_seed, evaluate
+from raytune_hyperlearn.problems import Examples, Problem, batches, evaluate
 from raytune_hyperlearn.problems.problem import correct, cross_entropy
 
 N = 23
@@ -128,14 +128,7 @@ def test_a_batch_may_hold_every_example() -> None:
     assert sorted(inputs[:, 0].int().tolist()) == list(range(N))
 
 
-# ---------------------------------------------------------------------------------- seeds, evaluation
-
-
-def test_derived_seeds_depend_on_every_part_and_on_their_order() -> None:
-    seeds = [derived_seed(*parts) for parts in ((0,), (1,), (0, 0), (0, 1), (1, 0), (1, 0, 0), (2**40,))]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**32 for seed in seeds)
-    assert derived_seed(1, 2, 3) == derived_seed(1, 2, 3)
+# ---------------------------------------------------------------------------------- evaluation
 
 
 @pytest.mark.parametrize("rows", [1, 7, N, 1000])

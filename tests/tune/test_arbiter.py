@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
-from raytune_hyperlearn.problems import Examples, Problem, derived_seed
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed
 from raytune_hyperlearn.tune import ArbiterScheduler, ArbiterTrainable, SGDTrainable
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size, saved_bytes_per_instance
 
@@ -191,7 +191,7 @@ def test_at_a_constant_batch_size_training_is_bit_identical_to_plain_training(ch
             "epochs": EPOCHS,
             "hyperparameters": PLAIN,
             "epochs_per_step": 1,
-            "trial_seed": derived_seed(5),
+            "trial_seed": derived_seed(5, Purpose.TRIAL),
             "gradient_clamp": 0.05,
         }
     )

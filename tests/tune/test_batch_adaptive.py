@@ -17,7 +17,7 @@ from torch import nn
 from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD, GaussianWalkRule, Walk, best_batch_size
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
-from raytune_hyperlearn.problems import Examples, Problem, derived_seed
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
 
@@ -67,11 +67,18 @@ def steps(trainable: BatchAdaptiveTrainable, count: int) -> list[dict[str, Any]]
 def test_trains_as_the_plain_optimiser_does() -> None:
     """Same network, order and masks as a plain script with BatchAdaptiveSGD."""
     found = steps(BatchAdaptiveTrainable(dict(CONFIG)), 3)
-    problem, seed = small_problem(), derived_seed(derived_seed(5), 0)
+    problem, seed = small_problem(), derived_seed(derived_seed(5, Purpose.TRIAL), Purpose.REPLICATE, 0)
     model, train = initialise(problem.model, seed), problem.split(5).train
-    sampler = EpochSampler(train.inputs, train.targets, derived_seed(seed, 0))
+    sampler = EpochSampler(train.inputs, train.targets, derived_seed(seed, Purpose.ORDER))
     optimizer = BatchAdaptiveSGD(
-        model, problem.loss, sampler, lr=0.1, momentum=0.9, m0=8, max_batch_size=128, seed=derived_seed(seed, 1)
+        model,
+        problem.loss,
+        sampler,
+        lr=0.1,
+        momentum=0.9,
+        m0=8,
+        max_batch_size=128,
+        seed=derived_seed(seed, Purpose.DROPOUT),
     )
     sizes = []
     while sampler.epochs < 3:
@@ -129,7 +136,7 @@ def image_problem() -> Problem:
 
 
 def test_channels_last_train_alike(tmp_path: Path) -> None:
-    config = {**CONFIG, "problem": image_problem}
+    config = {**CONFIG, "problem": image_problem, "learning_rate": 0.02}
     plain = steps(BatchAdaptiveTrainable(config), 3)
     trainable = BatchAdaptiveTrainable({**config, "channels_last": True})
     found = steps(trainable, 2)

@@ -25,7 +25,7 @@ from raytune_hyperlearn.hyperparameters import (
     SearchSpace,
     WeightDecay,
 )
-from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, SGDTrainable
 from tests.tune.small import SPACE, small_problem
@@ -79,7 +79,7 @@ def test_tune_run_takes_trainable_and_scheduler(tmp_path: Path) -> None:
 def test_reported_loss_is_that_of_training_with_the_reported_values(trainable: FDSTrainable) -> None:
     trainable.step()
     second = trainable.step()
-    seed = derived_seed(5, 1)
+    seed = derived_seed(5, Purpose.OUTER_STEP, 1, 0)
     problem = small_problem()
     split = problem.split(5)
     model = initialise(problem.model, seed)
@@ -266,7 +266,7 @@ def test_adamw_trains_as_in_pytorch_with_the_reported_values() -> None:
     trainable.step()
     result = trainable.step()
     assert result["hyperparameters"]["beta1"] != [0.8]
-    expected = loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, 1))
+    expected = loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, Purpose.OUTER_STEP, 1, 0))
     assert result["validation_loss"] == pytest.approx(expected, rel=1e-3)
 
 
@@ -274,7 +274,10 @@ def test_another_optimizers_values_are_replayed_by_it_at_the_full_budget() -> No
     trainable = FDSTrainable({**CONFIG, "space": ADAMW, "optimizer": "adamw", "horizons": [1.0], "replicates": 2})
     trainable.step()
     result = trainable.step()
-    losses = [loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, 1, index)) for index in (1, 2)]
+    losses = [
+        loss_of_pytorchs_adamw(result["hyperparameters"], derived_seed(5, Purpose.REPLAY, 1, index, 0))
+        for index in (0, 1)
+    ]
     assert (result["inner_epochs"], result["epochs"]) == (1, 2)
     assert result["validation_loss"] == pytest.approx(sum(losses) / 2, rel=1e-3)
 

@@ -13,7 +13,7 @@ from ray import tune
 from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace
-from raytune_hyperlearn.problems import batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune import HypergradientDescentTrainable
 from tests.tune.small import SPACE, dropout_problem, scores_of, small_problem
@@ -78,7 +78,7 @@ def mean_values(history: list[dict[str, float]]) -> dict[str, float]:
 def test_what_is_learned_is_what_a_hand_written_loop_learns() -> None:
     trainable = HypergradientDescentTrainable({**CONFIG, "trial_seed": 7})
     first, second = trainable.step(), trainable.step()
-    history, loss = learned_by_hand(16, 5, derived_seed(7, 0))
+    history, loss = learned_by_hand(16, 5, derived_seed(7, Purpose.REPLICATE, 0))
     assert second["validation_loss"] == pytest.approx(loss, rel=1e-4)
     for epoch in range(2):
         expected = mean_values(history[8 * epoch : 8 * epoch + 8])
@@ -152,7 +152,7 @@ def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
 def test_replicates_learn_apart_and_their_means_are_reported() -> None:
     config = {**CONFIG, "epochs": 1, "trial_seed": 7}
     result = HypergradientDescentTrainable({**config, "replicates": 2}).step()
-    alone = [learned_by_hand(8, 5, derived_seed(7, index)) for index in range(2)]
+    alone = [learned_by_hand(8, 5, derived_seed(7, Purpose.REPLICATE, index)) for index in range(2)]
     assert result["validation_loss"] == pytest.approx((alone[0][1] + alone[1][1]) / 2, rel=1e-4)
     means = [mean_values(history) for history, _ in alone]
     for name, values in result["hyperparameters"].items():

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.problems import batches, derived_seed, evaluate
+from raytune_hyperlearn.hyperparameters import Hyperparameters
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed, evaluate
 from raytune_hyperlearn.problems.models import initialise
-from raytune_hyperlearn.tune.retraining import RETRAINING, RetrainingTrainable
+from raytune_hyperlearn.tune.fds import FDSTrainable
+from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from tests.tune.small import SPACE, small_model, small_problem
 
 LEARNED = {"learning_rate": [0.0, 0.4, 0.3, 0.2, 0.1], "momentum": [0.9, 0.5], "weight_decay": [2e-3]}
@@ -40,7 +42,7 @@ def validation_loss(seed: int, split_seed: int) -> float:
 @pytest.mark.parametrize("resplit", [False, True])
 def test_every_seed_has_its_own_training(resplit: bool) -> None:
     result = RetrainingTrainable({**CONFIG, "resplit": resplit}).step()
-    seeds = [derived_seed(5, RETRAINING, index) for index in range(3)]
+    seeds = [derived_seed(5, Purpose.RETRAINING, index) for index in range(3)]
     expected = [validation_loss(seed, seed if resplit else 5) for seed in seeds]
     assert [scores["validation_loss"] for scores in result["scores"]] == pytest.approx(expected)
     assert len(set(expected)) == 3
@@ -48,6 +50,24 @@ def test_every_seed_has_its_own_training(resplit: bool) -> None:
     assert result["done"]
     assert result["hyperparameters"] == LEARNED
     assert result["instances"] == 3 * 16 * 20
+
+
+class SeedsOfReplays(FDSTrainable):
+    """FDS that notes the seeds of its replays."""
+
+    def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
+        """As ever."""
+        self.replayed = [*getattr(self, "replayed", []), seed]
+        return super().train_and_score(values, epochs, seed)
+
+
+def test_no_training_of_a_search_is_repeated_as_a_confirmation() -> None:
+    search = SeedsOfReplays({**{key: CONFIG[key] for key in ("problem", "space", "seed", "epochs")}, "replicates": 2})
+    for _ in range(4):
+        search.step()
+    confirmations = {derived_seed(5, Purpose.RETRAINING, index) for index in range(20)}
+    assert len(set(search.replayed)) == len(search.replayed) >= 6
+    assert confirmations.isdisjoint(search.replayed)
 
 
 def test_schedules_need_not_fit_the_space() -> None:

@@ -13,7 +13,7 @@ from ray import tune
 from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
-from raytune_hyperlearn.problems import Problem, batches, derived_seed
+from raytune_hyperlearn.problems import Problem, Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune import SGDTrainable
 from tests.tune.small import SPACE, VALUES, dropout_problem, scores_of, small_problem
@@ -53,7 +53,7 @@ def torch_sgd_scores(problem: Problem, split_seed: int, seed: int, rates: list[f
 
 def test_training_is_that_of_torch_sgd() -> None:
     result = SGDTrainable({**CONFIG, "trial_seed": 77}).step()
-    expected = torch_sgd_scores(small_problem(), 5, derived_seed(77, 0), RATES)
+    expected = torch_sgd_scores(small_problem(), 5, derived_seed(77, Purpose.REPLICATE, 0), RATES)
     assert scores_of(result) == pytest.approx(expected, rel=1e-6)
     assert result["done"]
     assert result["status"] == "completed"
@@ -116,7 +116,9 @@ def test_hyperparameters_of_the_config_win_over_those_of_a_checkpoint(tmp_path: 
 
 def test_replicates_are_means_of_independent_trainings() -> None:
     result = SGDTrainable({**CONFIG, "trial_seed": 9, "replicates": 3}).step()
-    every = [torch_sgd_scores(small_problem(), 5, derived_seed(9, index), RATES) for index in range(3)]
+    every = [
+        torch_sgd_scores(small_problem(), 5, derived_seed(9, Purpose.REPLICATE, index), RATES) for index in range(3)
+    ]
     assert len({scores["validation_loss"] for scores in every}) == 3
     means = {name: sum(scores[name] for scores in every) / 3 for name in every[0]}
     assert scores_of(result) == pytest.approx(means, rel=1e-6)

@@ -17,7 +17,7 @@ from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.derivatives.micro_batches import MicroBatches
 from raytune_hyperlearn.derivatives.projections import Instances, inner_product
 from raytune_hyperlearn.derivatives.variance import Variance, growing_batch
-from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.reproductions.parts import spread
 
@@ -147,12 +147,12 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
         optimizer = RuledSGD(
             model,
             problem.loss,
-            EpochSampler(train.inputs, train.targets, settings.seed),
+            EpochSampler(train.inputs, train.targets, derived_seed(settings.seed, Purpose.ORDER)),
             GaussianWalkRule(M0, regime.minimum_loss, covariance),
             lr=regime.learning_rate,
             momentum=regime.momentum,
             max_batch_size=settings.max_batch_size,
-            seed=settings.seed,
+            seed=derived_seed(settings.seed, Purpose.DROPOUT),
         )
         every = regime.epochs / settings.probes if covariance == "exact" else math.inf
         course = _Course(problem, model, optimizer, train, regime, settings, every)
@@ -177,7 +177,7 @@ class _Course:
         self.problem, self.model, self.optimizer, self.examples = problem, model, optimizer, train
         self.regime, self.settings, self.every = regime, settings, every
         self.probes: list[Probe] = []
-        self._generator = torch.Generator().manual_seed(settings.seed + 1)
+        self._generator = torch.Generator().manual_seed(derived_seed(settings.seed, Purpose.HELD_BATCHES))
 
     def train(self, advance: Callable[[], None]) -> tuple[FloatArray, FloatArray]:
         """Batch sizes of all updates, and the loss after every epoch."""

@@ -38,7 +38,7 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.derivatives.micro_batches import MicroBatches
 from raytune_hyperlearn.derivatives.projections import Instances, Tensors, inner_product
 from raytune_hyperlearn.derivatives.variance import GrowingBatch, Variance, growing_batch
-from raytune_hyperlearn.problems import Examples, Problem, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.reproductions.parts import spread
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
@@ -126,7 +126,7 @@ def measure(problem: Problem, settings: Settings, console: Console) -> list[Samp
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train = spread(problem.train, settings.images).to(device)
     model = initialise(problem.model, settings.seed).to(device).eval()
-    sampler = EpochSampler(train.inputs, train.targets, settings.seed)
+    sampler = EpochSampler(train.inputs, train.targets, derived_seed(settings.seed, Purpose.ORDER))
     optimizer = RuledSGD(
         model,
         problem.loss,
@@ -191,7 +191,7 @@ class Updates:
 
     def batches(self) -> Iterator[Instances]:
         """Batches of m instances drawn with replacement, the same at every call."""
-        generator = torch.Generator().manual_seed(self.settings.seed + 1)
+        generator = torch.Generator().manual_seed(derived_seed(self.settings.seed, Purpose.HELD_BATCHES))
         for seed in range(self.settings.batches):
             rows = torch.randint(len(self.train), (self.settings.batch_size,), generator=generator)
             part = self.train[rows.to(self.train.inputs.device)]

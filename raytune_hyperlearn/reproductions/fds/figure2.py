@@ -24,7 +24,7 @@ from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, plain_log_axis, time_axis
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Setting
 from raytune_hyperlearn.reproductions.fds.sharing_error import (
     SURE,
@@ -87,7 +87,7 @@ def collect(training: LeNetTraining, settings: Settings, file: Path, console: Co
     rates = schedule(settings, training.steps)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     for seed in track(range(len(lines), settings.seeds), "seeds", console=console):
-        drawn = derived_seed(2, seed)
+        drawn = derived_seed(seed, Purpose.ENSEMBLE)
         row = {
             "unshared": training.unshared(rates, split, drawn).values["learning_rate"],
             "greedy": training.greedy(rates, split, drawn).values["learning_rate"],

@@ -22,7 +22,7 @@ from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Scores, Setting
 
 LEARNED = ("greedy", "unshared", "fds")
@@ -120,7 +120,7 @@ def learn(training: LeNetTraining, method: str, settings: Settings, file: Path, 
         state = OuterState.from_mapping(json.loads(lines[-1])["next"])
     task = bar.add_task(f"{file.stem}, outer steps", total=settings.outer_steps, completed=len(lines))
     for index in range(len(lines), settings.outer_steps):
-        seed = derived_seed(3, index)
+        seed = derived_seed(3, Purpose.OUTER_STEP, index)
         split = training.split(seed)
         found = _differentiated(training, method, state.values["learning_rate"], seed)
         scores = training.scores(found, split)
@@ -158,7 +158,7 @@ def _learned(training: LeNetTraining, settings: Settings, rows: Sequence[Row]) -
 
 def _retrained(training: LeNetTraining, settings: Settings, rates: Sequence[float]) -> tuple[Scores, ...]:
     """Scores with seeds that no outer step used; the same seeds for every schedule."""
-    seeds = [derived_seed(3, 0, index) for index in range(settings.retrainings)]
+    seeds = [derived_seed(3, Purpose.RETRAINING, index) for index in range(settings.retrainings)]
     return tuple(training.train_and_score(rates, training.split(seed), seed) for seed in seeds)
 
 
