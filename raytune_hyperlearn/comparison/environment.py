@@ -10,11 +10,45 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from raytune_hyperlearn.checked import Items, Whole, read, record
+from raytune_hyperlearn.comparison.plain_data import to_mapping
+
 PACKAGES = ("raytune-hyperlearn", "torch", "torchvision", "ray", "numpy", "scipy", "hpbandster", "ConfigSpace")
 
 
+@record
+class Environment:
+    """The machine and the versions, as they are written beside a comparison's records.
+
+    Attributes:
+        date: when it was described, ISO 8601.
+        system: operating system and its version.
+        python: version.
+        processor: model name.
+        cores: cores that the process may use.
+        gpus: a name for each.
+        torch_threads: threads of torch within an operation.
+        OMP_NUM_THREADS: the environment variable, or "not set".
+        versions: version of each package that matters, by name.
+    """
+
+    date: str
+    system: str
+    python: str
+    processor: str
+    cores: Whole
+    gpus: Items[str]
+    torch_threads: Whole
+    OMP_NUM_THREADS: str
+    versions: dict[str, str]
+
+
 def describe_environment() -> dict[str, Any]:
-    """Date, processor, cores, GPUs, threads and package versions of this machine, as plain data."""
+    """Date, processor, cores, GPUs, threads and package versions of this machine, as plain data.
+
+    Returns:
+        The entries of :class:`Environment`.
+    """
     import torch  # here, because reading results back must not wait for it
 
     return {
@@ -39,17 +73,15 @@ def read_environment(path: Path) -> dict[str, Any]:
     """Reads what :func:`write_environment` wrote; empty where there is no such file.
 
     Raises:
-        ValueError: if the file holds something else, naming it.
+        ValueError: if the file does not hold the entries of :class:`Environment`; one line that names it.
     """
     if not path.exists():
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected names with values, not {type(data).__name__}")
-    return data
+    return to_mapping(read(Environment, data, str(path), "entry"))
 
 
 def _processor() -> str:

@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import BeforeValidator, Field
 
+from raytune_hyperlearn.checked import (
+    AfterValidator,
+    Count,
+    Described,
+    Finite,
+    Items,
+    NonNegative,
+    Positive,
+    Whole,
+    read,
+    record,
+    shown,
+)
+from raytune_hyperlearn.comparison.plain_data import Plain, as_plain, to_mapping
 from raytune_hyperlearn.comparison.reference_record import reference_from_mapping
-from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
 
 Metric = Literal["validation_loss", "validation_accuracy"]
+Member = TypeVar("Member")
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that numpy's older generators take."""
+MOST_SEEDS = 10_000
 
 
-@dataclass(frozen=True)
+def _distinct(values: tuple[Member, ...]) -> tuple[Member, ...]:
+    if not 1 <= len(values) <= MOST_SEEDS or len(set(values)) < len(values):
+        raise ValueError(f"it must be a list of 1 to {MOST_SEEDS:,}, without repetitions")
+    return values
+
+
+def _of_one_line(text: str) -> str:
+    if not (text.strip() and text.isprintable()):
+        raise ValueError("it must be text of one line")
+    return text
+
+
+def _space_entry(entry: Any) -> Any:
+    if isinstance(entry, bool) or not isinstance(entry, (dict, int, float)):
+        raise ValueError("it must be a mapping of a schedule's settings, or a number")
+    return as_plain(entry)
+
+
+OneLine = Annotated[str, AfterValidator(_of_one_line), Described("text of one line")]
+Distinct = Annotated[Items[Member], AfterValidator(_distinct)]
+SpaceEntry = Annotated[Any, BeforeValidator(_space_entry)]
+Seed = Annotated[Whole, Field(le=LARGEST_SEED)]
+Amount = Annotated[Positive, Field(le=10**9)]
+
+
+@record
 class Experiment:
     """Problem, methods, seeds, limits and resources of a comparison.
 
@@ -47,56 +89,35 @@ class Experiment:
             the report shows the metric itself.
     """
 
-    name: str
-    problem: str
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    time_limit: float
-    epochs: float
-    min_epochs: float
-    workers: int = 1
-    gpus_per_trial: float = 0.0
-    address: str | None = None
+    name: OneLine
+    problem: OneLine
+    methods: Distinct[OneLine]
+    seeds: Distinct[Seed]
+    time_limit: Amount
+    epochs: Amount
+    min_epochs: Amount
+    workers: Annotated[Count, Field(le=100_000)] = 1
+    gpus_per_trial: Annotated[NonNegative, Field(le=10_000)] = 0.0
+    address: OneLine | None = None
     metric: Metric = "validation_loss"
-    replicates: int = 1
-    confirmations: int = 0
-    gradient_clamp: float | None = None
-    space: dict[str, Any] = field(default_factory=dict)
-    method_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replicates: Annotated[Count, Field(le=10_000)] = 1
+    confirmations: Annotated[Whole, Field(le=10_000)] = 0
+    gradient_clamp: Positive | None = None
+    space: dict[str, SpaceEntry] = field(default_factory=dict)
+    method_options: dict[str, dict[str, Plain]] = field(default_factory=dict)
     focus: str | None = None
-    targets: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05)
-    reference: dict[str, Any] | None = None
+    targets: Distinct[Finite] = (0.0, 0.01, 0.02, 0.05)
+    reference: dict[str, Plain] | None = None
 
     def __post_init__(self) -> None:
-        conform_fields(self)
-        _require_text("name", self.name)
-        _require_text("problem", self.problem)
-        _require_distinct("methods", self.methods)
-        _require_distinct("seeds", self.seeds)
-        _require(min(self.seeds) >= 0, "seeds", "whole numbers >= 0", self.seeds)
-        _require(0 < self.time_limit < math.inf, "time_limit", "a number of seconds > 0", self.time_limit)
-        _require(0 < self.epochs < math.inf, "epochs", "a number > 0", self.epochs)
-        _require(
-            0 < self.min_epochs <= self.epochs, "min_epochs", f"> 0 and <= epochs ({self.epochs:g})", self.min_epochs
-        )
-        _require(self.workers >= 1, "workers", "a whole number >= 1", self.workers)
-        _require(0 <= self.gpus_per_trial < math.inf, "gpus_per_trial", "a number >= 0", self.gpus_per_trial)
-        _require(self.replicates >= 1, "replicates", "a whole number >= 1", self.replicates)
-        _require(self.confirmations >= 0, "confirmations", "a whole number >= 0", self.confirmations)
-        _require(
-            self.gradient_clamp is None or self.gradient_clamp > 0,
-            "gradient_clamp",
-            "a number > 0 or null",
-            self.gradient_clamp,
-        )
-        for name, entry in self.space.items():
-            _require(isinstance(entry, (dict, int, float)), f"space.{name}", "names with values or a number", entry)
+        """Check what hangs together."""
+        if self.min_epochs > self.epochs:
+            raise ValueError(f"min_epochs is {self.min_epochs:g}; it must be at most epochs ({self.epochs:g})")
         for method in self.method_options:
-            _require(method in self.methods, "method_options", f"for one of {', '.join(self.methods)}", method)
-        allowed = f"null or one of {', '.join(self.methods)}"
-        _require(self.focus is None or self.focus in self.methods, "focus", allowed, self.focus)
-        _require_distinct("targets", self.targets)
-        _require(all(map(math.isfinite, self.targets)), "targets", "finite numbers", self.targets)
+            if method not in self.methods:
+                raise ValueError(f"method_options is for {shown(method)}; it must be for {', '.join(self.methods)}")
+        if self.focus is not None and self.focus not in self.methods:
+            raise ValueError(f"focus is {shown(self.focus)}; it must be None or one of {', '.join(self.methods)}")
         if self.reference is not None:
             reference_from_mapping(self.reference).require_match(self.problem, self.epochs)
 
@@ -112,13 +133,13 @@ def experiment_from_mapping(data: object, where: str = "experiment") -> Experime
     Raises:
         ValueError: for unknown, missing or ill-typed entries, in one line that begins with ``where``.
     """
-    return row_from_mapping(Experiment, data, where)
+    return read(Experiment, data, where, "setting")
 
 
 def experiment_to_yaml(experiment: Experiment) -> str:
     """The experiment as YAML; reading it back gives an equal experiment."""
     return yaml.dump(
-        row_to_mapping(experiment),
+        to_mapping(experiment),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -137,10 +158,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML's own for a date such as 2026-13-40
         raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected names with values, not {type(data).__name__}")
+        raise ValueError(f"{path}: it holds {shown(data)}; it must be a mapping of settings")
     return data
 
 
@@ -176,17 +197,3 @@ class _Dumper(yaml.SafeDumper):
 _FLOAT_WITHOUT_POINT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+\Z")
 for _side in (_Loader, _Dumper):
     _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITHOUT_POINT, list("-+.0123456789"))
-
-
-def _require(holds: bool, name: str, allowed: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {allowed}, not {value!r}")
-
-
-def _require_text(name: str, value: str) -> None:
-    _require(bool(value.strip()) and value.isprintable(), name, "text of one line", value)
-
-
-def _require_distinct(name: str, values: Sequence[object]) -> None:
-    _require(len(values) >= 1, name, "a list of at least one", values)
-    _require(len(set(values)) == len(values), name, "a list without repetitions", values)

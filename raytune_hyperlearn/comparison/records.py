@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
+from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
+from raytune_hyperlearn.comparison.plain_data import Numbers, Plain, Schedules, to_mapping
 
 Status = Literal["completed", "diverged", "crashed", "out_of_memory"]
 Finish = Literal["time_limit", "ended"]
@@ -24,7 +24,7 @@ CONFIRMATIONS_FILE = "confirmations.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 
 
-@dataclass(frozen=True)
+@record
 class Record:
     """One result as the driver observed it.
 
@@ -51,29 +51,23 @@ class Record:
     experiment: str
     problem: str
     method: str
-    seed: int
+    seed: Whole
     trial: str
-    time: float
-    budget: float
-    validation_loss: float
-    validation_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    hyperparameters: dict[str, list[float]]
+    time: NonNegative
+    budget: NonNegative
+    validation_loss: AnyNumber
+    validation_accuracy: AnyNumber
+    test_loss: AnyNumber
+    test_accuracy: AnyNumber
+    hyperparameters: Schedules
     status: Status
-    training_seconds: float
-    worker_seconds: float
+    training_seconds: AnyNumber
+    worker_seconds: NonNegative
     error: str = ""
-    info: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        conform_fields(self)
-        _require_amount("time", self.time)
-        _require_amount("budget", self.budget)
-        _require_amount("worker_seconds", self.worker_seconds)
+    info: dict[str, Plain] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """The summary of one run: one method with one seed.
 
@@ -90,20 +84,17 @@ class Run:
     """
 
     method: str
-    seed: int
-    startup_seconds: float
-    wall_seconds: float
-    searcher_seconds: float
-    evaluations: int
-    failures: dict[str, int]
+    seed: Whole
+    startup_seconds: AnyNumber
+    wall_seconds: AnyNumber
+    searcher_seconds: AnyNumber
+    evaluations: Whole
+    failures: dict[str, Whole]
     finished: Finish
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        conform_fields(self)
+    options: dict[str, Plain] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Confirmation:
     """What a run's final incumbent scored when it was trained again at the full budget, outside the run's clock.
 
@@ -118,14 +109,11 @@ class Confirmation:
     """
 
     method: str
-    seed: int
-    validation_loss: list[float]
-    validation_accuracy: list[float]
-    test_loss: list[float]
-    test_accuracy: list[float]
-
-    def __post_init__(self) -> None:
-        conform_fields(self)
+    seed: Whole
+    validation_loss: Numbers
+    validation_accuracy: Numbers
+    test_loss: Numbers
+    test_accuracy: Numbers
 
 
 class RecordWriter:
@@ -144,7 +132,7 @@ class RecordWriter:
 
     def append(self, row: Record | Run | Confirmation) -> None:
         """Writes one row."""
-        self._file.write(json.dumps(row_to_mapping(row)) + "\n")
+        self._file.write(json.dumps(to_mapping(row)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -195,9 +183,9 @@ def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
         where = f"{path} line {number}"
         try:
             data = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON ({error})") from None
-        yield row_from_mapping(row_type, data, where)
+        yield read(row_type, data, where, "entry")
 
 
 def _mend_last_line(path: Path) -> None:
@@ -219,10 +207,5 @@ def _mend_last_line(path: Path) -> None:
 def _parses(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-
-
-def _require_amount(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")

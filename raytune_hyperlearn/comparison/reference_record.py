@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from raytune_hyperlearn.comparison.schema import conform_fields, row_from_mapping, row_to_mapping
+from raytune_hyperlearn.checked import AfterValidator, AnyNumber, Count, Items, Positive, Whole, read, record
+from raytune_hyperlearn.comparison.plain_data import Plain, Schedules, to_mapping
 
 
-@dataclass(frozen=True)
+def _not_empty(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds:
+        raise ValueError("it must be a list of at least one seed")
+    return seeds
+
+
+@record
 class Reference:
     """Means over seeds of the best setting of a grid around the usual ones; never moved by adding a method.
 
@@ -32,24 +38,19 @@ class Reference:
     """
 
     problem: str
-    epochs: float
-    batch_size: int
-    validation_loss: float
-    validation_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    deviations: dict[str, float]
-    hyperparameters: dict[str, list[float]]
-    seeds: tuple[int, ...]
-    grid: dict[str, Any]
+    epochs: Positive
+    batch_size: Count
+    validation_loss: AnyNumber
+    validation_accuracy: AnyNumber
+    test_loss: AnyNumber
+    test_accuracy: AnyNumber
+    deviations: dict[str, AnyNumber]
+    hyperparameters: Schedules
+    seeds: Annotated[Items[Whole], AfterValidator(_not_empty)]
+    grid: dict[str, Plain]
     how: str
     date: str
     versions: dict[str, str]
-
-    def __post_init__(self) -> None:
-        conform_fields(self)
-        if not self.seeds:
-            raise ValueError("seeds must hold at least one seed, not ()")
 
     def require_match(self, problem: str, epochs: float) -> None:
         """Refuses to serve as the zero of another problem or another training length.
@@ -58,9 +59,9 @@ class Reference:
             ValueError: if the problem or the epochs differ from the reference's.
         """
         if problem != self.problem:
-            raise ValueError(f"reference must be for the problem {problem!r}, not for {self.problem!r}")
+            raise ValueError(f"reference is for the problem {self.problem!r}; it must be for {problem!r}")
         if epochs != self.epochs:
-            raise ValueError(f"reference must be for {epochs:g} epochs of {problem!r}, not for {self.epochs:g}")
+            raise ValueError(f"reference is for {self.epochs:g} epochs; it must be for {epochs:g}, as the experiment")
 
 
 def reference_from_mapping(data: object, where: str = "reference") -> Reference:
@@ -69,12 +70,12 @@ def reference_from_mapping(data: object, where: str = "reference") -> Reference:
     Raises:
         ValueError: for unknown, missing or ill-typed entries, in one line that begins with ``where``.
     """
-    return row_from_mapping(Reference, data, where)
+    return read(Reference, data, where, "entry")
 
 
 def reference_to_mapping(reference: Reference) -> dict[str, Any]:
     """The reference as plain data, the form in which an experiment carries it."""
-    return row_to_mapping(reference)
+    return to_mapping(reference)
 
 
 def read_reference(path: Path) -> Reference:

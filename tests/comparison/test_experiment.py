@@ -60,44 +60,63 @@ def test_values_take_their_declared_types() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no seeds": ({"seeds": ()}, "seeds must be a list of at least one, not ()"),
-    "repeated seed": ({"seeds": (1, 1)}, "seeds must be a list without repetitions, not (1, 1)"),
-    "negative seed": ({"seeds": (-1,)}, "seeds must be whole numbers >= 0, not (-1,)"),
-    "fractional seed": ({"seeds": (0.5,)}, "seeds[0] must be a whole number, not 0.5"),
-    "truth as seed": ({"seeds": (True,)}, "seeds[0] must be a whole number, not True"),
-    "no methods": ({"methods": ()}, "methods must be a list of at least one, not ()"),
-    "methods as text": ({"methods": "fds"}, "methods must be a list, each item text, not 'fds'"),
-    "no time": ({"time_limit": 0}, "time_limit must be a number of seconds > 0, not 0.0"),
-    "endless": ({"time_limit": float("inf")}, "time_limit must be a number of seconds > 0, not inf"),
-    "unknown limit": ({"time_limit": float("nan")}, "time_limit must be a number of seconds > 0, not nan"),
-    "time as text": ({"time_limit": "60"}, "time_limit must be a number, not '60'"),
-    "no epochs": ({"epochs": 0, "reference": None}, "epochs must be a number > 0, not 0.0"),
-    "min over full": ({"min_epochs": 28}, "min_epochs must be > 0 and <= epochs (27), not 28.0"),
-    "no workers": ({"workers": 0}, "workers must be a whole number >= 1, not 0"),
-    "negative GPUs": ({"gpus_per_trial": -1}, "gpus_per_trial must be a number >= 0, not -1.0"),
-    "clamped to nothing": ({"gradient_clamp": 0}, "gradient_clamp must be a number > 0 or null, not 0.0"),
+    "no seeds": ({"seeds": ()}, "seeds is (); it must be a list of 1 to 10,000, without repetitions"),
+    "repeated seed": ({"seeds": (1, 1)}, "seeds is (1, 1); it must be a list of 1 to 10,000, without repetitions"),
+    "negative seed": ({"seeds": (-1,)}, "seeds[0] is -1; it must be a whole number in [0, 4294967295]"),
+    "fractional seed": ({"seeds": (0.5,)}, "seeds[0] is 0.5; it must be a whole number in [0, 4294967295]"),
+    "truth as seed": ({"seeds": (True,)}, "seeds[0] is True; it must be a whole number in [0, 4294967295]"),
+    "no methods": ({"methods": ()}, "methods is (); it must be a list of 1 to 10,000, without repetitions"),
+    "methods as text": ({"methods": "fds"}, "methods is 'fds'; it must be a list, each text of one line"),
+    "no time": ({"time_limit": 0}, "time_limit is 0; it must be a number in (0, 1000000000]"),
+    "endless": ({"time_limit": float("inf")}, "time_limit is inf; it must be a number in (0, 1000000000]"),
+    "unknown limit": ({"time_limit": float("nan")}, "time_limit is nan; it must be a number in (0, 1000000000]"),
+    "time as text": ({"time_limit": "60"}, "time_limit is '60'; it must be a number in (0, 1000000000]"),
+    "no epochs": ({"epochs": 0, "reference": None}, "epochs is 0; it must be a number in (0, 1000000000]"),
+    "min over full": ({"min_epochs": 28}, "min_epochs is 28; it must be at most epochs (27)"),
+    "no workers": ({"workers": 0}, "workers is 0; it must be a whole number in [1, 100000]"),
+    "negative GPUs": ({"gpus_per_trial": -1}, "gpus_per_trial is -1; it must be a number in [0, 10000]"),
+    "clamped to nothing": ({"gradient_clamp": 0}, "gradient_clamp is 0; it must be a positive number or None"),
     "other metric": (
         {"metric": "test_loss"},
-        "metric must be one of validation_loss, validation_accuracy, not 'test_loss'",
+        "metric is 'test_loss'; it must be 'validation_loss' or 'validation_accuracy'",
     ),
     "options for nobody": (
         {"methods": ("fds",), "method_options": {"fsd": {}}},
-        "method_options must be for one of fds, not 'fsd'",
+        "method_options is for 'fsd'; it must be for fds",
     ),
-    "space entry": ({"space": {"momentum": "0.9"}}, "space.momentum must be names with values or a number, not '0.9'"),
-    "infinite target": ({"targets": (float("inf"),)}, "targets must be finite numbers, not (inf,)"),
-    "empty name": ({"name": " "}, "name must be text of one line, not ' '"),
-    "two lines": ({"name": "n", "problem": "a\nb", "reference": None}, "problem must be text of one line, not 'a\\nb'"),
+    "space entry": (
+        {"space": {"momentum": "0.9"}},
+        "space.momentum is '0.9'; it must be a mapping of a schedule's settings, or a number",
+    ),
+    "infinite target": ({"targets": (float("inf"),)}, "targets[0] is inf; it must be a finite number"),
+    "empty name": ({"name": " "}, "name is ' '; it must be text of one line"),
+    "two lines": (
+        {"name": "n", "problem": "a\nb", "reference": None},
+        "problem is 'a\\nb'; it must be text of one line",
+    ),
     "other problem's reference": (
         {"reference": reference_to_mapping(make_reference("cifar10"))},
-        "reference must be for the problem 'digits', not for 'cifar10'",
+        "reference is for the problem 'cifar10'; it must be for 'digits'",
     ),
     "other training's reference": (
         {"reference": reference_to_mapping(make_reference(epochs=9))},
-        "reference must be for 27 epochs of 'digits', not for 9",
+        "reference is for 9 epochs; it must be for 27, as the experiment",
     ),
-    "half a reference": ({"reference": {"problem": "digits"}}, "reference: epochs is missing"),
+    "unheard-of numbers": (
+        {"workers": 10**20, "seeds": [10**20], "time_limit": 1e20},
+        "seeds[0] is 100000000000000000000; it must be a whole number in [0, 4294967295]; "
+        "also time_limit is 1e+20; it must be a number in (0, 1000000000]; "
+        "also workers is 100000000000000000000; it must be a whole number in [1, 100000]",
+    ),
+    "focus on nobody": ({"methods": ("fds",), "focus": "fsd"}, "focus is 'fsd'; it must be None or one of fds"),
 }
+
+
+def test_every_missing_entry_of_a_reference_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^reference: epochs is missing; it must be a positive number; also batch_size"
+    ):
+        make_experiment(reference={"problem": "digits"})
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
@@ -109,13 +128,15 @@ def test_refuses_in_one_line(changes: dict[str, Any], message: str) -> None:
 
 def test_refuses_unknown_and_missing_names() -> None:
     settings = {field.name: getattr(make_experiment(), field.name) for field in dataclasses.fields(Experiment)}
-    with pytest.raises(ValueError, match=r"^file: unknown name 'seed'; allowed are name, problem, .*") as caught:
+    with pytest.raises(
+        ValueError, match=r"^file: setting is 'seed'; it must be seeds \(the closest\), address, .*"
+    ) as caught:
         experiment_from_mapping({**settings, "seed": 3}, "file")
     assert "\n" not in str(caught.value)
     del settings["epochs"]
-    with pytest.raises(ValueError, match=r"^experiment: epochs is missing$"):
+    with pytest.raises(ValueError, match=r"^experiment: epochs is missing; it must be a number in \(0, 1000000000\]$"):
         experiment_from_mapping(settings)
-    with pytest.raises(ValueError, match=r"^experiment: expected names with values, not \[1\]$"):
+    with pytest.raises(ValueError, match=r"^experiment: setting is \[1\]; it must be a mapping of name, problem, "):
         experiment_from_mapping([1])
 
 
@@ -123,9 +144,11 @@ def test_refuses_unknown_and_missing_names() -> None:
     ("text", "reason"),
     [
         ("a: [1\nb: 2", "not YAML"),
-        ("- 1\n- 2\n", "expected names with values, not list"),
+        ("- 1\n- 2\n", r"it holds \[1, 2\]; it must be a mapping of settings"),
         ("seeds: [1]\nseeds: [2]\n", "'seeds' is given twice"),
-        ("", "expected names with values, not NoneType"),
+        ("name: 2026-13-40\n", "not YAML"),
+        ("a: " + "[" * 3000, "not YAML"),
+        ("", "it holds None; it must be a mapping of settings"),
     ],
 )
 def test_refuses_other_files_naming_them(text: str, reason: str, tmp_path: Path) -> None:

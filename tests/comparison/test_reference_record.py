@@ -27,9 +27,9 @@ def test_json_round_trip_is_exact(tmp_path: Path) -> None:
 def test_matches_its_own_problem_and_epochs_only() -> None:
     reference = make_reference()
     reference.require_match("digits", 27)
-    with pytest.raises(ValueError, match=r"^reference must be for the problem 'cifar10', not for 'digits'$"):
+    with pytest.raises(ValueError, match=r"^reference is for the problem 'digits'; it must be for 'cifar10'$"):
         reference.require_match("cifar10", 27)
-    with pytest.raises(ValueError, match=r"^reference must be for 9.5 epochs of 'digits', not for 27$"):
+    with pytest.raises(ValueError, match=r"^reference is for 27 epochs; it must be for 9.5, as the experiment$"):
         reference.require_match("digits", 9.5)
 
 
@@ -39,7 +39,7 @@ def test_refuses_malformed_files_naming_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"digits\.json: not JSON"):
         read_reference(path)
     path.write_text(json.dumps({**reference_to_mapping(make_reference()), "test_loss": "0.1"}))
-    with pytest.raises(ValueError, match=r"digits\.json: test_loss must be a number, not '0\.1'$"):
+    with pytest.raises(ValueError, match=r"digits\.json: test_loss is '0\.1'; it must be a number$"):
         read_reference(path)
-    with pytest.raises(ValueError, match=r"^seeds must hold at least one seed, not \(\)$"):
+    with pytest.raises(ValueError, match=r"^seeds is \(\); it must be a list of at least one seed$"):
         make_reference(seeds=())

@@ -148,7 +148,7 @@ def load_study(folder: Path) -> Study:
         ValueError: if a file is missing or malformed, or its rows belong to another experiment; one line.
     """
     if not (folder / EXPERIMENT_FILE).is_file():
-        raise ValueError(f"folder must hold {EXPERIMENT_FILE} and {RECORDS_FILE}, not found in {str(folder)!r}")
+        raise ValueError(f"folder is {str(folder)!r}; it must hold {EXPERIMENT_FILE} and {RECORDS_FILE}")
     experiment = read_experiment(folder / EXPERIMENT_FILE)
     records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()

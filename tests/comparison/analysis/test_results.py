@@ -100,7 +100,7 @@ def test_refuses_folders_that_do_not_fit_together(changes: dict[str, Any], reaso
 def test_refuses_no_folder_and_foreign_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^folders must name at least one result folder, not none$"):
         load_studies([])
-    with pytest.raises(ValueError, match=r"^folder must hold experiment\.yaml and records\.jsonl, not found in"):
+    with pytest.raises(ValueError, match=r"^folder is '.*'; it must hold experiment\.yaml and records\.jsonl"):
         load_study(tmp_path / "nowhere")
     folder = small_folder(tmp_path / "a")
     for changes, reason in [
@@ -115,7 +115,7 @@ def test_refuses_no_folder_and_foreign_folders(tmp_path: Path) -> None:
             load_study(folder)
         (folder / "records.jsonl").write_bytes(rows)
     (folder / "environment.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"environment\.json: expected names with values, not list"):
+    with pytest.raises(ValueError, match=r"environment\.json: entry is \[\]; it must be a mapping of date"):
         load_study(folder)
 
 

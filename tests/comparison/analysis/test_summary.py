@@ -181,7 +181,7 @@ def test_another_method_is_tested_where_it_was_named(tmp_path: Path) -> None:
     assert "Random search is not ahead" in text
     assert "To test random search against one other method takes at least 6 seeds; there are 3" in text
     assert study.with_focus("fds").focus == "fds"
-    with pytest.raises(ValueError, match=r"^focus must be null or one of fds, rs, not 'hb'$"):
+    with pytest.raises(ValueError, match=r"^focus is 'hb'; it must be None or one of fds, rs$"):
         study.with_focus("hb")
 
 

@@ -179,7 +179,7 @@ def test_a_folder_without_any_result_still_gives_a_report(tmp_path: Path) -> Non
 
 
 def test_unreadable_folders_leave_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^folder must hold experiment\.yaml"):
+    with pytest.raises(ValueError, match=r"^folder is '.*'; it must hold experiment\.yaml"):
         build_report([tmp_path / "nowhere"], tmp_path / "out" / "report.html")
     assert not (tmp_path / "out").exists()
 

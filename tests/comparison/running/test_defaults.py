@@ -96,10 +96,13 @@ def test_the_smallest_budget_gives_way_to_a_small_full_budget() -> None:
     [
         ({"problem": "cats"}, "problem is 'cats'; it must be one of digits"),
         ({"problem": ["digits"]}, r"problem is \['digits'\]; it must be one of digits"),
-        ({"epochs": "many"}, "epochs must be a number, not 'many'"),
-        ({"speed": 1}, "unknown name 'speed'"),
+        ({"epochs": "many"}, r"epochs is 'many'; it must be a number in \(0, 1000000000\]"),
+        ({"speed": 1}, "setting is 'speed'; it must be seeds"),
         ({"space": {"speed": 1}}, "space holds 'speed'"),
-        ({"reference": reference_to_mapping(make_reference("fashion-mnist"))}, "reference must be for the problem"),
+        (
+            {"reference": reference_to_mapping(make_reference("fashion-mnist"))},
+            "reference is for the problem 'fashion-mnist'; it must be for 'digits'",
+        ),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
