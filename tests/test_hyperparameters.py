@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from raytune_hyperlearn.hyperparameters import (
@@ -140,6 +143,54 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         lambda: SearchSpace(0.1, 0.9, 0.0),
         "the search space has no schedule; at least one hyperparameter must be learned",
     ),
+    (
+        lambda: LearningRate(shape="cosines"),  # type: ignore[arg-type]
+        "LearningRate shape is 'cosines'; it must be one of windows, linear, cosine, one-cycle, polynomial, "
+        "exponential, or a function",
+    ),
+    (
+        lambda: LearningRate(values=7, shape="cosine"),
+        "LearningRate values is 7; it must be 3 with shape 'cosine': peak, final, warm_up",
+    ),
+    (lambda: Momentum(scale="ln"), "Momentum scale is 'ln'; it must be 'linear' or 'log'"),  # type: ignore[arg-type]
+    (lambda: LearningRate(scale="log"), "LearningRate range is (0, 1); with scale 'log' it must begin above 0"),
+    (
+        lambda: LearningRate(shape="exponential"),
+        "LearningRate range is (0, 1); with shape 'exponential' it must begin above 0",
+    ),
+    (
+        lambda: LearningRate(values=3, shape="linear", lengths=[1, 2, 3]),
+        "LearningRate lengths is [1, 2, 3]; it must be None where shape is not 'windows'",
+    ),
+    (lambda: LearningRate(lengths=3), "LearningRate lengths is 3; it must be a list of whole numbers"),  # type: ignore[arg-type]
+    (
+        lambda: LearningRate(values=2, lengths=[1, 2, 3]),
+        "LearningRate lengths has 3 entries; it must have 2, one per window",
+    ),
+    (lambda: LearningRate(values=3, init=[0, 1]), "LearningRate init has 2 numbers; it must be one number or 3"),
+    (lambda: LearningRate(values=2, init=[0, 2]), "LearningRate init is 2; it must lie in its range [0, 1]"),
+    (lambda: LearningRate(values=2, step=[0.1, 0]), "LearningRate step is 0; it must be positive"),
+    (
+        lambda: LearningRate(values=3, range=[(0, 1), (0, 2)]),
+        "LearningRate range is [(0, 1), (0, 2)]; it must be one pair of numbers, or 3 of them",
+    ),
+    (lambda: SearchSpace(coordinates="log"), "coordinates is 'log'; it must be 'plain' or 'effective'"),  # type: ignore[arg-type]
+    (
+        lambda: LearningRate(groups={}),
+        "LearningRate groups is {}; it must be 'layers' or group → patterns of parameter names",
+    ),
+    (
+        lambda: LearningRate(groups={"head": "fc.*"}),  # type: ignore[dict-item]
+        "LearningRate groups is {'head': 'fc.*'}; it must be 'layers' or group → a list of patterns of parameter names",
+    ),
+    (
+        lambda: SearchSpace(LearningRate(groups="layers")).dimensions,
+        "groups of learning_rate is 'layers'; the space must be told a model by for_model first",
+    ),
+    (
+        lambda: SearchSpace(momentum=Momentum(groups={"all": ["*"]}), coordinates="effective"),
+        "coordinates is 'effective'; groups of momentum must be those of learning_rate, or momentum have none",
+    ),
     (lambda: SearchSpace(momentum=NAN), "momentum is nan; it must be a finite number"),
     (lambda: SearchSpace(momentum=True), "momentum is True; it must be a finite number"),
     (lambda: SearchSpace(momentum=None), "momentum is None; it must be a finite number"),  # type: ignore[arg-type]
@@ -149,7 +200,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: SearchSpace.from_mapping({"momentum": {"start": 0.1}}),
-        "momentum holds 'start'; it must be values, init, step, range",
+        "momentum holds 'start'; it must be values, init, step, range, shape, scale, lengths, groups",
     ),
     (lambda: SearchSpace.from_mapping({"momentum": "high"}), "momentum is 'high'; it must be a finite number"),
     (lambda: SearchSpace.from_mapping({"momentum": [0.9]}), "momentum is [0.9]; it must be a finite number"),
@@ -199,3 +250,111 @@ def test_every_name_of_a_space_has_its_kind() -> None:
     assert tuple(KINDS) == SearchSpace().learned
     for name, kind in KINDS.items():
         assert type(SearchSpace().schedules[name]) is kind
+
+
+# ------------------------------------------------------------------------- shapes, scales, groups, coordinates
+
+COSINE = SearchSpace(LearningRate(shape="cosine", scale="log", range=(1e-3, 1.0), init=0.1), 0.9, 0.0)
+SHAPED: dict[str, SearchSpace] = {
+    "cosine on a logarithmic scale": COSINE,
+    "straight lines": SearchSpace(LearningRate(values=4, shape="linear", init=[0.1, 0.3, 0.2, 0.0])),
+    "windows of given lengths": SearchSpace(LearningRate(values=3, lengths=(1, 2, 9))),
+    "ranges of its own": SearchSpace(LearningRate(values=2, range=[(0.1, 1.0), (0.0, 0.1)], init=[0.1, 0.0])),
+    "groups": SearchSpace(LearningRate(values=2, groups={"body": ["0.*", "2.*"], "head": ["4.*"]}), Momentum()),
+    "effective": SearchSpace(coordinates="effective"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_spaces_of_every_kind_survive_yaml(name: str) -> None:
+    space = SHAPED[name]
+    assert SearchSpace.from_mapping(yaml.safe_load(yaml.safe_dump(space.to_mapping()))) == space
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_every_method_is_given_the_same_space(name: str) -> None:
+    """FDS's start values and axes, ConfigSpace's floats and Tune's domains, each under the same names."""
+    space = SHAPED[name]
+    assert sum(len(own) for own in space.axes().values()) == space.dimensions == len(space.flat_names())
+    assert {k: len(v) for k, v in space.step_sizes().items()} == {k: len(v) for k, v in space.axes().items()}
+    space.check(space.initial())
+    axes = dict(zip(space.flat_names(), itertools.chain(*space.axes().values()), strict=True))
+    found, domains = space.configuration_space(), space.tune_space()
+    assert sorted(found) == sorted(domains) == sorted(axes)
+    for key, axis in axes.items():
+        assert (found[key].lower, found[key].upper, found[key].log) == (axis.low, axis.high, axis.scale == "log")
+        assert (domains[key].lower, domains[key].upper) == (axis.low, axis.high)
+        assert ("Log" in type(domains[key].get_sampler()).__name__) == (axis.scale == "log")
+    found.seed(0)
+    for configuration in found.sample_configuration(5):
+        values = space.from_flat(dict(configuration))
+        now = space.at_step(values, 3, 10)
+        assert set(now) == set(space.parts)
+
+
+def test_a_black_box_method_searches_the_three_numbers_of_a_cosine() -> None:
+    assert COSINE.flat_names() == ["learning_rate_0", "learning_rate_1", "learning_rate_2"]
+    assert COSINE.initial() == {"learning_rate": [0.1, 0.1, 0.1], "momentum": [0.9], "weight_decay": [0.0]}
+    assert [(axis.low, axis.high, axis.scale) for axis in COSINE.axes()["learning_rate"]] == [
+        (1e-3, 1.0, "log"),
+        (1e-3, 1.0, "log"),
+        (0.0, 0.5, "linear"),
+    ]
+    values = COSINE.from_flat({"learning_rate_0": 0.5, "learning_rate_1": 0.01, "learning_rate_2": 0.2})
+    rates = [COSINE.at_step(values, step, 10)["learning_rate"] for step in range(11)]
+    expected = [0.5 * t / 2 for t in range(2)] + [0.01 + 0.49 * (1 + math.cos(math.pi * u / 8)) / 2 for u in range(8)]
+    assert rates == pytest.approx([*expected, expected[-1]], rel=1e-12)
+
+
+def test_a_schedule_works_as_pytorchs_own_scheduler() -> None:
+    """LambdaLR asks for step T as well."""
+    schedule = LearningRate(values=3, shape="linear")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.at([0.1, 0.3, 0.2], step, 5))
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.25, 0.2])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+def test_on_a_logarithmic_scale_the_search_starts_in_the_middle() -> None:
+    schedule = LearningRate(values=2, scale="log", range=(1e-4, 1.0))
+    assert schedule.starts == pytest.approx((1e-2, 1e-2))
+    assert schedule.steps == pytest.approx((math.log(1e4) / 10,) * 2)
+
+
+def test_groups_have_schedules_of_their_own() -> None:
+    space = SHAPED["groups"]
+    assert space.learned == ("learning_rate@body", "learning_rate@head", "momentum", "weight_decay")
+    assert space.dimensions == 6
+    assert space.groups == {"learning_rate": {"body": ["0.*", "2.*"], "head": ["4.*"]}}
+    assert space.flat_names()[:2] == ["learning_rate@body_0", "learning_rate@body_1"]
+
+
+def test_layers_are_those_of_a_model_or_of_known_values() -> None:
+    space = SearchSpace(LearningRate(values=2, groups="layers"), 0.9, WeightDecay(groups="layers"))
+    known = space.for_model(["0.weight", "0.bias", "features.3.weight", "scale"])
+    assert known.learned == tuple(
+        f"{n}@{g}" for n in ("learning_rate", "weight_decay") for g in ("0", "features.3", "scale")
+    )
+    again = space.for_values(known.initial())
+    assert (again.learned, again.axes(), again.initial()) == (known.learned, known.axes(), known.initial())
+    assert SearchSpace.from_mapping(space.to_mapping()) == space
+
+
+def test_effective_coordinates_give_the_learning_rate_of_the_momentum() -> None:
+    values = {"learning_rate": [2.0, 1.0], "momentum": [0.9], "weight_decay": [0.0]}
+    space = SearchSpace(LearningRate(values=2, range=(0, 10)), coordinates="effective")
+    assert space.at_step(values, 0, 4)["learning_rate"] == pytest.approx(0.2)
+    assert space.at_step(values, 3, 4)["learning_rate"] == pytest.approx(0.1)
+
+
+def test_a_function_cannot_be_written_to_a_file() -> None:
+    space = SearchSpace(LearningRate(values=1, shape=lambda share, theta: theta[0] * (1 - share)))
+    values = {"learning_rate": [0.4], "momentum": [0.0], "weight_decay": [0.0]}
+    assert space.at_step(values, 1, 4)["learning_rate"] == pytest.approx(0.3)
+    with pytest.raises(ValueError, match=r"it must be one of windows, .* to be written to a file"):
+        space.to_mapping()

@@ -22,11 +22,13 @@ Shapes know no horizon: the same parameters can be replayed over any number of s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import accumulate
-from typing import Protocol
+from typing import Literal, Protocol, get_args
+
+from raytune_hyperlearn.algorithms.groups import ungrouped
 
 Values = Mapping[str, Sequence[float]]
 """Hyperparameter name → the parameters θ of its schedule, for example ``{"learning_rate": [0.1, 0.01], …}``."""
@@ -173,15 +175,26 @@ def _check_count(count: int) -> None:
 # ------------------------------------------------------------------------------------ all hyperparameters
 
 
+Coordinates = Literal["plain", "effective"]
+
+
 @dataclass(frozen=True)
 class Shapes:
     """The shapes of all hyperparameters' schedules.
 
     Attributes:
         named: Name → shape; names that are not there have equal windows, one per value.
+        coordinates: ``"plain"``, or ``"effective"``: the schedule of the learning rate gives e = α / (1 − μ), the step
+            that a steady gradient makes in the end, and α_t = e_t (1 − μ_t) trains. In (e, μ) the two are nearly
+            uncoupled: a large momentum no longer makes a good learning rate diverge.
     """
 
     named: Mapping[str, Shape] = field(default_factory=dict)
+    coordinates: Coordinates = "plain"
+
+    def __post_init__(self) -> None:
+        if self.coordinates not in get_args(Coordinates):
+            raise ValueError(f"coordinates is {self.coordinates!r}; it must be 'plain' or 'effective'")
 
     def of(self, name: str, count: int) -> Shape:
         """The shape of one hyperparameter's schedule of ``count`` parameters."""
@@ -203,16 +216,62 @@ class Shapes:
         """The value of every hyperparameter at ``step`` ∈ [0, T]; step T has the last step's values.
 
         Schedulers such as PyTorch's ``LambdaLR`` ask for step T after the last update.
+
+        Raises:
+            ValueError: If the step is not in [0, T].
         """
-        now = min(step, horizon - 1)
-        return {name: self.of(name, len(own)).value(own, now, horizon) for name, own in values.items()}
+        if not 0 <= step <= horizon:
+            raise ValueError(f"step is {step}; it must lie in [0, {horizon}]")
+        now = self._scheduled(values, min(step, horizon - 1), horizon)
+        return now | {rate: now[rate] * (1 - now[momentum]) for rate, momentum in self._coupled(values).items()}
 
     def slopes(self, values: Values, step: int, horizon: int) -> Slopes:
-        """Derivatives of every hyperparameter's value at ``step`` with respect to the schedules' parameters."""
-        return {
+        """Derivatives of every hyperparameter's value at ``step`` with respect to the schedules' parameters.
+
+        In effective coordinates ∂α_t/∂θ = (1 − μ_t) ∂e_t/∂θ − e_t ∂μ_t/∂θ.
+        """
+        found = {
             name: {(name, k): slope for k, slope in self.of(name, len(own)).slopes(own, step, horizon).items()}
             for name, own in values.items()
         }
+        coupled = self._coupled(values)
+        if not coupled:
+            return found
+        now = self._scheduled(values, step, horizon)
+        for rate, momentum in coupled.items():
+            by_rate = {key: (1 - now[momentum]) * slope for key, slope in found[rate].items()}
+            found[rate] = by_rate | {key: -now[rate] * slope for key, slope in found[momentum].items()}
+        return found
+
+    def moved(self, values: Values, learned: Container[str]) -> tuple[str, ...]:
+        """The hyperparameters that the parameters of the learned schedules move at any step, in order."""
+        coupled = self._coupled(values)
+        return tuple(name for name in values if name in learned or coupled.get(name) in learned)
+
+    def weights(self, name: str, count: int, horizon: int) -> list[float]:
+        """What turns every entry of one schedule into ∂L_val/∂θ / T: its divisor over T."""
+        return [divisor / horizon for divisor in self.divisors(name, count, range(horizon), horizon)]
+
+    def coarse(self, values: Values) -> tuple[dict[str, Sequence[float]], Shapes]:
+        """Windows and straight lines as constants of their first values, and the shapes that go with them.
+
+        Curves, which have few parameters, stay as they are.
+        """
+        curves = {name: shape for name, shape in self.named.items() if not isinstance(shape, (Windows, Hats))}
+        constants = {name: own if name in curves else own[:1] for name, own in values.items()}
+        return constants, replace(self, named=curves)
+
+    def _scheduled(self, values: Values, step: int, horizon: int) -> dict[str, float]:
+        """What the schedules themselves give."""
+        return {name: self.of(name, len(own)).value(own, step, horizon) for name, own in values.items()}
+
+    def _coupled(self, values: Values) -> dict[str, str]:
+        """Learning rate → the momentum that it is given with: of its own group, or that of all."""
+        if self.coordinates == "plain":
+            return {}
+        rates = [name for name in values if ungrouped(name) == "learning_rate"]
+        partners = {rate: (rate.replace("learning_rate", "momentum", 1), "momentum") for rate in rates}
+        return {rate: found[0] for rate, names in partners.items() if (found := [n for n in names if n in values])}
 
     def divisors(self, name: str, count: int, steps: range, horizon: int) -> list[float]:
         """:meth:`Shape.divisor` of every parameter of one schedule."""
@@ -328,7 +387,6 @@ def active(
 ) -> Active:
     """What each of the columns, in order of their beginnings, does at ``step``."""
     places = {(column.name, column.index): place for place, column in enumerate(learnable)}
-    names = {column.name for column in learnable}
     slopes = {
         hyperparameter: {places[key]: slope for key, slope in found.items() if key in places}
         for hyperparameter, found in shapes.slopes(values, step, horizon).items()
@@ -337,5 +395,5 @@ def active(
         moving=sum(column.first < step for column in learnable),
         begun=sum(column.first <= step for column in learnable),
         slopes={name: found for name, found in slopes.items() if found},
-        learned=tuple(name for name in values if name in names),
+        learned=shapes.moved(values, {column.name for column in learnable}),
     )

@@ -17,7 +17,7 @@ best validation loss so far — is retried: half way back to the values before i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -212,12 +212,21 @@ def _move(
     return min(max(value - size * now, low), high), size, now
 
 
-def converged(state: OuterState, ranges: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether γ < 0.05 |λ| for every value, or the value rests at a bound that its hypergradient pushes against."""
+def converged(
+    state: OuterState, ranges: Mapping[str, tuple[float, float]], logarithms: Container[str] = frozenset()
+) -> bool:
+    """Whether γ < 0.05 |λ| for every value, or the value rests at a bound that its hypergradient pushes against.
+
+    Args:
+        state: After an outer step.
+        ranges: (lowest, highest) allowed value of every learned hyperparameter.
+        logarithms: Names of values that are logarithms: γ is relative already, and γ < 0.05 is asked for.
+    """
     for name, sizes in state.step_sizes.items():
         low, high = ranges[name]
         for value, size, last in zip(state.values[name], sizes, state.signs[name], strict=True):
             held = (value <= low and last > 0) or (value >= high and last < 0)
-            if not held and not size < CONVERGED * abs(value):
+            scale = 1.0 if name in logarithms else abs(value)
+            if not held and not size < CONVERGED * scale:
                 return False
     return True

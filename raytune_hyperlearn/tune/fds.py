@@ -24,8 +24,11 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms import coordinates
+from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, hypergradient
-from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, outer_step
+from raytune_hyperlearn.algorithms.schedules import Shapes, Values
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
@@ -152,7 +155,7 @@ class FDSTrainable(HyperLearningTrainable):
         outcome["done"] = self.options.is_last(outer.index)
         if self.makes_updates:
             self.apply_update({OUTER_STATE: update.to_mapping()})
-            finished = self.options.stop_when_converged and converged(update, self.settings.space.ranges())
+            finished = self.options.stop_when_converged and settled(update, self.settings.space.axes())
             outcome["done"] = outcome["done"] or finished
         return outcome
 
@@ -161,10 +164,11 @@ class FDSTrainable(HyperLearningTrainable):
         seed = self._seed(Purpose.OUTER_STEP)
         horizon = self.problem.horizon(epochs)
         self.functional.load_initial(self.new_model(seed))
-        values = self.outer.values
+        values: Values = self.outer.values
+        shapes = self.settings.space.shapes()
         if self.outer.index < self.options.coarse_steps:
-            values = {name: schedule[:1] for name, schedule in values.items()}
-        found = self._train(values, self.settings.space.learned, horizon, seed)
+            values, shapes = shapes.coarse(values)
+        found = self._train(values, self.settings.space.learned, horizon, seed, shapes)
         shared = {
             name: entries * (len(self.outer.values[name]) // len(entries)) for name, entries in found.values.items()
         }
@@ -214,7 +218,7 @@ class FDSTrainable(HyperLearningTrainable):
         """Seed of the outer step, or of a replicate of its replay; a trial alone is replica 0."""
         return derived_seed(self.settings.seed, purpose, self.outer.index, *replicate, self.member.replica)
 
-    def _train(self, values: Hyperparameters, learned: Sequence[str], horizon: int, seed: int) -> Hypergradient:
+    def _train(self, values: Values, learned: Sequence[str], horizon: int, seed: int, shapes: Shapes) -> Hypergradient:
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             return hypergradient(
                 self.inner,
@@ -223,6 +227,7 @@ class FDSTrainable(HyperLearningTrainable):
                 values,
                 horizon,
                 learned,
+                shapes,
                 part=self.member.columns,
             )
 
@@ -230,7 +235,8 @@ class FDSTrainable(HyperLearningTrainable):
         if self.options.optimizer == "sgd" and isinstance(self.settings.space, SearchSpace):
             return self.train_and_score(self.outer.values, self.epochs, seed)
         self.functional.load_initial(self.new_model(seed))
-        trained = self._train(self.outer.values, (), self.problem.horizon(self.epochs), seed)
+        horizon, shapes = self.problem.horizon(self.epochs), self.settings.space.shapes()
+        trained = self._train(self.outer.values, (), horizon, seed, shapes)
         return self.score(lambda inputs: self._outputs(trained, inputs))
 
     def _outputs(self, found: Hypergradient, inputs: Tensor) -> Tensor:
@@ -256,22 +262,27 @@ def outer_update(result: Mapping[str, Any], options: FDSOptions, space: Space) -
     """
     state = OuterState.from_mapping(result["outer_state"])
     comparable = result["epochs"] >= result["full_epochs"]
-    loss, found = result["validation_loss"], result["hypergradient"]
-    if options.outer_optimizer == "surrogate":
-        inner = result["inner_steps"], result["inner_validation_loss"]
-        moved = surrogate_step(state, found, loss, space.ranges(), space.step_sizes(), *inner, comparable)
-    else:
-        moved = outer_step(state, found, loss, space.ranges(), options.growth, options.tolerance, comparable)
+    loss, horizon = result["validation_loss"], result["inner_steps"]
+
+    def rule(inside: OuterState, slopes: Hyperparameters, ranges: Ranges) -> OuterState:
+        if options.outer_optimizer == "surrogate":
+            scales, inner_loss = coordinates.apart(space.step_sizes()), result["inner_validation_loss"]
+            return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)
+        return outer_step(inside, slopes, loss, ranges, options.growth, options.tolerance, comparable)
+
+    shapes, axes = space.shapes(), space.axes()
+    weights = {name: shapes.weights(name, len(own), horizon) for name, own in axes.items()}
+    moved = coordinates.moved(rule, state, result["hypergradient"], weights, axes)
     return refined(moved, space) if moved.index == options.coarse_steps else moved
 
 
 def refined(state: OuterState, space: Space) -> OuterState:
     """The state in which the values of schedules part: from one shared value, with first step sizes and no signs."""
     step_sizes, signs = dict(state.step_sizes), dict(state.signs)
-    parted = {name: schedule for name, schedule in space.schedules.items() if schedule.values > 1}
+    parted = {name: schedule for name, schedule in space.schedules.items() if schedule.count > 1}
     for name, schedule in parted.items():
-        step_sizes[name] = [schedule.step] * schedule.values
-        signs[name] = [0.0] * schedule.values
+        step_sizes[name] = list(schedule.steps)
+        signs[name] = [0.0] * schedule.count
     return replace(state, step_sizes=step_sizes, signs=signs, history=[])
 
 
@@ -320,7 +331,7 @@ class FDSScheduler(GroupScheduler):
         state = outer_update(nested, options, space)
         if options.is_last(nested["outer_state"]["index"]):
             return None
-        if options.stop_when_converged and converged(state, space.ranges()):
+        if options.stop_when_converged and settled(state, space.axes()):
             return None
         return {OUTER_STATE: state.to_mapping()}
 

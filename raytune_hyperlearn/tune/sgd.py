@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, Space
@@ -87,7 +86,7 @@ class SGDTrainable(HyperLearningTrainable):
                 self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
             )
             for step, batch in enumerate(order, start=first):
-                now = at_step(self.values, step, self.horizon)
+                now = self.settings.space.at_step(self.values, step, self.horizon)
                 sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
         model.eval()
         return self.score(model)

@@ -176,7 +176,8 @@ class HyperLearningTrainable(tune.Trainable):
         model = self.new_model(seed)
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp)
+            shapes = self.settings.space.shapes()
+            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp, shapes)
         model.eval()
         return self.score(model)
 

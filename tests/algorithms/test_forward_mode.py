@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raytune_hyperlearn.algorithms import forward_mode as module
+from raytune_hyperlearn.algorithms.curves import named_curve
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep, hypergradient, hypergradients
-from raytune_hyperlearn.algorithms.schedules import Hats, Shape, Shapes, Values, Windows
+from raytune_hyperlearn.algorithms.reverse_mode import hypergradient as backwards
+from raytune_hyperlearn.algorithms.schedules import Coordinates, Hats, Shape, Shapes, Values, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import (
     SGD,
@@ -39,7 +41,15 @@ from raytune_hyperlearn.problems.data import crop_and_flip
 from tests.algorithms import unrolled_optimisers as reverse_mode
 from tests.algorithms.test_update_maps import squares
 from tests.algorithms.unrolled import training_batches, validation_batches
-from tests.algorithms.unrolled_optimisers import Curve, Loss, Rule, Unrolled, plain_loss, straight_lines
+from tests.algorithms.unrolled_optimisers import (
+    Curve,
+    Loss,
+    Rule,
+    Unrolled,
+    cosine_with_warm_up,
+    plain_loss,
+    straight_lines,
+)
 from tests.plain_networks import NETWORKS, Network, cross_entropy
 
 MASKS, STEPS = 7, 7
@@ -311,6 +321,7 @@ SHAPED: dict[str, tuple[Shape, Curve]] = {
     "momentum": (Hats(2), straight_lines),
     "weight_decay": (Windows(2, (2, 5)), lambda leaf, step, horizon: leaf[int(step >= 2)]),
 }
+COSINE: tuple[Shape, Curve] = (named_curve("cosine"), cosine_with_warm_up)
 
 
 def by_hand(model: FunctionalModel) -> SGDStep:
@@ -405,12 +416,18 @@ def test_learning_rates_from_greedy_signs_end_below_those_of_the_whole_horizon()
     assert 0 < greedy < 0.7 * whole
 
 
-@pytest.mark.parametrize("name", ["batch norm mlp", "dropout"])
-def test_schedules_of_every_shape_by_hand_and_in_general(name: str) -> None:
+@pytest.mark.parametrize("name", ["batch norm mlp"])
+@pytest.mark.parametrize("coordinates", ["plain", "effective"])
+@pytest.mark.parametrize("rates", [SHAPED["learning_rate"], COSINE], ids=["straight lines", "cosine"])
+def test_schedules_of_every_shape_by_hand_and_in_general(
+    name: str, rates: tuple[Shape, Curve], coordinates: Coordinates
+) -> None:
     """Against a graph through the run whose values at every step are torch's own functions of the parameters."""
-    network, shapes = NETWORKS[name], Shapes({key: shape for key, (shape, _) in SHAPED.items()})
-    case = Case(SGD, reverse_mode.sgd_rule, SHAPED_VALUES)
-    ((loss, slopes),) = reference(case, network, curves={key: curve for key, (_, curve) in SHAPED.items()})
+    shaped = SHAPED | {"learning_rate": rates}
+    network, shapes = NETWORKS[name], Shapes({key: shape for key, (shape, _) in shaped.items()}, coordinates)
+    rule = reverse_mode.effective_sgd_rule if coordinates == "effective" else reverse_mode.sgd_rule
+    case = Case(SGD, rule, SHAPED_VALUES)
+    ((loss, slopes),) = reference(case, network, curves={key: curve for key, (_, curve) in shaped.items()})
     expected = {
         key: [slope / by for slope, by in zip(entries, divisors, strict=True)]
         for key, entries in slopes.items()
@@ -419,6 +436,11 @@ def test_schedules_of_every_shape_by_hand_and_in_general(name: str) -> None:
     model = functional(network)
     for inner in (by_hand(model), GradientStep(SGD(model)), MapStep(SGD(model))):
         assert_agree(forward_mode(inner, network, SHAPED_VALUES, shapes=shapes), [(loss, expected)])
+    with torch.random.fork_rng():
+        torch.manual_seed(MASKS)
+        batches, held_out = training_batches(network, STEPS), validation_batches(network)
+        found = backwards(SGD(model), batches, held_out, SHAPED_VALUES, STEPS, list(SHAPED_VALUES), shapes)
+    assert_agree([found], [(loss, expected)])
 
 
 # ------------------------------------------------------------------------------------------------- costs

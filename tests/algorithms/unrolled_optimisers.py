@@ -33,6 +33,15 @@ def straight_lines(theta: Tensor, step: int, horizon: int) -> Tensor:
     return heights @ theta
 
 
+def cosine_with_warm_up(theta: Tensor, step: int, horizon: int) -> Tensor:
+    """(peak, final, warm-up share), from its formula."""
+    peak, final, warm_up = theta[0], theta[1], theta[2]
+    if step < warm_up * horizon:
+        return peak * step / (warm_up * horizon)
+    passed = (step - warm_up * horizon) / (horizon - warm_up * horizon)
+    return final + (peak - final) * torch.cos(passed * torch.pi / 2) ** 2
+
+
 def plain_loss(outputs: Tensor, targets: Tensor, _values: Scalars) -> Tensor:
     return plain_cross_entropy(outputs, targets).mean()
 
@@ -60,6 +69,12 @@ def sgd_rule(step: int, name: str, w: Tensor, g: Tensor, memory: Memory, values:
     velocity = momentum * memory.setdefault("v", {}).get(name, torch.zeros_like(w)) + kept * g
     memory["v"][name] = velocity
     return w - rate * velocity
+
+
+def effective_sgd_rule(step: int, name: str, w: Tensor, g: Tensor, memory: Memory, values: Scalars) -> Tensor:
+    """With α = e (1 − μ), e the value that is given."""
+    rate = values["learning_rate"] * (1 - values["momentum"])
+    return sgd_rule(step, name, w, g, memory, {**values, "learning_rate": rate})
 
 
 def nesterov_rule(step: int, name: str, w: Tensor, g: Tensor, memory: Memory, values: Scalars) -> Tensor:

@@ -43,10 +43,10 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
         raise ValueError(f"hyper_rate_range is {given}; it must be two numbers, 0 < lowest < highest")
     low, high = given
     space = ConfigurationSpace()
-    for name, schedule in arguments.space.schedules.items():
-        space.add(UniformFloatHyperparameter(f"start/{name}", *schedule.range))
+    for name, (lowest, highest) in arguments.space.ranges().items():
+        space.add(UniformFloatHyperparameter(f"start/{name}", lowest, highest))
         # The hyper rate is relative to the width of the range: momentum and decay live on other scales.
-        width = schedule.range[1] - schedule.range[0]
+        width = highest - lowest
         space.add(UniformFloatHyperparameter(f"rate/{name}", low * width, high * width, log=True))
     searcher = baselines.RandomSearch(
         space,
