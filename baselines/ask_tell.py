@@ -16,10 +16,12 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from raytune_hyperlearn.baselines.evaluation import Evaluation
+from raytune_hyperlearn.baselines.spaces import plain_values
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -40,25 +42,6 @@ _KNOWN_WARNINGS: tuple[tuple[type[Warning], str, str], ...] = (
 
 ConfigId = tuple[int, int, int]
 Run = tuple[ConfigId, Mapping[str, Any], float]  # identity, configuration, budget
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One thing to do: train one configuration on one budget.
-
-    Attributes:
-        config_id: HpBandSter's identity of the configuration: (iteration, stage it was sampled in, position).
-            It stays the same when the configuration is promoted to a larger budget.
-        hyperparameters: active hyperparameters only, as plain Python values.
-        budget: in the units of `min_budget` and `max_budget`.
-        model_based_pick: whether the configuration came from the density model rather than from the prior; None where
-            the optimiser has no model.
-    """
-
-    config_id: ConfigId
-    hyperparameters: dict[str, Any]
-    budget: float
-    model_based_pick: bool | None
 
 
 class AskTellOptimiser:
@@ -136,7 +119,7 @@ class AskTellOptimiser:
         datum = self._master.iterations[config_id[0]].data[config_id]
         return Evaluation(
             config_id=config_id,
-            hyperparameters=_plain(config),
+            hyperparameters=plain_values(config),
             budget=budget,
             model_based_pick=datum.config_info.get("model_based_pick"),
         )
@@ -242,8 +225,3 @@ def _master_without_workers(optimiser: str, **settings: Any) -> Any:
 def _whole_if_nearly(budget: float) -> float:
     nearest = float(round(budget))
     return nearest if abs(budget - nearest) <= _BUDGET_TOLERANCE * abs(nearest) else float(budget)
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain Python values: numpy's cannot be written by every serialiser, nor compared by every trainable."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in config.items()}

@@ -10,23 +10,19 @@ Use it with Tune's default scheduler, `num_samples=-1`, `reuse_actors=True` and 
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from ray.tune.search import Searcher
-
-from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser, ConfigId, Evaluation, require_hpbandster
+from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser, require_hpbandster
+from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
+from raytune_hyperlearn.baselines.spaces import check_configuration_space
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-_CONFIG_ID = "config_id"
-_MODEL_BASED_PICK = "model_based_pick"
 MOST_POINTS = 10_000
 
 
-class HpBandSterSearcher(Searcher):
+class HpBandSterSearcher(AskTellSearcher):
     """Drives one HpBandSter optimiser from Ray Tune; the subclasses in `optimisers` say which.
 
     A suggestion is a part of a trial's config, which Tune merges into the fixed part (`param_space` of a
@@ -81,24 +77,14 @@ class HpBandSterSearcher(Searcher):
         """
         require_hpbandster()
         _check_space(space, self.optimiser)
-        _check_budgets(min_budget, max_budget, eta)
-        _check_count("seed", seed, smallest=0)
+        check_budgets(min_budget, max_budget, eta)
+        check_count("seed", seed, smallest=0)
         if iterations is not None:
-            _check_count("iterations", iterations, smallest=1)
-        if not isinstance(metric, str) or not metric:
-            raise ValueError(f"metric must be the name of a reported value, got {metric!r}")
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        _check_keys(space, budget_key, config_key)
+            check_count("iterations", iterations, smallest=1)
         model = {} if min_points_in_model is None else {"min_points_in_model": min_points_in_model}
         if model:
             _check_points(space, self.optimiser, min_points_in_model)
-        super().__init__(metric=metric, mode=mode)
-        self._budget_key = budget_key
-        self._config_key = config_key
-        self._max_concurrent: int | None = None
-        self._live: dict[str, ConfigId] = {}
-        self._ask_tell = AskTellOptimiser(
+        self._optimizer = AskTellOptimiser(
             self.optimiser,
             space,
             min_budget=min_budget,
@@ -108,110 +94,23 @@ class HpBandSterSearcher(Searcher):
             iterations=iterations,
             **model,
         )
+        super().__init__(
+            self._optimizer, tuple(space), metric=metric, mode=mode, budget_key=budget_key, config_key=config_key
+        )
 
     @property
     def budgets(self) -> tuple[float, ...]:
         """The rungs' budgets, ascending."""
-        return self._ask_tell.budgets
-
-    @property
-    def optimiser_seconds(self) -> float:
-        """Seconds spent inside HpBandSter so far; Tune's loop waits during them."""
-        return self._ask_tell.seconds
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next trial's part of the config, FINISHED, or None: a live trial has to end first."""
-        if self._max_concurrent is not None and len(self._live) >= self._max_concurrent:
-            return None
-        evaluation = self._ask_tell.ask()
-        if evaluation is None:
-            return None if self._live else str(Searcher.FINISHED)
-        self._live[trial_id] = evaluation.config_id
-        return self._trial_config(evaluation)
-
-    def _trial_config(self, evaluation: Evaluation) -> dict[str, Any]:
-        hyperparameters = evaluation.hyperparameters
-        return {
-            **(hyperparameters if self._config_key is None else {self._config_key: hyperparameters}),
-            self._budget_key: evaluation.budget,
-            _CONFIG_ID: str(evaluation.config_id),
-            _MODEL_BASED_PICK: evaluation.model_based_pick,
-        }
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the optimiser how a trial ended; a trial that it does not wait for is ignored."""
-        config_id = self._live.pop(trial_id, None)
-        if config_id is None:
-            return
-        if error:
-            self._ask_tell.tell_crash(config_id, f"trial {trial_id} ended in an error")
-            return
-        value = (result or {}).get(self.metric)
-        if not isinstance(value, (int, float, np.number)):
-            self._ask_tell.tell_crash(config_id, f"trial {trial_id} reported {self.metric}={value!r}")
-            return
-        self._ask_tell.tell(config_id, float(value) if self.mode == "min" else -float(value))
-
-    def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Suggest at most so many trials at a time: none is chosen before the results it could learn from."""
-        _check_count("max_concurrent", max_concurrent, smallest=1)
-        self._max_concurrent = max_concurrent
-        return True
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
-
-        Raises:
-            ValueError: Tune was given another metric or mode.
-        """
-        for name, given, own in (("metric", metric, self.metric), ("mode", mode, self.mode)):
-            if given is not None and given != own:
-                raise ValueError(f"{name} given to Tune must be the searcher's, {own!r}, got {given!r}")
-        return False
-
-    def save(self, checkpoint_path: str) -> None:
-        """Write the whole state, the open brackets and the random state with it."""
-        with open(checkpoint_path, "wb") as file:
-            pickle.dump((type(self).__name__, self.__dict__), file)
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Continue from a state that `save` wrote.
-
-        Raises:
-            ValueError: the file holds the state of another kind of searcher.
-        """
-        with open(checkpoint_path, "rb") as file:
-            name, state = pickle.load(file)
-        if name != type(self).__name__:
-            raise ValueError(f"checkpoint_path must hold a state of {type(self).__name__}, got one of {name}")
-        self.__dict__.update(state)
+        return self._optimizer.budgets
 
 
 def _check_space(space: ConfigurationSpace, optimiser: str) -> None:
-    from ConfigSpace import ConfigurationSpace, OrdinalHyperparameter
+    check_configuration_space(space)
+    from ConfigSpace import OrdinalHyperparameter
 
-    if not isinstance(space, ConfigurationSpace):
-        raise ValueError(f"space must be a ConfigSpace.ConfigurationSpace, got {type(space).__name__}")
-    if len(space) == 0:
-        raise ValueError("space must have at least one hyperparameter, got an empty ConfigurationSpace")
     ordinals = [name for name, value in space.items() if isinstance(value, OrdinalHyperparameter)]
     if optimiser == "BOHB" and ordinals:
         raise ValueError(f"space must have no ordinal hyperparameter for a density model, got {ordinals}: use integers")
-
-
-def _check_budgets(min_budget: float, max_budget: float, eta: float) -> None:
-    for name, value in (("min_budget", min_budget), ("max_budget", max_budget)):
-        if not _is_finite_number(value) or value <= 0:
-            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-    if max_budget < min_budget:
-        raise ValueError(f"max_budget must be >= min_budget = {min_budget!r}, got {max_budget!r}")
-    if not _is_finite_number(eta) or eta < 2:
-        raise ValueError(f"eta must be a finite number >= 2, got {eta!r}")
-
-
-def _check_count(name: str, value: object, *, smallest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < smallest:
-        raise ValueError(f"{name} must be an integer >= {smallest}, got {value!r}")
 
 
 def _check_points(space: ConfigurationSpace, optimiser: str, points: object) -> None:
@@ -222,20 +121,3 @@ def _check_points(space: ConfigurationSpace, optimiser: str, points: object) -> 
     if isinstance(points, bool) or not isinstance(points, int) or not fewest <= points <= MOST_POINTS:
         allowed = f"a whole number from {fewest} (one more than the space's dimensions) to {MOST_POINTS}"
         raise ValueError(f"min_points_in_model is {points!r}; it must be None or {allowed}")
-
-
-def _check_keys(space: ConfigurationSpace, budget_key: str, config_key: str | None) -> None:
-    taken = {_CONFIG_ID, _MODEL_BASED_PICK}
-    if not isinstance(budget_key, str) or not budget_key or budget_key in taken:
-        raise ValueError(f"budget_key must be a name other than {sorted(taken)}, got {budget_key!r}")
-    taken.add(budget_key)
-    if config_key is None:
-        clashes = sorted(taken.intersection(space))
-        if clashes:
-            raise ValueError(f"config_key must be a name if hyperparameters are called {clashes}, got None")
-    elif not isinstance(config_key, str) or not config_key or config_key in taken:
-        raise ValueError(f"config_key must be None or a name other than {sorted(taken)}, got {config_key!r}")
-
-
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))

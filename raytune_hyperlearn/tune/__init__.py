@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.groups import GroupScheduler
     from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
     from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+    from raytune_hyperlearn.tune.one_run import OneRunTrainable
+    from raytune_hyperlearn.tune.population import PopulationTrainable
     from raytune_hyperlearn.tune.retraining import RetrainingTrainable
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
@@ -31,6 +33,8 @@ else:
             ".groups": ["GroupScheduler"],
             ".hypergradient_descent": ["HypergradientDescentTrainable"],
             ".kept_state": ["KeepState", "can_restore", "restore_tuner"],
+            ".one_run": ["OneRunTrainable"],
+            ".population": ["PopulationTrainable"],
             ".retraining": ["RetrainingTrainable"],
             ".scheduler": ["HyperLearningScheduler"],
             ".sgd": ["SGDTrainable"],
@@ -52,6 +56,8 @@ __all__ = [
     "HyperLearningTrainable",
     "HypergradientDescentTrainable",
     "KeepState",
+    "OneRunTrainable",
+    "PopulationTrainable",
     "RetrainingTrainable",
     "SGDTrainable",
     "TrainingOptions",

@@ -39,7 +39,8 @@ class SGDTrainable(HyperLearningTrainable):
 
     - ``hyperparameters``: nested schedules or flat names; may also stand at the config's top level (flat).
     - ``epochs``: budget of this evaluation.
-    - ``epochs_per_step``: report and allow a checkpoint every so many epochs; None (default) means once, at the end.
+    - ``epochs_per_step``: report and allow a checkpoint at every multiple of so many epochs, as near as whole steps
+      allow, and at the end; None (default) means once, at the end.
     - ``trial_seed``: seed of initialisation and data order; by default derived from the run's seed, the
       hyperparameters and the budget.
     """
@@ -61,14 +62,14 @@ class SGDTrainable(HyperLearningTrainable):
         if per_step is not None and not per_step > 0:
             raise ValueError(f"epochs_per_step is {per_step!r}; it must be positive or None")
         self.horizon = self.problem.horizon(self.epochs)
-        self.steps_per_report = self.horizon if per_step is None else self.problem.horizon(per_step)
+        self.epochs_per_step = self.epochs if per_step is None else per_step
         self.models = [self.new_model(seed) for seed in self.seeds]
         self.optimizers = [sgd_optimizer(model) for model in self.models]
         self.done_steps = 0
 
     def step(self) -> dict[str, Any]:
         """Train on for ``epochs_per_step`` (default: to the end) and score."""
-        end = min(self.done_steps + self.steps_per_report, self.horizon)
+        end = self._next_report()
         every = [self._train_on(index, end) for index in range(self.settings.replicates)]
         instances = self.settings.replicates * (end - self.done_steps) * self.problem.batch_size
         self.done_steps = end
@@ -76,6 +77,12 @@ class SGDTrainable(HyperLearningTrainable):
         outcome = self.result(mean_scores(every), self.values, epochs, instances)
         finished = self.done_steps == self.horizon or outcome["status"] != COMPLETED
         return outcome | {"done": finished}
+
+    def _next_report(self) -> int:
+        """The step of the next multiple of ``epochs_per_step``, rounded; a rest shorter than half of it is joined."""
+        done = round(self.done_steps * self.epochs / (self.horizon * self.epochs_per_step))
+        end = max(self.problem.horizon((done + 1) * self.epochs_per_step), self.done_steps + 1)
+        return self.horizon if self.horizon - end < self.problem.horizon(self.epochs_per_step) / 2 else end
 
     def _train_on(self, index: int, end: int) -> dict[str, float]:
         """Train one replicate up to step ``end`` and score it."""

@@ -85,6 +85,22 @@ def test_training_in_parts_reports_on_the_way_and_ends_the_same() -> None:
     assert scores_of(results[0]) != scores_of(whole)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "per_step", "steps"),
+    [
+        (2, 2 / 9, [2, 4, 5, 7, 9, 11, 12, 14, 16]),  # 16 steps in nine: no rounding error adds up
+        (2, 0.75, [6, 12, 16]),
+        (2, 0.9, [7, 16]),  # a rest of two steps has no report of its own
+        (0.5, 0.05, [1, 2, 3, 4]),
+    ],
+)
+def test_reports_fall_on_the_multiples(epochs: float, per_step: float, steps: list[int]) -> None:
+    trial = SGDTrainable({**CONFIG, "epochs": epochs, "epochs_per_step": per_step})
+    reported = [trial.train() for _ in steps]
+    assert [round(result["epochs"] * 8) for result in reported] == steps
+    assert [result["done"] for result in reported] == [False] * (len(steps) - 1) + [True]
+
+
 def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
     config = {**CONFIG, "problem": dropout_problem, "epochs_per_step": 0.5, "replicates": 2}
     uninterrupted = SGDTrainable(dict(config))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raytune_hyperlearn import algorithms, baselines, problems, tune
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
+from raytune_hyperlearn.comparison.running.peer_methods import PEERS
 from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
 from raytune_hyperlearn.hyperparameters import KINDS, SearchSpace
 
@@ -316,6 +317,7 @@ OWN_METHODS: Mapping[str, Method] = {
         _arbiter("random-walk"),
         ARBITER_OPTIONS,
     ),
+    **PEERS,
 }
 
 METHODS: Mapping[str, Method] = WithThirdParties(OWN_METHODS)

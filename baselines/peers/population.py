@@ -1,0 +1,111 @@
+"""Ray Tune's population schedulers, PBT and PB2, drawing from private generators and inside the ranges.
+
+A bad member loads a good one's weights and goes on with other hyperparameters, so what is found is a schedule.
+
+PBT: Jaderberg et al., arXiv 1711.09846. PB2: Parker-Holder et al., NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler, pb2
+
+from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+class _Private(TrialScheduler):
+    """Calls the scheduler after it with private generators, and shows it finite values.
+
+    A diverged member's value is infinite: PB2's model cannot be fitted to it, and PBT's ranking does not mind the
+    worst value so far instead.
+    """
+
+    _generators: GlobalGenerators
+    _worst: float | None = None
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        # Ray refuses every searcher here, since a model would be told losses of values that it did not choose.
+        # Independent draws learn nothing, so they are not shown.
+        with self._generators.swapped_in():
+            super().on_trial_add(SimpleNamespace(search_alg=None), trial)
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        sign = 1.0 if self._mode == "min" else -1.0
+        loss = sign * result[self._metric]
+        if math.isfinite(loss):
+            self._worst = loss if self._worst is None else max(self._worst, loss)
+        if self._worst is None:
+            return TrialScheduler.CONTINUE  # nothing to rank by yet
+        finite = loss if math.isfinite(loss) else self._worst
+        with self._generators.swapped_in():
+            return str(super().on_trial_result(tune_controller, trial, {**result, self._metric: sign * finite}))
+
+
+class PBT(_Private, PopulationBasedTraining):
+    """Population-based training: at every interval the worst quarter copies the best, and perturbs or redraws."""
+
+    def __init__(self, ranges: Ranges, *, interval: float, metric: str, mode: str, seed: int) -> None:
+        """Start with an empty population.
+
+        Args:
+            ranges: lowest and highest value by key of a trial's config.
+            interval: epochs between two decisions about a member.
+            metric: key of the reported value.
+            mode: "min" or "max".
+            seed: of the choices.
+        """
+        from ray import tune
+
+        self._generators = GlobalGenerators(seed)
+        super().__init__(
+            time_attr="epochs",
+            metric=metric,
+            mode=mode,
+            perturbation_interval=_just_below(interval),
+            hyperparam_mutations={name: tune.uniform(*ends) for name, ends in ranges.items()},
+            custom_explore_fn=_Inside(ranges),
+            log_config=False,
+        )
+
+
+class PB2(_Private, pb2.PB2):
+    """Population-based bandits: as PBT, with new values from a Gaussian process of the improvements so far."""
+
+    def __init__(self, ranges: Ranges, *, interval: float, metric: str, mode: str, seed: int) -> None:
+        """As `PBT`."""
+        self._generators = GlobalGenerators(seed)
+        super().__init__(
+            time_attr="epochs",
+            metric=metric,
+            mode=mode,
+            perturbation_interval=_just_below(interval),
+            hyperparam_bounds={name: list(ends) for name, ends in ranges.items()},
+            custom_explore_fn=_Inside(ranges),
+            log_config=False,
+        )
+
+
+class _Inside:
+    """Brings perturbed values back into their ranges; both schedulers leave them. Can be pickled."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = dict(ranges)
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        inside = {name: min(max(float(config[name]), low), high) for name, (low, high) in self._ranges.items()}
+        return {**config, **inside}
+
+
+def _just_below(interval: float) -> float:
+    """Epochs are sums of fractions: an interval must not be missed by a rounding error."""
+    return interval * (1 - 1e-6)

@@ -1,0 +1,85 @@
+"""Independent uniform draws as a Ray Tune searcher: what schedulers such as ASHA and PBT start trials from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from raytune_hyperlearn.baselines.evaluation import Evaluation
+from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_count
+
+
+class _Draws:
+    """The draws, asked and told.
+
+    Args:
+        ranges: Lowest and highest value by hyperparameter.
+        budget: Of every evaluation.
+        seed: Of the draws.
+        population: Draw so many, then wait until all of them have ended, and so on; None never waits.
+    """
+
+    def __init__(
+        self, ranges: Mapping[str, tuple[float, float]], budget: float, seed: int, population: int | None
+    ) -> None:
+        self._ranges, self._budget, self._population = dict(ranges), budget, population
+        self._generator = np.random.default_rng(seed)
+        self._asked = self._told = 0
+        self.seconds = 0.0
+
+    def ask(self) -> Evaluation | None:
+        if self._population is not None and self._asked == self._population * (self._told // self._population + 1):
+            return None
+        values = {name: float(self._generator.uniform(*ends)) for name, ends in self._ranges.items()}
+        self._asked += 1
+        return Evaluation(self._asked - 1, values, self._budget, False)
+
+    def tell(self, key: int, loss: float) -> None:
+        self._told += 1
+
+    def tell_crash(self, key: int, exception: str) -> None:
+        self._told += 1
+
+
+class RandomDraws(AskTellSearcher):
+    """Draws every hyperparameter uniformly from its range; the scheduler beside it decides how long a trial trains."""
+
+    def __init__(
+        self,
+        ranges: Mapping[str, tuple[float, float]],
+        *,
+        budget: float,
+        seed: int,
+        population: int | None = None,
+        metric: str = "validation_loss",
+        mode: str = "min",
+        budget_key: str = "epochs",
+        config_key: str | None = "hyperparameters",
+    ) -> None:
+        """Check the arguments.
+
+        Args:
+            ranges: lowest and highest value by hyperparameter.
+            budget: the full budget of every trial, in the trainable's unit.
+            seed: non-negative; the same seed gives the same draws.
+            population: start so many trials, and the next ones when all of them have ended; None never waits.
+            metric: key of the reported value.
+            mode: "min" or "max".
+            budget_key: where a trial's config holds the budget.
+            config_key: where it holds the hyperparameters; None puts them at the top level.
+
+        Raises:
+            ValueError: an argument is outside its range.
+        """
+        check_count("seed", seed, smallest=0)
+        if population is not None:
+            check_count("population", population, smallest=1)
+        super().__init__(
+            _Draws(ranges, budget, seed, population),
+            tuple(ranges),
+            metric=metric,
+            mode=mode,
+            budget_key=budget_key,
+            config_key=config_key,
+        )

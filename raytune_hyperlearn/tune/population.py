@@ -1,0 +1,107 @@
+"""Training whose hyperparameters change between steps from outside: a member of a population, for PBT and PB2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from raytune_hyperlearn.algorithms.schedules import equal_windows
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
+from raytune_hyperlearn.hyperparameters import Hyperparameters
+from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.tune.sgd import evaluation_seed
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+
+
+class PopulationTrainable(HyperLearningTrainable):
+    """One interval of SGD per ``step``, with the config's present values.
+
+    Config keys beyond the shared ones:
+
+    - ``learning_rate``, ``momentum``, ``weight_decay``: the present value of each that the space learns.
+    - ``intervals``: number N of steps in which the whole training is done.
+    - ``trial_seed``: as in :class:`SGDTrainable`.
+
+    A checkpoint holds the values of all intervals so far, so a member that loads another's weights goes on with the
+    other's past. The result's ``hyperparameters`` are schedules of N values: what the weights were trained with so
+    far, and the present values for what is left. Plain training with them is the same course.
+
+    A member that diverged does not end: a scheduler may give it another's weights.
+    """
+
+    allowed: ClassVar[frozenset[str]] = frozenset({*HYPERPARAMETERS, "intervals", "trial_seed"})
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Build the models and take the first values."""
+        self.intervals = config.get("intervals", 1)
+        self.horizon = self.problem.horizon(self.epochs)
+        if not isinstance(self.intervals, int) or not 1 <= self.intervals <= self.horizon:
+            raise ValueError(f"intervals is {self.intervals!r}; it must be a whole number from 1 to {self.horizon}")
+        self.present = self._present(config)
+        trial_seed = config.get("trial_seed")
+        if trial_seed is None:
+            trial_seed = evaluation_seed(self.settings.seed, self.present, self.epochs)
+        self.seeds = self.replicate_seeds(trial_seed)
+        self.models = [self.new_model(seed) for seed in self.seeds]
+        self.optimizers = [sgd_optimizer(model) for model in self.models]
+        self.past: list[dict[str, float]] = []
+
+    def step(self) -> dict[str, Any]:
+        """Train for one interval and score."""
+        first, end = equal_windows(self.intervals).support(len(self.past), self.horizon)
+        every = [self._train_on(index, first, end) for index in range(self.settings.replicates)]
+        self.past.append(self.present)
+        instances = self.settings.replicates * (end - first) * self.problem.batch_size
+        epochs = self.epochs * end / self.horizon
+        outcome = self.result(mean_scores(every), self._schedules(), epochs, instances)
+        return outcome | {"done": end == self.horizon}
+
+    def _present(self, config: dict[str, Any]) -> dict[str, float]:
+        """The config's values, inside their ranges; those that the space fixes are its own."""
+        given = {}
+        for name, (low, high) in self.settings.space.ranges().items():
+            value = config.get(name)
+            if not isinstance(value, (int, float)) or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; it must be a number in [{low:g}, {high:g}]")
+            given[name] = float(value)
+        return {**{name: values[0] for name, values in self.settings.space.initial().items()}, **given}
+
+    def _schedules(self) -> Hyperparameters:
+        every = [*self.past, *[self.present] * (self.intervals - len(self.past))]
+        return {name: [values[name] for values in every] for name in HYPERPARAMETERS}
+
+    def _train_on(self, index: int, first: int, end: int) -> dict[str, float]:
+        """Train one replicate from step ``first`` up to ``end`` and score it."""
+        model, seed = self.models[index], self.seeds[index]
+        model.train()
+        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
+            for batch in batches(
+                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
+            ):
+                sgd_step(
+                    model, self.optimizers[index], self.problem.loss, batch, self.present, self.settings.gradient_clamp
+                )
+        model.eval()
+        return self.score(model)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Models, optimizers and the values of all intervals so far."""
+        state = {
+            "models": [model.state_dict() for model in self.models],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "past": self.past,
+            "seeds": self.seeds,
+        }
+        torch.save(state, Path(checkpoint_dir) / "population.pt")
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from a checkpoint of this member or of another; the present values stay the config's."""
+        state = torch.load(Path(checkpoint_dir) / "population.pt", map_location=self.device, weights_only=True)
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.past, self.seeds = list(state["past"]), list(state["seeds"])
