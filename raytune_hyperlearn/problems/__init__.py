@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from raytune_hyperlearn.problems.checking import check_problem
     from raytune_hyperlearn.problems.data import MissingDataError
+    from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example
     from raytune_hyperlearn.problems.names import PROBLEMS, BuiltIn
     from raytune_hyperlearn.problems.problem import (
         Augmentation,
         Examples,
-        LossFunction,
         Problem,
         Split,
         batches,
@@ -26,12 +27,13 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            ".checking": ["check_problem"],
             ".data": ["MissingDataError"],
+            ".losses": ["LossFunction", "PerExample", "per_example"],
             ".names": ["BuiltIn", "PROBLEMS"],
             ".problem": [
                 "Augmentation",
                 "Examples",
-                "LossFunction",
                 "Problem",
                 "Split",
                 "batches",
@@ -51,13 +53,16 @@ __all__ = [
     "Examples",
     "LossFunction",
     "MissingDataError",
+    "PerExample",
     "Problem",
     "Purpose",
     "Split",
     "batches",
+    "check_problem",
     "correct",
     "cross_entropy",
     "derived_seed",
     "evaluate",
     "load",
+    "per_example",
 ]

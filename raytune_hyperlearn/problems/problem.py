@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example, require_per_example
 from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps training inputs [N, …] to augmented inputs of the same shape; randomness comes from the generator."""
@@ -43,6 +41,12 @@ class Examples:
     targets: Tensor
 
     def __post_init__(self) -> None:
+        for name, values in (("inputs", self.inputs), ("targets", self.targets)):
+            if not isinstance(values, Tensor) or values.ndim == 0:
+                found = "a number" if isinstance(values, Tensor) else f"of type {type(values).__name__}"
+                raise ValueError(f"{name} is {found}; it must be a tensor with one row per example")
+        if self.inputs.device != self.targets.device:
+            raise ValueError(f"targets is on {self.targets.device}; it must be where inputs is, {self.inputs.device}")
         if len(self.inputs) != len(self.targets):
             raise ValueError(
                 f"targets has {len(self.targets)} rows; it must have as many as inputs, {len(self.inputs)}"
@@ -80,7 +84,9 @@ class Problem:
         model: Builds a freshly initialised module from torch's global generator.
         train: Training examples; the validation set is carved out of them by :meth:`split`.
         test: Test examples: scored, never used to choose anything.
-        loss: Per-example loss.
+        loss: Per-example loss [N] of outputs [N, …] and targets [N, …]. A loss module of torch, such as
+            ``nn.CrossEntropyLoss()`` or ``nn.MSELoss()``, is taken without its reduction, see
+            :class:`~raytune_hyperlearn.problems.losses.PerExample`; a function must not take the mean over the batch.
         score: Per-example score in [0, 1] whose mean is the accuracy.
         batch_size: Default number of examples in a batch.
         epochs: Default full budget, in passes over the training part of the split.
@@ -102,10 +108,14 @@ class Problem:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        for part, examples in (("train", self.train), ("test", self.test)):
+            _check_part(part, examples)
+        _check_model(self.model)
+        object.__setattr__(self, "loss", per_example(self.loss))
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is {self.validation_fraction}; it must lie in (0, 1)")
         training = len(self.train) - self.validation_size
-        if not 1 <= self.batch_size <= training:
+        if not isinstance(self.batch_size, int) or not 1 <= self.batch_size <= training:
             raise ValueError(f"batch_size is {self.batch_size}; {self.name} allows 1 to {training}")
         if self.epochs < 1:
             raise ValueError(f"epochs is {self.epochs}; it must be at least 1")
@@ -129,7 +139,26 @@ class Problem:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Problem:
         """The same problem with its data on ``device``."""
-        return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype))
+        loss = self.loss.to(device, dtype) if isinstance(self.loss, PerExample) else self.loss
+        return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype), loss=loss)
+
+
+def _check_part(name: str, examples: object) -> None:
+    if not isinstance(examples, Examples):
+        raise ValueError(
+            f"{name} is of type {type(examples).__name__}; it must be Examples(inputs, targets), two tensors with one "
+            "row per example"
+        )
+    if len(examples) < 1 + (name == "train"):
+        raise ValueError(f"{name} has {len(examples)} examples; it must have at least {1 + (name == 'train')}")
+
+
+def _check_model(model: object) -> None:
+    if isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise ValueError(f"model is a {kind}; it must be a function that builds a new one, such as lambda: {kind}(…)")
+    if not callable(model):
+        raise ValueError(f"model is {model!r}; it must be a function that builds a torch.nn.Module")
 
 
 def batches(
@@ -189,10 +218,12 @@ def evaluate(
     Returns:
         (mean loss, accuracy in [0, 1]).
     """
-    losses, scores = [], []
+    losses: list[Tensor] = []
+    scores: list[Tensor] = []
     for start in range(0, len(examples), batch_size):
         part = examples[slice(start, start + batch_size)]
         outputs = model(part.inputs)
-        losses.append(problem.loss(outputs, part.targets).double().sum())
-        scores.append(problem.score(outputs, part.targets).double().sum())
+        for name, function, values in (("loss", problem.loss, losses), ("score", problem.score, scores)):
+            found = require_per_example(name, function(outputs, part.targets), len(part))
+            values.append(found.double().sum())
     return float(sum(losses)) / len(examples), float(sum(scores)) / len(examples)

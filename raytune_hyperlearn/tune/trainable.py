@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
-from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, derived_seed, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
@@ -138,6 +138,7 @@ class HyperLearningTrainable(tune.Trainable):
             if asked is known or (isinstance(asked, str) and asked == known):
                 return problem
         problem = load(asked).to(self.device)
+        check_problem(problem)
         self._loaded = asked, problem
         return problem
 

@@ -32,7 +32,7 @@ from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup
 from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
-from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 TUNE_FOLDER = "tune"
@@ -52,7 +52,7 @@ def check_experiment(experiment: Experiment) -> None:
         except TypeError as error:
             given = experiment.method_options.get(method, {})
             raise ValueError(f"method_options of {method} is {given}; a value has another type ({error})") from error
-    load(experiment.problem)
+    check_problem(load(experiment.problem))
 
 
 def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -> None:

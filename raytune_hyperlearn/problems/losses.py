@@ -1,0 +1,99 @@
+"""Losses as training and evaluation need them: one number per example, never a mean over the batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
+
+ELEMENTWISE = (
+    nn.L1Loss,
+    nn.MSELoss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.PoissonNLLLoss,
+    nn.SoftMarginLoss,
+)
+"""Losses of torch that broadcast outputs of another shape than the targets', which is never what is meant."""
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """One of torch's loss modules, applied without its reduction.
+
+    The loss of an example is the mean over everything that belongs to it: the outputs of a regression, the tokens of
+    a sequence. Where a module's own mean weighs examples (``CrossEntropyLoss(weight=…)``), an example's loss is
+    multiplied by the weight of its class, and a mean over examples divides by their number, not by the sum of
+    weights.
+
+    Attributes:
+        module: Has ``reduction="none"``.
+    """
+
+    module: nn.Module
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss per example [N] of outputs [N, …] and targets [N, …].
+
+        Raises:
+            ValueError: If the loss compares element by element and the shapes differ.
+        """
+        if isinstance(self.module, ELEMENTWISE) and outputs.shape != targets.shape:
+            raise ValueError(
+                f"outputs have shape {list(outputs.shape)} and targets {list(targets.shape)}; "
+                f"{type(self.module).__name__} needs equal shapes"
+            )
+        losses: Tensor = self.module(outputs, targets)
+        return losses if losses.ndim <= 1 else losses.flatten(1).mean(dim=1)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> PerExample:
+        """The same loss with its weights on ``device``."""
+        return replace(self, module=copy.deepcopy(self.module).to(device, dtype))
+
+
+def per_example(loss: LossFunction) -> LossFunction:
+    """``loss`` as a function that gives one number per example; torch's loss modules are rebuilt so.
+
+    Raises:
+        ValueError: If it is no function, or a class.
+    """
+    if isinstance(loss, type):
+        raise ValueError(f"loss is the class {loss.__name__}; it must be an instance, {loss.__name__}(), or a function")
+    if not callable(loss):
+        raise ValueError(f"loss is {loss!r}; it must be a function of outputs and targets")
+    if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
+        module = copy.deepcopy(loss)
+        module.reduction = "none"
+        return PerExample(module)
+    return loss
+
+
+def require_per_example(name: str, values: Tensor, count: int) -> Tensor:
+    """``values``, which must be one number per example.
+
+    Args:
+        name: ``loss`` or ``score``.
+        values: What it returned for ``count`` examples.
+        count: N.
+
+    Raises:
+        ValueError: If they are not of shape [N].
+    """
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} returns {type(values).__name__}; it must return a tensor with one number per example")
+    if values.shape != (count,):
+        shape = list(values.shape)
+        advice = 'pass reduction="none"' if not shape else "average over all dimensions but the first"
+        raise ValueError(
+            f"{name} returns shape {shape} for {count} examples; it must return one number per example, [{count}]: "
+            f"{advice}"
+        )
+    return values
