@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
-export RAY_AUTH_MODE ?= disabled
 
 .PHONY: compare test lint docs format clean help
 

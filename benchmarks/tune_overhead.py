@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -22,7 +23,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray listens on every network interface
 
 import ray
 from ConfigSpace import ConfigurationSpace

@@ -258,6 +258,9 @@ def reproduce_experiment(
 ) -> None:
     """Run an experiment of a paper again and set the paper's claims beside what is measured."""
     with _one_line_errors():
+        from raytune_hyperlearn.comparison.running.cluster import prepare_environment
+
+        prepare_environment(None)  # before what follows imports Ray
         from raytune_hyperlearn.reproductions.registry import REPRODUCTIONS, find
         from raytune_hyperlearn.reproductions.reproduction import as_scale
         from raytune_hyperlearn.reproductions.writing import REPORT_FILE, reproduce

@@ -111,6 +111,7 @@ def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
     Raises:
         ValueError: In one line; Ray is not running then, and nothing is written.
     """
+    cluster.prepare_environment(experiment.address)
     from raytune_hyperlearn.comparison.running import run as running
 
     running.check_experiment(experiment)

@@ -6,7 +6,6 @@ Each result is a line of a file, written as it is observed; a run that was stopp
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +17,7 @@ from ray import tune
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from raytune_hyperlearn.comparison.running.cluster import QUIET
+from raytune_hyperlearn.comparison.running.cluster import prepare_environment
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 Row = dict[str, Any]
@@ -78,9 +77,8 @@ def local_ray() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    prepare_environment(None)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield
     finally:

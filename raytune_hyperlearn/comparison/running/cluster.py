@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
 from typing import Any
@@ -12,7 +13,6 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -24,6 +24,23 @@ QUIET = {
 """Environment of the driver and its workers; what is already set is left as it is."""
 
 
+def prepare_environment(address: str | None) -> None:
+    """Set what Ray reads when it is imported; call it before anything imports Ray.
+
+    A local Ray listens on every network interface, so it gets a random token without which nobody joins it. A cluster
+    that is joined keeps its own way of authentication, and so does whoever has set ``RAY_AUTH_MODE``.
+
+    Args:
+        address: Ray cluster to join, or None for a local Ray.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    # Ray reads the mode once, on import: later it would not fit what Ray has read.
+    if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def start_ray(experiment: Experiment) -> None:
     """Join the cluster at the experiment's address, or start a quiet local Ray with a core for each worker.
 
@@ -32,14 +49,15 @@ def start_ray(experiment: Experiment) -> None:
     """
     if experiment.address is not None:
         require_listener(experiment.address)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare_environment(experiment.address)
     import ray  # after its environment is set, and only where a run begins: its import takes seconds
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if experiment.address is None:
-        ray.init(num_cpus=max(experiment.workers, os.cpu_count() or 1), include_dashboard=False, **shared)
+        cores = max(experiment.workers, os.cpu_count() or 1)
+        # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
     else:
         try:
             environment = {"env_vars": {name: os.environ[name] for name in QUIET}}

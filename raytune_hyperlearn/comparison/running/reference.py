@@ -13,7 +13,7 @@ from rich.console import Console
 from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison.environment import describe_environment
 from raytune_hyperlearn.comparison.reference_record import Reference
-from raytune_hyperlearn.comparison.running.cluster import start_ray, stop_ray
+from raytune_hyperlearn.comparison.running.cluster import prepare_environment, start_ray, stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.problems import load
 
@@ -45,6 +45,7 @@ def find_reference(
     )
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
+    prepare_environment(None)
     from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain  # not before the cheap checks:
     from raytune_hyperlearn.comparison.running.run import check_experiment  # both import Ray
 
