@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from ray import tune
 
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_restore, restore_tuner
-from raytune_hyperlearn.tune.kept_state import KEPT_FILE, put_back
+from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_restore, kept_state, restore_tuner
+from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE, put_back
 from tests.tune.groups import CONFIG
 from tests.tune.kept import kept_trials
 
@@ -37,6 +38,93 @@ def test_the_last_state_is_kept(run: Path) -> None:
     assert all(can_restore(path) for path in (run, str(run), run.as_uri()))
     assert [path.read_text() for path in run.glob("experiment_state-*.json")] == [kept_trials(run)]
     assert not list(run.glob("*.unfinished"))
+
+
+def state_files(run: Path) -> list[str]:
+    with ZipFile(run / KEPT_FILE) as kept:
+        return kept.namelist()
+
+
+def test_every_file_that_a_restore_reads_is_kept(run: Path) -> None:
+    in_folder = {path.name for path in run.iterdir() if path.suffix in (".pkl", ".json")}
+    assert {"tuner.pkl"} < set(state_files(run)) == in_folder
+    assert can_restore(run)
+    assert (run / PREVIOUS_FILE).exists()
+
+
+@pytest.mark.parametrize("harm", ["halved", "noise", "emptied", "lost"])
+def test_each_torn_file_is_put_back(run: Path, tmp_path: Path, harm: str) -> None:
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    for name in state_files(run):
+        whole = (run / name).read_bytes()
+        spoil(run / name, harm)
+        put_back(run)
+        assert (run / name).read_bytes() == whole
+
+
+def spoil(path: Path, harm: str) -> None:
+    content = path.read_bytes()
+    if harm == "lost":
+        path.unlink()
+    else:
+        path.write_bytes({"halved": content[: len(content) // 2], "noise": b"\x8f" * 999, "emptied": b""}[harm])
+
+
+@pytest.mark.parametrize("harm", ["halved", "noise", "emptied", "lost"])
+def test_the_copy_before_is_used_if_the_newest_is_spoiled(
+    run: Path, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    spoil(run / KEPT_FILE, harm)
+    assert can_restore(run)
+    put_back(run)
+    with ZipFile(run / PREVIOUS_FILE) as kept:
+        for name in kept.namelist():
+            assert (run / name).read_bytes() == kept.read(name)
+    if harm in ("halved", "noise"):
+        assert f"{run / KEPT_FILE} is damaged; the state before it is used" in caplog.text
+
+    spoil(run / PREVIOUS_FILE, "halved")
+    assert not can_restore(run)
+    with pytest.raises(ValueError, match=r"its kept state is damaged: .*kept_state.previous.zip$"):
+        restore_tuner(run, FDSTrainable)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../stolen.pkl", "/stolen.pkl", "a/b.json", "..\\stolen.pkl", ".hidden.pkl", "x.sh", "kept.json\n"]
+)
+def test_a_state_with_a_file_of_another_name_is_refused(run: Path, tmp_path: Path, name: str) -> None:
+    inner = tmp_path / "a" / "b" / "c"
+    inner.mkdir(parents=True)
+    run = Path(shutil.copytree(run, inner / "run"))
+    (run / PREVIOUS_FILE).unlink()
+    with ZipFile(run / KEPT_FILE, "a") as kept:
+        kept.writestr(name, b"stolen")
+    assert not can_restore(run)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="its kept state is damaged"):
+        restore_tuner(run, FDSTrainable)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_state_that_is_too_large_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_state, "MOST_BYTES", 1000)
+    assert not can_restore(run)
+
+
+def test_a_moved_folder_continues_where_it_lies(run: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "elsewhere" / "copy"))
+    hidden = run.rename(run.with_name("hidden"))
+    before = {path.name: path.stat().st_mtime_ns for path in hidden.rglob("*")}
+    try:
+        (result,) = restore_tuner(copied, FDSTrainable).fit()
+        assert result.path.startswith(str(copied))
+        assert result.checkpoint is not None
+        assert result.checkpoint.path.startswith(str(copied))
+        assert not run.exists()
+        assert {path.name: path.stat().st_mtime_ns for path in hidden.rglob("*")} == before
+    finally:
+        hidden.rename(run)
 
 
 @pytest.mark.parametrize("harm", ["torn", "lost", "newer"])
