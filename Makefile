@@ -6,11 +6,12 @@ OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test lint docs format clean help
+.PHONY: compare test quick lint docs format clean help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
 	@echo "make test      set up and run the tests"
+	@echo "make quick     set up and run the tests that need neither Ray nor training (under a minute)"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make docs      set up and build the documentation into build/site"
 
@@ -26,6 +27,13 @@ compare: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+QUICK := tests/algorithms tests/derivatives tests/problems/test_problem.py tests/problems/test_losses.py \
+	tests/problems/test_models.py tests/comparison/analysis tests/comparison/test_experiment.py \
+	tests/comparison/test_records.py tests/test_checked.py tests/test_hyperparameters.py
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest $(QUICK)
 
 # mypy cannot see through the editable install's mapping of baselines/, so it reads a linked copy of the installed layout.
 lint: $(VENV)/.installed

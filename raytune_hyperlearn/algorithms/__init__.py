@@ -1,4 +1,7 @@
-"""The published algorithms. A paper's files share its name; each begins with its mathematics. They need torch alone."""
+"""The published algorithms. A paper's files share its name; each begins with its mathematics.
+
+They need torch alone, but for :mod:`.surrogate_descent`, which needs NumPy and SciPy as well.
+"""
 
 from __future__ import annotations
 

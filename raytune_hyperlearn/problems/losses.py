@@ -76,7 +76,7 @@ def per_example(loss: LossFunction) -> LossFunction:
     return loss
 
 
-def require_per_example(name: str, values: Tensor, count: int) -> Tensor:
+def require_per_example(name: str, values: object, count: int) -> Tensor:
     """``values``, which must be one number per example.
 
     Args:
