@@ -31,7 +31,7 @@ Rows, not columns, hold the tangents here: Z and C are [K, D].
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from torch import Tensor
 from raytune_hyperlearn.algorithms import forward_mode
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient as Hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import TangentState
+from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Shapes, Values
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS
@@ -75,6 +76,43 @@ class Clamps:
         return gradient, HZ
 
 
+@dataclass(frozen=True)
+class Part:
+    """Neighboring parameters with the same hyperparameters.
+
+    Attributes:
+        where: Their places in w.
+        names: Names of their learning rate, momentum and weight decay.
+    """
+
+    where: slice
+    names: tuple[str, ...] = HYPERPARAMETERS
+
+
+WHOLE = (Part(slice(None)),)
+"""All parameters have the same hyperparameters."""
+
+
+def parts(model: FunctionalModel, groups: Groups) -> tuple[Part, ...]:
+    """The parts of a model's parameters that ``groups`` make, in order.
+
+    Raises:
+        ValueError: In one line, if the groups do not hold every parameter once.
+    """
+    if not groups:
+        return WHOLE
+    parameters = model.unflatten(model.parameters)
+    own = [names_in_use(groups, hyperparameter, list(parameters)) for hyperparameter in HYPERPARAMETERS]
+    found: list[Part] = []
+    end = 0
+    for names, parameter in zip(zip(*own, strict=True), parameters.values(), strict=True):
+        begin, end = end, end + parameter.numel()
+        if found and found[-1].names == names:
+            begin = found.pop().where.start
+        found.append(Part(slice(begin, end), names))
+    return tuple(found)
+
+
 def step_with_tangents(
     state: TangentState,
     products: HessianProducts,
@@ -82,6 +120,7 @@ def step_with_tangents(
     hyperparameters: Mapping[str, float],
     columns: Active,
     clamps: Clamps,
+    parts: Sequence[Part] = WHOLE,
 ) -> Tensor:
     """One inner step of training and of its tangents, in place (equation 4).
 
@@ -89,36 +128,51 @@ def step_with_tangents(
         state: Updated in place.
         products: Computes the gradient and H Z.
         batch: Inputs [N, …] and targets [N, …].
-        hyperparameters: α, μ and ξ of this step under their names in ``HYPERPARAMETERS``.
+        hyperparameters: α, μ and ξ of this step under the parts' names.
         columns: How the K columns enter the step.
         clamps: Bounds on the gradient and on H Z.
+        parts: Which parameters have which hyperparameters.
 
     Returns:
         The batch loss before the step [].
     """
-    rate, momentum, decay = (hyperparameters[name] for name in HYPERPARAMETERS)
-    of_rate, of_momentum, of_decay = (columns.slopes.get(name, {}) for name in HYPERPARAMETERS)
-    moving, begun = slice(columns.moving), slice(columns.begun)
-    velocity, B = state.memory["velocity"], state.statistics_tangents
-    Z, C = state.parameter_tangents, state.memory_tangents["velocity"]
-
+    moving = slice(columns.moving)
+    B = state.statistics_tangents
     loss, gradient, state.memory[STATISTICS], HZ, B[moving] = products(
-        state.parameters, state.statistics, Z[moving], B[moving], *batch
+        state.parameters, state.statistics, state.parameter_tangents[moving], B[moving], *batch
     )
     gradient, HZ = clamps.clamp(gradient, HZ)
+    for part in parts:
+        _move_part(state, gradient, HZ, hyperparameters, columns, part)
+    return loss
 
-    C[moving].mul_(momentum).add_(HZ).add_(Z[moving], alpha=decay)
+
+def _move_part(
+    state: TangentState,
+    gradient: Tensor,
+    HZ: Tensor,
+    hyperparameters: Mapping[str, float],
+    columns: Active,
+    part: Part,
+) -> None:
+    """Equation 4 for some of the parameters, given the gradient [D] and H Z [K, D]."""
+    rate, momentum, decay = (hyperparameters[name] for name in part.names)
+    of_rate, of_momentum, of_decay = (columns.slopes.get(name, {}) for name in part.names)
+    moving, begun, here = slice(columns.moving), slice(columns.begun), part.where
+    w, v = state.parameters[here], state.memory["velocity"][here]
+    Z, C = state.parameter_tangents[:, here], state.memory_tangents["velocity"][:, here]
+
+    C[moving].mul_(momentum).add_(HZ[:, here]).add_(Z[moving], alpha=decay)
     for k, slope in of_momentum.items():
-        C[k].add_(velocity, alpha=slope)
+        C[k].add_(v, alpha=slope)
     for k, slope in of_decay.items():
-        C[k].add_(state.parameters, alpha=slope)
-    velocity.mul_(momentum).add_(gradient).add_(state.parameters, alpha=decay)
+        C[k].add_(w, alpha=slope)
+    v.mul_(momentum).add_(gradient[here]).add_(w, alpha=decay)
 
     Z[begun].sub_(C[begun], alpha=rate)
     for k, slope in of_rate.items():
-        Z[k].sub_(velocity, alpha=slope)
-    state.parameters.sub_(velocity, alpha=rate)
-    return loss
+        Z[k].sub_(v, alpha=slope)
+    w.sub_(v, alpha=rate)
 
 
 NO_COLUMNS = Active(moving=0, begun=0, slopes={}, learned=())
@@ -132,16 +186,29 @@ class SGDStep:
         model: The network and loss; its parameters are the initial w_0.
         products: Hessian products of the same model.
         clamps: Element-wise bounds.
+        groups: Groups of parameters with hyperparameters of their own (:mod:`.groups`).
+
+    Raises:
+        ValueError: In one line, if the groups do not fit the model.
     """
 
     model: FunctionalModel
     products: HessianProducts
     clamps: Clamps = Clamps()
+    groups: Groups = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.groups:
+            if name not in HYPERPARAMETERS:
+                raise ValueError(f"groups hold {name!r}; they must be of {', '.join(HYPERPARAMETERS)}")
+        object.__setattr__(self, "_parts", parts(self.model, self.groups))
+
+    _parts: tuple[Part, ...] = field(init=False, repr=False)
 
     @property
     def defaults(self) -> Mapping[str, float]:
         """No momentum, no decay and no learning."""
-        return dict.fromkeys(HYPERPARAMETERS, 0.0)
+        return {name: 0.0 for part in self._parts for name in part.names}
 
     def start(self) -> TangentState:
         """The model's own parameters and running statistics, at rest."""
@@ -150,13 +217,13 @@ class SGDStep:
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
         """One step of training; the tangents stay."""
-        return step_with_tangents(state, self.products, batch, hyperparameters, NO_COLUMNS, self.clamps)
+        return step_with_tangents(state, self.products, batch, hyperparameters, NO_COLUMNS, self.clamps, self._parts)
 
     def with_tangents(
         self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float], columns: Active
     ) -> Tensor:
         """:func:`step_with_tangents`."""
-        return step_with_tangents(state, self.products, batch, hyperparameters, columns, self.clamps)
+        return step_with_tangents(state, self.products, batch, hyperparameters, columns, self.clamps, self._parts)
 
 
 def hypergradient(

@@ -4,7 +4,8 @@ The update is PyTorch's:
 
     v ← μ v + g + ξ w        w ← w − α v
 
-with learning rate α, momentum μ and weight decay ξ taken from schedules at every step.
+with learning rate α, momentum μ and weight decay ξ taken from schedules at every step; each may have values of its own
+for groups of parameters (:mod:`.groups`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
@@ -23,10 +25,22 @@ NO_MOMENTUM = 1e-200
 was instead of v = g + ξ w, so that a later momentum would multiply a stale one."""
 
 
-def sgd_optimizer(model: nn.Module) -> torch.optim.SGD:
-    """SGD over the trainable parameters; its hyperparameters are set before every step by :func:`sgd_step`."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.SGD(trainable, lr=0.0)
+def sgd_optimizer(model: nn.Module, groups: Groups | None = None) -> torch.optim.SGD:
+    """SGD over the trainable parameters; its hyperparameters are set before every step by :func:`sgd_step`.
+
+    Args:
+        model: Of the parameters.
+        groups: Groups of parameters with values of their own.
+
+    Raises:
+        ValueError: In one line, if the groups do not hold every parameter once.
+    """
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = [names_in_use(groups or {}, hyperparameter, list(trainable)) for hyperparameter in HYPERPARAMETERS]
+    parameters: dict[tuple[str, ...], list[Tensor]] = {}
+    for names, parameter in zip(zip(*own, strict=True), trainable.values(), strict=True):
+        parameters.setdefault(names, []).append(parameter)
+    return torch.optim.SGD([{"params": part, "names": names} for names, part in parameters.items()], lr=0.0)
 
 
 def sgd_step(
@@ -44,16 +58,17 @@ def sgd_step(
         optimizer: From :func:`sgd_optimizer`.
         loss: Per-example loss; the batch's mean is minimised.
         batch: Inputs [N, …] and targets [N, …].
-        hyperparameters: learning_rate, momentum and weight_decay of this step.
+        hyperparameters: learning_rate, momentum and weight_decay of this step, or those of the optimizer's groups.
         gradient_clamp: Bound c of the batch gradient, clamped to [−c, c] element by element, or None.
 
     Returns:
         The batch loss before the update [], detached.
     """
     for group in optimizer.param_groups:
-        group["lr"] = hyperparameters["learning_rate"]
-        group["momentum"] = hyperparameters["momentum"] or NO_MOMENTUM
-        group["weight_decay"] = hyperparameters["weight_decay"]
+        rate, momentum, decay = group["names"]
+        group["lr"] = hyperparameters[rate]
+        group["momentum"] = hyperparameters[momentum] or NO_MOMENTUM
+        group["weight_decay"] = hyperparameters[decay]
     inputs, targets = batch
     optimizer.zero_grad(set_to_none=True)
     value = loss(model(inputs), targets).mean()
@@ -72,6 +87,7 @@ def train(
     horizon: int,
     gradient_clamp: float | None = None,
     shapes: Shapes = EQUAL_WINDOWS,
+    groups: Groups | None = None,
 ) -> None:
     """Train ``model`` in place over ``batches`` with schedules of ``values`` over ``horizon`` steps.
 
@@ -83,8 +99,9 @@ def train(
         horizon: T, over which the schedules are laid.
         gradient_clamp: As in :func:`sgd_step`.
         shapes: Shapes of the schedules.
+        groups: Groups of parameters with schedules of their own.
     """
     model.train()
-    optimizer = sgd_optimizer(model)
+    optimizer = sgd_optimizer(model, groups)
     for step, batch in enumerate(batches):
         sgd_step(model, optimizer, loss, batch, shapes.at_step(values, step, horizon), gradient_clamp)

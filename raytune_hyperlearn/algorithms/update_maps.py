@@ -2,21 +2,21 @@
 
 Written so, every hyperparameter that the function is smooth in can be learned: the tangent of the whole map needs
 no derivation by hand (see :mod:`raytune_hyperlearn.algorithms.forward_mode`). SGD, Adam and AdamW compute what
-``torch.optim`` computes, step by step; an own optimiser is a subclass of :class:`UpdateMap`, or of
+``torch.optim`` computes, step by step; an own optimizer is a subclass of :class:`UpdateMap`, or of
 :class:`GradientUpdate` where it needs the batch loss's gradient alone.
 
 Parameters are the flat vector w [D] of a :class:`FunctionalModel`. The state holds named tensors: the running
-statistics b [B] under ``"statistics"`` and what the optimiser keeps, such as its velocity. Floating-point entries
+statistics b [B] under ``"statistics"`` and what the optimizer keeps, such as its velocity. Floating-point entries
 carry tangents; integers, such as a count of steps, do not.
 
 Hyperparameters arrive as float64 scalars, so that 1 − β² at β = 0.999 loses no digits where w is float32; with
-``per_layer`` they arrive as one entry per parameter.
+groups of parameters (:mod:`.groups`) a rule sees one entry per parameter.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.nn import functional as F
 
+from raytune_hyperlearn.algorithms.groups import Groups, grouped, names_in_use
 from raytune_hyperlearn.derivatives.functional import FunctionalModel, LossFunction
 
 Batch = tuple[Tensor, Tensor]
@@ -62,7 +63,7 @@ class UpdateMap(ABC):
         self.defaults = dict(defaults)
 
     def initial_state(self) -> State:
-        """State before the first step; optimisers that keep more than the running statistics add to it."""
+        """State before the first step; optimizers that keep more than the running statistics add to it."""
         return {STATISTICS: self.model.buffers.clone()}
 
     @abstractmethod
@@ -104,6 +105,23 @@ def label_smoothing() -> Objective:
     return Objective(loss, {"label_smoothing": 0.0})
 
 
+def class_weights(classes: int) -> Objective:
+    """Cross-entropy times the weight of the example's class: ``class_weight@0`` … , each 1 by default.
+
+    The batch's mean divides by the number of examples, not by their weights.
+
+    Args:
+        classes: Number of classes, at least 1.
+    """
+    names = [grouped("class_weight", str(index)) for index in range(classes)]
+
+    def loss(outputs: Tensor, targets: Tensor, hyperparameters: Hyperparameters) -> Tensor:
+        weights = torch.stack([hyperparameters[name] for name in names]).to(outputs.dtype)
+        return weights[targets] * F.cross_entropy(outputs, targets, reduction="none")
+
+    return Objective(loss, dict.fromkeys(names, 1.0))
+
+
 def weighted(first: LossFunction, second: LossFunction) -> Objective:
     """``first`` + c · ``second``, c = ``loss_weight``."""
 
@@ -134,7 +152,38 @@ class ObjectiveModel(FunctionalModel):
         return self.objective.loss(outputs, targets, values).mean(), updated
 
 
-# ---------------------------------------------------------------------------------------------- optimisers
+# ---------------------------------------------------------------------------------------------- optimizers
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of groups, laid out over the parameters.
+
+    Attributes:
+        names: Names of the groups' values, G.
+        index: Which of them each parameter has, [D].
+    """
+
+    names: tuple[str, ...]
+    index: Tensor
+
+    @classmethod
+    def of(cls, model: FunctionalModel, groups: Groups, hyperparameter: str) -> Spread:
+        """The spread of one hyperparameter.
+
+        Raises:
+            ValueError: In one line, if the groups do not hold every parameter of the model once.
+        """
+        parameters = model.unflatten(model.parameters)
+        used = names_in_use(groups, hyperparameter, list(parameters))
+        names = tuple(grouped(hyperparameter, group) for group in groups[hyperparameter])
+        sizes = torch.tensor([part.numel() for part in parameters.values()])
+        index = torch.tensor([names.index(name) for name in used]).repeat_interleave(sizes)
+        return cls(names, index.to(model.parameters.device))
+
+    def __call__(self, hyperparameters: Hyperparameters) -> Tensor:
+        """One entry per parameter [D] of the groups' values."""
+        return torch.stack([hyperparameters[name] for name in self.names])[self.index]
 
 
 class GradientUpdate(UpdateMap):
@@ -142,17 +191,14 @@ class GradientUpdate(UpdateMap):
 
     Args:
         model: The network and the loss that counts in validation.
-        defaults: The optimiser's own hyperparameters.
+        defaults: The optimizer's own hyperparameters.
         objective: The training loss; the model's own where none is given.
-        per_layer: Names of the optimiser's hyperparameters that every layer has for itself. Layer ``features.0``
-            then has ``learning_rate@features.0`` in place of ``learning_rate``; :attr:`layers` lists the layers.
+        groups: Groups of parameters with values of their own (:mod:`.groups`), by hyperparameter: group
+            ``features.0`` then has ``learning_rate@features.0`` in place of ``learning_rate``.
         gradient_clamp: Bound c > 0 on batch gradients, clamped to [−c, c] element by element, or None.
 
-    Attributes:
-        layers: Names of the modules that own trainable parameters (a parameter's own name where the model does).
-
     Raises:
-        ValueError: If ``per_layer`` holds an unknown name or the bound is not positive.
+        ValueError: In one line, if ``groups`` do not fit the optimizer or the model, or the bound is not positive.
     """
 
     def __init__(
@@ -160,19 +206,22 @@ class GradientUpdate(UpdateMap):
         model: FunctionalModel,
         defaults: Mapping[str, float],
         objective: Objective | None = None,
-        per_layer: Sequence[str] = (),
+        groups: Groups | None = None,
         gradient_clamp: float | None = None,
     ) -> None:
-        for name in per_layer:
+        for name in groups or {}:
             if name not in defaults:
-                raise ValueError(f"per_layer holds {name!r}; it must be among {', '.join(defaults)}")
+                raise ValueError(f"groups hold {name!r}; they must be of {', '.join(defaults)}")
         if gradient_clamp is not None and not gradient_clamp > 0:
             raise ValueError(f"gradient_clamp is {gradient_clamp}; it must be positive or None")
         self.objective = objective or plain(model.loss)
         self.gradient_clamp = gradient_clamp
-        self.layers, self._layer_of = _layers(model)
-        self._per_layer = {name: [f"{name}@{layer}" for layer in self.layers] for name in per_layer}
-        own = {key: value for name, value in defaults.items() for key in self._per_layer.get(name, [name])}
+        self._spreads = {name: Spread.of(model, groups or {}, name) for name in groups or {}}
+        own = {
+            key: value
+            for name, value in defaults.items()
+            for key in (self._spreads[name].names if name in self._spreads else [name])
+        }
         super().__init__(model, own | dict(self.objective.defaults))
 
     def __call__(self, parameters: Tensor, state: State, hyperparameters: Hyperparameters, batch: Batch) -> Updated:
@@ -190,20 +239,17 @@ class GradientUpdate(UpdateMap):
     def apply(
         self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
     ) -> tuple[Tensor, State]:
-        """Parameters and the optimiser's own state after a step along a gradient [D]."""
+        """Parameters and the optimizer's own state after a step along a gradient [D]."""
         if self.gradient_clamp is not None:
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
-        spread = {
-            name: torch.stack([hyperparameters[key] for key in keys])[self._layer_of]
-            for name, keys in self._per_layer.items()
-        }
-        return self.rule(parameters, state, gradient, {**hyperparameters, **spread})
+        by_parameter = {name: spread(hyperparameters) for name, spread in self._spreads.items()}
+        return self.rule(parameters, state, gradient, {**hyperparameters, **by_parameter})
 
     @abstractmethod
     def rule(
         self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
     ) -> tuple[Tensor, State]:
-        """The optimiser's arithmetic; hyperparameters are float64, scalars [] or one entry per parameter [D]."""
+        """The optimizer's arithmetic; hyperparameters are float64, scalars [] or one entry per parameter [D]."""
 
 
 class SGD(GradientUpdate):
@@ -217,7 +263,7 @@ class SGD(GradientUpdate):
         model: As :class:`GradientUpdate`.
         objective: As :class:`GradientUpdate`.
         nesterov: Nesterov's momentum; dampening is then to be left at 0.
-        per_layer: As :class:`GradientUpdate`.
+        groups: As :class:`GradientUpdate`.
         gradient_clamp: As :class:`GradientUpdate`.
     """
 
@@ -227,13 +273,13 @@ class SGD(GradientUpdate):
         objective: Objective | None = None,
         *,
         nesterov: bool = False,
-        per_layer: Sequence[str] = (),
+        groups: Groups | None = None,
         gradient_clamp: float | None = None,
     ) -> None:
         defaults = {"learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 0.0}
         if not nesterov:
             defaults["dampening"] = 0.0
-        super().__init__(model, defaults, objective, per_layer, gradient_clamp)
+        super().__init__(model, defaults, objective, groups, gradient_clamp)
         self.nesterov = nesterov
 
     def initial_state(self) -> State:
@@ -274,7 +320,7 @@ class Adam(GradientUpdate):
         model: As :class:`GradientUpdate`.
         objective: As :class:`GradientUpdate`.
         amsgrad: Divide by the largest s so far.
-        per_layer: As :class:`GradientUpdate`.
+        groups: As :class:`GradientUpdate`.
         gradient_clamp: As :class:`GradientUpdate`.
     """
 
@@ -286,12 +332,12 @@ class Adam(GradientUpdate):
         objective: Objective | None = None,
         *,
         amsgrad: bool = False,
-        per_layer: Sequence[str] = (),
+        groups: Groups | None = None,
         gradient_clamp: float | None = None,
     ) -> None:
         defaults = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
         defaults["weight_decay"] = self.weight_decay
-        super().__init__(model, defaults, objective, per_layer, gradient_clamp)
+        super().__init__(model, defaults, objective, groups, gradient_clamp)
         self.amsgrad = amsgrad
 
     def initial_state(self) -> State:
@@ -342,13 +388,3 @@ def _root(square: Tensor) -> Tensor:
 
 def _count(like: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int64, device=like.device)
-
-
-def _layers(model: FunctionalModel) -> tuple[list[str], Tensor]:
-    """Layer names and, for every parameter, the index of its layer [D]."""
-    named = model.unflatten(model.parameters)
-    owners = [name.rpartition(".")[0] or name for name in named]
-    layers = list(dict.fromkeys(owners))
-    sizes = torch.tensor([part.numel() for part in named.values()])
-    indices = torch.tensor([layers.index(owner) for owner in owners]).repeat_interleave(sizes)
-    return layers, indices.to(model.parameters.device)

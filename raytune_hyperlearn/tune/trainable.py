@@ -173,12 +173,12 @@ class HyperLearningTrainable(tune.Trainable):
 
     def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
         """Scores of plain training with ``values``, from a fresh initialisation and in a data order of ``seed``."""
-        horizon = self.problem.horizon(epochs)
+        horizon, space = self.problem.horizon(epochs), self.settings.space
+        shapes = space.shapes()
         model = self.new_model(seed)
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            shapes = self.settings.space.shapes()
-            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp, shapes)
+            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp, shapes, space.groups)
         model.eval()
         return self.score(model)
 

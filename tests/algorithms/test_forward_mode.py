@@ -84,6 +84,7 @@ class Case:
     network: str = "batch norm mlp"
 
 
+BY_LAYER = {layer: [f"{layer}.*"] for layer in ("0", "4", "6")}
 RATES = {f"learning_rate@{layer}": [0.3, rate] for layer, rate in (("0", 0.1), ("4", 0.2), ("6", 0.4))}
 CASES = {
     "sgd": Case(SGD, reverse_mode.sgd_rule, SGD_VALUES | {"dampening": [0.2, 0.1]}, network="batch norm cnn"),
@@ -106,7 +107,7 @@ CASES = {
         "dropout",
     ),
     "rates of layers": Case(
-        lambda model: SGD(model, per_layer=("learning_rate",)),
+        lambda model: SGD(model, groups={"learning_rate": BY_LAYER}),
         reverse_mode.sgd_rule,
         RATES | {"momentum": [0.6]},
         network="cnn",
@@ -536,8 +537,10 @@ QUEUED: dict[str, tuple[Callable[[FunctionalModel], InnerStep], Values]] = {
         SGD_VALUES,
     ),
     "gradient first": (
-        lambda model: GradientStep(AdamW(model, label_smoothing(), per_layer=("learning_rate",))),
-        {"learning_rate@0": [0.3, 0.1], "beta2": [0.9], "label_smoothing": [0.1]},
+        lambda model: GradientStep(
+            AdamW(model, label_smoothing(), groups={"learning_rate": {"0": ["0.*"], "others": ["[!0]*"]}})
+        ),
+        {"learning_rate@0": [0.3, 0.1], "learning_rate@others": [0.1], "beta2": [0.9], "label_smoothing": [0.1]},
     ),
     "whole map": (lambda model: MapStep(SGD(model)), SGD_VALUES),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raytune_hyperlearn.algorithms.groups import layers
 from raytune_hyperlearn.algorithms.tangent_steps import as_tensors
 from raytune_hyperlearn.algorithms.update_maps import (
     SGD,
@@ -191,8 +192,10 @@ def test_the_loss_is_that_of_the_batch_before_the_step() -> None:
 def test_layers_with_rates_of_their_own_are_parameter_groups(ours: type[GradientUpdate]) -> None:
     network = NETWORKS["cnn"]
     module = network.build()
-    update = ours(FunctionalModel(network.build(), cross_entropy), per_layer=("learning_rate", "weight_decay"))
-    assert update.layers == ["0", "4", "6"]
+    model = FunctionalModel(network.build(), cross_entropy)
+    own = layers(list(model.unflatten(model.parameters)))
+    assert own == {name: [f"{name}.weight", f"{name}.bias"] for name in ("0", "4", "6")}
+    update = ours(model, groups={"learning_rate": own, "weight_decay": own})
     rates, decays = {"0": 0.2, "4": 0.05, "6": 0.01}, {"0": 0.0, "4": 0.1, "6": 0.3}
     values = {f"learning_rate@{name}": rate for name, rate in rates.items()}
     values |= {f"weight_decay@{name}": decay for name, decay in decays.items()}
@@ -205,16 +208,6 @@ def test_layers_with_rates_of_their_own_are_parameter_groups(ours: type[Gradient
     theirs = torch.optim.SGD if ours is SGD else torch.optim.AdamW
     found, _ = map_steps(update, values, network)
     assert_same_course(found, torch_steps(module, theirs(groups), network, F.cross_entropy), 1e-12)
-
-
-def test_a_parameter_that_the_model_itself_owns_is_a_layer_of_its_own() -> None:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(1))
-            self.linear = nn.Linear(4, 3)
-
-    assert SGD(FunctionalModel(Scaled(), cross_entropy), per_layer=("momentum",)).layers == ["scale", "linear"]
 
 
 def squares(outputs: Tensor, _targets: Tensor) -> Tensor:
@@ -264,8 +257,8 @@ def test_gradients_are_clamped() -> None:
     ("options", "message"),
     [
         (
-            {"per_layer": ("rate",)},
-            "per_layer holds 'rate'; it must be among learning_rate, momentum, weight_decay, .*",
+            {"groups": {"rate": {"all": ["*"]}}},
+            "groups hold 'rate'; they must be of learning_rate, momentum, weight_decay, .*",
         ),
         ({"gradient_clamp": 0.0}, "gradient_clamp is 0.0; it must be positive or None"),
         ({"gradient_clamp": float("nan")}, "gradient_clamp is nan; it must be positive or None"),

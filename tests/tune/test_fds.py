@@ -312,6 +312,7 @@ def test_scheduler_stops_a_converged_search() -> None:
         "outer_state/best_loss": 0.1,
         "epochs": 2,
         "full_epochs": 2,
+        "inner_steps": 16,
         "validation_loss": 0.2,
         **{f"hypergradient/{name}": [1.0] * len(v) for name, v in resting.values.items()},
     }
