@@ -355,6 +355,11 @@ class Space(ABC):
     # ------------------------------------------------------------------------------------------------ groups
 
     @property
+    def has_groups(self) -> bool:
+        """Whether any schedule has groups, known or not."""
+        return any(isinstance(part, Schedule) and part.groups is not None for part in self.given.values())
+
+    @property
     def groups(self) -> dict[str, Mapping[str, Sequence[str]]]:
         """Groups of the hyperparameters that have any; :mod:`raytune_hyperlearn.algorithms.groups` explains them."""
         return {

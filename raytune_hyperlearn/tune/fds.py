@@ -28,6 +28,7 @@ from raytune_hyperlearn.algorithms import coordinates
 from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.schedules import Shapes, Values
+from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -71,6 +72,7 @@ class FDSTrainable(HyperLearningTrainable):
         MAILBOX,
     }
     spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace, OptimizerSpace)
+    takes_groups: ClassVar[bool] = True
 
     def start(self, config: dict[str, Any]) -> None:
         """Take the outer state from the config, if a scheduler left one there, else the space's start values."""
@@ -89,7 +91,7 @@ class FDSTrainable(HyperLearningTrainable):
         if self.member.shards > 1 and options.hessian.way == "auto":
             # Shards that chose by their own measurements would not compute alike.
             options = replace(options, hessian=replace(options.hessian, way="forward_over_reverse"))
-        self.inner = options.inner_step(self.functional, self.settings.gradient_clamp)
+        self.inner = options.inner_step(self.functional, self.settings.gradient_clamp, space)
         for name in space.parts:
             if name not in self.inner.defaults:
                 raise ValueError(f"space holds {name!r}; the optimizer has {', '.join(self.inner.defaults)}")
@@ -232,7 +234,7 @@ class FDSTrainable(HyperLearningTrainable):
             )
 
     def _train_and_score(self, seed: int) -> dict[str, float]:
-        if self.options.optimizer == "sgd" and isinstance(self.settings.space, SearchSpace):
+        if self.options.optimizer == "sgd" and set(self.settings.space.given) <= set(HYPERPARAMETERS):
             return self.train_and_score(self.outer.values, self.epochs, seed)
         self.functional.load_initial(self.new_model(seed))
         horizon, shapes = self.problem.horizon(self.epochs), self.settings.space.shapes()
@@ -326,8 +328,9 @@ class FDSScheduler(GroupScheduler):
     def update(self, trial: Trial, result: dict[str, Any]) -> Update | None:
         """The next outer state, or None once the search has converged or made its last outer step."""
         options = FDSOptions.from_config(trial.config)
-        space = TrialSettings.from_config(trial.config).space
         nested = _nested(result)
+        # The driver knows no model, but every name of a layer's value is in the result.
+        space = TrialSettings.from_config(trial.config).space.for_values(nested["outer_state"]["values"])
         state = outer_update(nested, options, space)
         if options.is_last(nested["outer_state"]["index"]):
             return None

@@ -9,10 +9,21 @@ from typing import Any
 
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
+from raytune_hyperlearn.algorithms.groups import ungrouped
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
-from raytune_hyperlearn.algorithms.update_maps import Adam, AdamW, GradientUpdate, UpdateMap
+from raytune_hyperlearn.algorithms.update_maps import (
+    SGD,
+    Adam,
+    AdamW,
+    GradientUpdate,
+    Objective,
+    UpdateMap,
+    class_weights,
+    label_smoothing,
+)
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
+from raytune_hyperlearn.hyperparameters import Space
 
 MakeUpdate = Callable[[FunctionalModel], UpdateMap]
 OPTIMIZERS: Mapping[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
@@ -43,6 +54,9 @@ class FDSOptions:
         stop_when_converged: Stop when every step size is below 5 % of its value.
         optimizer: What trains: ``"sgd"``, ``"adam"``, ``"adamw"``, or a function that makes an own
             :class:`UpdateMap` of a model. Other than for SGD, the space is an :class:`OptimizerSpace`.
+        objective: The training loss, where it has hyperparameters of its own: ``"label_smoothing"`` (of that name, in
+            [0, 1]) or ``"class_weights"`` (``class_weight@0`` … , one per class), both for cross-entropy. The space is
+            an :class:`OptimizerSpace` that has them; None is the problem's own loss.
     """
 
     horizons: tuple[float, ...] | Mapping[str, float] | None = None
@@ -57,6 +71,7 @@ class FDSOptions:
     outer_steps: int | None = None
     stop_when_converged: bool = True
     optimizer: str | MakeUpdate = "sgd"
+    objective: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FDSOptions:
@@ -89,6 +104,10 @@ class FDSOptions:
         if not callable(options.optimizer) and options.optimizer not in ("sgd", *OPTIMIZERS):
             allowed = ", ".join(("sgd", *OPTIMIZERS))
             raise ValueError(f"optimizer is {options.optimizer!r}; it must be {allowed} or a function of the model")
+        if options.objective is not None and options.objective not in OBJECTIVES:
+            raise ValueError(f"objective is {options.objective!r}; it must be {', '.join(OBJECTIVES)} or None")
+        if options.objective is not None and callable(options.optimizer):
+            raise ValueError(f"objective is {options.objective!r}; an own optimizer has its own: it must be None")
         Clamps(product=options.clamp_product)
         return options
 
@@ -105,26 +124,51 @@ class FDSOptions:
         """Whether an outer step is the last."""
         return self.outer_steps is not None and outer_step + 1 >= self.outer_steps
 
-    def inner_step(self, model: FunctionalModel, gradient_clamp: float | None) -> InnerStep:
+    def inner_step(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> InnerStep:
         """How one step of training carries tangents along.
 
+        Args:
+            model: What is trained.
+            gradient_clamp: Bound on batch gradients, or None.
+            space: Whose groups the optimizer has.
+
         Raises:
-            ValueError: If an own optimiser is to be clamped here.
+            ValueError: If an own optimizer is to be clamped or given groups here.
         """
-        if self.optimizer == "sgd":
+        groups = space.groups
+        if self.optimizer == "sgd" and self.objective is None:
             products = HessianProducts(model, self.hessian)
-            return SGDStep(model, products, Clamps(gradient_clamp, self.clamp_product))
-        if isinstance(self.optimizer, str):
-            update: UpdateMap = OPTIMIZERS[self.optimizer](model, gradient_clamp=gradient_clamp)
-        else:
-            update = self.optimizer(model)
-            if gradient_clamp is not None:
-                raise ValueError(f"gradient_clamp is {gradient_clamp}; an own optimizer must clamp by itself")
+            return SGDStep(model, products, Clamps(gradient_clamp, self.clamp_product), groups)
+        update = self._update(model, gradient_clamp, space)
         if isinstance(update, GradientUpdate):
             return GradientStep(update, self.hessian, self.clamp_product)
         if self.clamp_product is not None:
             raise ValueError(f"clamp_product is {self.clamp_product}; {type(update).__name__} allows None only")
         return inner_step(update, self.hessian)
+
+    def _update(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> UpdateMap:
+        """The optimizer as an update map."""
+        if not isinstance(self.optimizer, str):
+            if gradient_clamp is not None:
+                raise ValueError(f"gradient_clamp is {gradient_clamp}; an own optimizer must clamp by itself")
+            if space.groups:
+                raise ValueError(f"groups of {next(iter(space.groups))} are set; an own optimizer must make its own")
+            return self.optimizer(model)
+        objective = None if self.objective is None else OBJECTIVES[self.objective](space)
+        if self.optimizer == "sgd":
+            return SGD(model, objective, groups=space.groups, gradient_clamp=gradient_clamp)
+        return OPTIMIZERS[self.optimizer](model, objective, groups=space.groups, gradient_clamp=gradient_clamp)
+
+
+def _class_weights(space: Space) -> Objective:
+    """Of as many classes as the space has weights."""
+    return class_weights(sum(ungrouped(name) == "class_weight" for name in space.parts))
+
+
+OBJECTIVES: Mapping[str, Callable[[Space], Objective]] = {
+    "label_smoothing": lambda space: label_smoothing(),
+    "class_weights": _class_weights,
+}
 
 
 def _checked_horizons(horizons: Any) -> tuple[float, ...] | dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
@@ -23,12 +22,14 @@ class RetrainingTrainable(HyperLearningTrainable):
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset({"hyperparameters", "retrainings", "resplit"})
+    takes_groups: ClassVar[bool] = True
 
     def start(self, config: dict[str, Any]) -> None:
         """Take the schedules."""
         given = config.get("hyperparameters", {})
-        if sorted(given) != sorted(HYPERPARAMETERS) or not all(given.values()):
-            raise ValueError(f"hyperparameters are {given}; they must hold schedules of {', '.join(HYPERPARAMETERS)}")
+        names = self.settings.space.parts
+        if sorted(given) != sorted(names) or not all(given.values()):
+            raise ValueError(f"hyperparameters are {given}; they must hold schedules of {', '.join(names)}")
         self.values = {name: list(map(float, schedule)) for name, schedule in given.items()}
         self.retrainings = config.get("retrainings", 3)
         self.resplit = bool(config.get("resplit", False))

@@ -46,6 +46,7 @@ class SGDTrainable(HyperLearningTrainable):
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset({"hyperparameters", "epochs_per_step", "trial_seed"})
+    takes_groups: ClassVar[bool] = True
 
     def start(self, config: dict[str, Any]) -> None:
         """Build the models and their optimisers, one for each replicate."""
@@ -64,7 +65,7 @@ class SGDTrainable(HyperLearningTrainable):
         self.horizon = self.problem.horizon(self.epochs)
         self.epochs_per_step = self.epochs if per_step is None else per_step
         self.models = [self.new_model(seed) for seed in self.seeds]
-        self.optimizers = [sgd_optimizer(model) for model in self.models]
+        self.optimizers = [sgd_optimizer(model, space.groups) for model in self.models]
         self.done_steps = 0
 
     def step(self) -> dict[str, Any]:

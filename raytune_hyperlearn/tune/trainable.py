@@ -94,6 +94,9 @@ class HyperLearningTrainable(tune.Trainable):
     spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace,)
     """Kinds of search space that a subclass can train in."""
 
+    takes_groups: ClassVar[bool] = False
+    """Whether a subclass can train with values of their own for groups of parameters."""
+
     config: dict[str, Any]
     settings: TrialSettings
     problem: Problem
@@ -125,11 +128,22 @@ class HyperLearningTrainable(tune.Trainable):
         self.problem = self._load_once(self.settings.problem)
         if self.settings.batch_size is not None:
             self.problem = replace(self.problem, batch_size=self.settings.batch_size)
+        self.settings = replace(self.settings, space=self._space_of_the_model())
         self.split = self.problem.split(self.settings.seed)
         self.training_seconds = 0.0
         self.test_seconds = 0.0
         self.waiting_seconds = 0.0
         self.start(config)
+
+    def _space_of_the_model(self) -> Space:
+        """The space, whose groups may be the model's layers."""
+        space = self.settings.space
+        if not space.has_groups:
+            return space
+        if not self.takes_groups:
+            raise ValueError(f"groups of the space are set; {type(self).__name__} needs a space without groups")
+        model = self.new_model(self.settings.seed)
+        return space.for_model([name for name, parameter in model.named_parameters() if parameter.requires_grad])
 
     def _load_once(self, asked: str | Problem | Callable[[], Problem]) -> Problem:
         """The problem with its data on the device; the one that is there already if the same is asked for."""

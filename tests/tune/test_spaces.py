@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raytune_hyperlearn.algorithms.schedules import fold
-from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
-from raytune_hyperlearn.tune import FDSTrainable, SGDTrainable
+from raytune_hyperlearn.hyperparameters import (
+    LearningRate,
+    Momentum,
+    OptimizerSpace,
+    Schedule,
+    SearchSpace,
+    WeightDecay,
+)
+from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, HypergradientDescentTrainable, SGDTrainable
 from tests.tune.small import scores_of, small_problem
 
 SPACES: dict[str, SearchSpace] = {
@@ -23,6 +31,11 @@ SPACES: dict[str, SearchSpace] = {
         LearningRate(values=2, init=[0.5, 0.3]), Momentum(values=2, init=[0.5, 0.8]), coordinates="effective"
     ),
 }
+LAYERED = SearchSpace(
+    LearningRate(values=2, init=[0.2, 0.1], groups="layers"),
+    Momentum(init=0.5),
+    WeightDecay(groups={"first": ["[01].*"], "last": ["3.*"]}),
+)
 CONFIG: dict[str, Any] = {"problem": small_problem, "seed": 5, "epochs": 2}
 
 
@@ -66,3 +79,69 @@ def test_outer_steps_move_the_parameters_inside_their_ranges(name: str, rule: st
     assert values[2] != values[1] != values[0]
     for one in values:
         space.check(one)
+
+
+def test_layers_have_schedules_of_their_own_in_plain_training_and_in_fds() -> None:
+    """K = 3 layers × 2 rates + 1 momentum + 2 decays, whoever makes the updates."""
+    fds = FDSTrainable({**CONFIG, "space": LAYERED})
+    first = fds.step()
+    assert sorted(first["hypergradient"]) == sorted(
+        [*(f"learning_rate@{layer}" for layer in "013"), "momentum", "weight_decay@first", "weight_decay@last"]
+    )
+    assert all(any(entries) for entries in first["hypergradient"].values())
+    flat = {
+        f"outer_state/{part}/{n}": v
+        for part in ("values", "step_sizes", "signs")
+        for n, v in first["outer_state"][part].items()
+    }
+    flat |= {f"hypergradient/{name}": entries for name, entries in first["hypergradient"].items()}
+    flat |= {name: first[name] for name in ("epochs", "full_epochs", "validation_loss", "inner_steps")}
+    flat |= {"outer_state/index": 0}
+    update = FDSScheduler().update(SimpleNamespace(config={**CONFIG, "space": LAYERED}), flat)  # type: ignore[arg-type]
+    assert update is not None
+    assert update["outer_state"]["values"] == fds.outer.values != first["hyperparameters"]
+
+    given = {**CONFIG, "space": LAYERED, "hyperparameters": fds.outer.values, "trial_seed": 1}
+    plain = SGDTrainable(given)
+    assert len(plain.optimizers[0].param_groups) == 3
+    apart = scores_of(plain.step())
+    without = {**fds.outer.values, "learning_rate@3": [0.0, 0.0]}
+    assert apart != scores_of(SGDTrainable({**given, "hyperparameters": without}).step())
+
+
+def test_who_knows_no_groups_refuses_them() -> None:
+    with pytest.raises(ValueError, match=r"^groups of the space are set; HypergradientDescentTrainable needs a space"):
+        HypergradientDescentTrainable({**CONFIG, "space": LAYERED})
+
+
+@pytest.mark.parametrize(
+    ("objective", "parts"),
+    [
+        ("label_smoothing", {"label_smoothing": Schedule(values=2, init=0.1, step=0.05)}),
+        ("class_weights", {f"class_weight@{c}": Schedule(init=1.0, step=0.1, range=(0, 3)) for c in range(3)}),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_training_losses_own_hyperparameters_are_learned(
+    optimizer: str, objective: str, parts: dict[str, Schedule]
+) -> None:
+    space = OptimizerSpace({"learning_rate": Schedule(init=0.05, step=0.01), **parts})
+    trainable = FDSTrainable({**CONFIG, "space": space, "optimizer": optimizer, "objective": objective})
+    found = trainable.step()["hypergradient"]
+    assert all(any(abs(entry) > 1e-7 for entry in found[name]) for name in parts)
+    assert all(trainable.outer.values[name] != space.initial()[name] for name in parts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "hinge"}, "objective is 'hinge'; it must be label_smoothing, class_weights or None"),
+        (
+            {"objective": "label_smoothing", "optimizer": lambda model: None},
+            "objective is 'label_smoothing'; an own optimizer has its own: it must be None",
+        ),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        FDSTrainable({**CONFIG, **changes})

@@ -129,8 +129,11 @@ def one_run(optimizer: str) -> Callable[[MethodArguments], MethodSetup]:
 
 def _ranges(arguments: MethodArguments) -> dict[str, tuple[float, float]]:
     """Lowest and highest of every searched value, under its flat name."""
-    schedules = arguments.space.schedules.items()
-    return {f"{name}_{index}": schedule.range for name, schedule in schedules for index in range(schedule.values)}
+    return {
+        f"{name}_{index}": (axis.low, axis.high)
+        for name, axes in arguments.space.axes().items()
+        for index, axis in enumerate(axes)
+    }
 
 
 def _reports(arguments: MethodArguments) -> int:
