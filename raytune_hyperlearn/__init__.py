@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         SearchSpace,
         WeightDecay,
     )
+    from raytune_hyperlearn.learned import Learned
+    from raytune_hyperlearn.learned_batches import LearnedBatchSampler
     from raytune_hyperlearn.problems.problem import Examples, Problem
     from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
     from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
@@ -51,13 +53,17 @@ else:
             ".comparison.reporting.page": ["build_report"],
             ".derivatives.hessian_products": ["HessianProductOptions"],
             ".hyperparameters": [
-                "LearningRate",
+                "Learned",
+    "LearnedBatchSampler",
+    "LearningRate",
                 "Momentum",
                 "OptimizerSpace",
                 "Schedule",
                 "SearchSpace",
                 "WeightDecay",
             ],
+            ".learned": ["Learned"],
+            ".learned_batches": ["LearnedBatchSampler"],
             ".problems.problem": ["Examples", "Problem"],
             ".tune.arbiter": ["ArbiterScheduler", "ArbiterTrainable"],
             ".tune.arbiter_training": ["TrainingOptions"],

@@ -1,0 +1,1 @@
+"""Learned schedules inside other training frameworks; each file needs its framework."""
