@@ -473,8 +473,13 @@ class Space(ABC):
         from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
 
         space = ConfigurationSpace()
-        for name, axis in self._flat():
-            space.add(UniformFloatHyperparameter(name, axis.low, axis.high, log=axis.scale == "log"))
+        # All at once: each call checks the whole space, which takes minutes for thousands one by one.
+        space.add(
+            [
+                UniformFloatHyperparameter(name, axis.low, axis.high, log=axis.scale == "log")
+                for name, axis in self._flat()
+            ]
+        )
         return space
 
     def tune_space(self) -> dict[str, Any]:

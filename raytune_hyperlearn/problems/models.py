@@ -41,6 +41,35 @@ class SmallCNN(nn.Module):
         return self.classifier(self.features(inputs))  # type: ignore[no-any-return]
 
 
+class BatchNormCNN(nn.Module):
+    """3×3 convolutions with BatchNorm, ReLU and max-pooling and one linear layer.
+
+    11,218 parameters in seven layers by default.
+
+    Args:
+        channels: Input channels.
+        size: Side of the square images in pixels.
+        widths: Channels of the convolutions, each of which halves the side.
+        classes: Number of logits.
+    """
+
+    def __init__(
+        self, channels: int = 3, size: int = 32, widths: tuple[int, ...] = (8, 16, 32), classes: int = 10
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise((channels, *widths)):
+            convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+        side = size >> len(widths)
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.classifier = nn.Linear(widths[-1] * side * side, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [N, classes] of images [N, channels, size, size]."""
+        return self.classifier(self.features(inputs))  # type: ignore[no-any-return]
+
+
 class LeNet(nn.Module):
     """LeNet-5 with ReLU and max-pooling, the network of [FDS] figures 2 and 3.
 

@@ -1,0 +1,269 @@
+"""What hypergradients are worth whose cost does not grow with their number: FDS against black-box search on one clock.
+
+Three problems of growing dimension: schedules of nine values for LeNet, a schedule of learning rates for each layer
+of a network with BatchNorm, and a weight for every training example. FDS takes its hypergradients by reverse mode.
+Random search, Hyperband and BOHB (HpBandSter's) search the same space for the same validation loss on the same
+training, with the same shorter trainings to begin with. The clock is processor seconds of one core, measured in the
+process that trains; all runs take turns.
+
+Every network counts, however long it was trained. What each run chose is trained again with fresh seeds, off the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from raytune_hyperlearn.algorithms.adam_descent import adam_step
+from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, outer_step
+from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.problems import Examples, Problem, derived_seed, load
+from raytune_hyperlearn.problems.data import cifar
+from raytune_hyperlearn.problems.models import MLP, BatchNormCNN
+from raytune_hyperlearn.reproductions.fds.hyper_cleaning import HyperCleaning
+from raytune_hyperlearn.reproductions.fds.races import (
+    BLACK_BOX,
+    FDS,
+    BlackBoxSearch,
+    Course,
+    HypergradientSearch,
+    OuterRule,
+    Row,
+    Run,
+    black_box,
+    confirm,
+    incumbent,
+    race,
+    read_rows,
+)
+from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
+from raytune_hyperlearn.reproductions.fds.speedup_results import (
+    Raced,
+    draw_races,
+    final_table,
+    level_table,
+    race_panels,
+    verdicts,
+)
+from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale
+
+METHODS = (FDS, *BLACK_BOX)
+SMALLEST = 1 / 9
+"""Share of the full training on the lowest rung, and in FDS's first outer steps."""
+LADDER = (SMALLEST, SMALLEST, 1 / 3, 1.0)
+TOLERANCE = 1.4
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One problem that all methods are raced on.
+
+    Attributes:
+        name: Of its folder.
+        title: What is trained.
+        course: Makes it; data that are missing are an error.
+        fds_seconds: On FDS's clock.
+        black_box_seconds: On every other method's.
+        seeds: Runs per method.
+        rule: FDS's outer rule.
+        confirmations: Fresh seeds that every choice is trained again with.
+    """
+
+    name: str
+    title: str
+    course: Callable[[], Course]
+    fds_seconds: float
+    black_box_seconds: float
+    seeds: int = 3
+    rule: Literal["sign", "adam"] = "sign"
+    confirmations: int = 3
+
+
+def _digits_course(windows: int, layered: bool) -> Course:
+    return SGDCourse(load("digits"), 3, windows, layered)
+
+
+def _digits_cleaning() -> Course:
+    known = load("digits")
+    return HyperCleaning(partial(MLP, 64, ()), 400, 30, 0.1, known=known.train, test=known.test)
+
+
+def _fashion_mnist() -> Course:
+    return SGDCourse(load("fashion-mnist"), 1, windows=7, layered=False)
+
+
+def cifar_images(train: int, test: int) -> Problem:
+    """So many CIFAR-10 images and a small network with BatchNorm.
+
+    Raises:
+        MissingDataError: If they are nowhere.
+    """
+    parts: list[Examples] = [spread(whole, count) for whole, count in zip(cifar(10), (train, test), strict=True)]
+    return Problem(
+        name="cifar10-images",
+        model=BatchNormCNN,
+        train=parts[0],
+        test=parts[1],
+        batch_size=128,
+        epochs=3,
+        validation_fraction=0.2,
+    )
+
+
+def _cifar_in_layers(epochs: float) -> Course:
+    return SGDCourse(cifar_images(10_000, 2_000), epochs, windows=8, layered=True)
+
+
+def _cleaning(hidden: tuple[int, ...], steps: int) -> Course:
+    return HyperCleaning(partial(MLP, 784, hidden), 5_000, steps, 0.05)
+
+
+SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
+    "smoke": (
+        Contest("schedules", "digits", partial(_digits_course, 3, False), 3, 3, seeds=1, confirmations=1),
+        Contest("layers", "digits, by layer", partial(_digits_course, 4, True), 3, 3, seeds=1, confirmations=1),
+        Contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 1, 3, seeds=1, rule="adam", confirmations=1),
+    ),
+    "small": (
+        Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 60),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 60, 40),
+        Contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 60, 40, rule="adam"),
+    ),
+    "paper": (
+        Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 300, 1_500),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 3), 600, 3_000),
+        Contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 500), 600, 1_500, rule="adam"),
+        Contest(
+            "cleaning-mlp", "hyper-cleaning, 784-300-10", partial(_cleaning, (300,), 500), 3_600, 7_200, rule="adam"
+        ),
+    ),
+}
+
+
+def run(scale: Scale, output: Path, console: Console) -> Findings:
+    """Races on every problem what the folder does not hold yet, trains the choices again, judges, draws."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        contests = SETTINGS[scale]
+        courses = {contest.name: contest.course() for contest in contests}
+        race_all(contests, courses, output, console)
+        return findings([raced(contest, courses[contest.name], output / contest.name) for contest in contests])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def race_all(contests: tuple[Contest, ...], courses: Mapping[str, Course], output: Path, console: Console) -> None:
+    """Everybody's turns, on all problems."""
+    runs, limits = {}, {}
+    for contest in contests:
+        folder = output / contest.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for method in METHODS:
+            for seed in range(contest.seeds):
+                course, name = courses[contest.name], f"{method}-{seed}"
+                begin = partial(begun, contest, method, course.space, seed)
+                runs[f"{contest.name}/{name}"] = Run(course, begin, seed, folder / f"{name}.jsonl")
+                seconds = contest.fds_seconds if method == FDS else contest.black_box_seconds
+                limits[f"{contest.name}/{name}"] = seconds
+    with Bar(console=console) as bar:
+        race(runs, limits, bar, "processor seconds")
+
+
+def begun(contest: Contest, method: str, space: Space, seed: int) -> HypergradientSearch | BlackBoxSearch:
+    """A method before its first evaluation."""
+    if method == FDS:
+        return HypergradientSearch(space, outer_rule(contest.rule, space), LADDER)
+    return black_box(method, space, SMALLEST, seed)
+
+
+def outer_rule(rule: Literal["sign", "adam"], space: Space) -> OuterRule:
+    """FDS's outer rule within the space's ranges; it can be pickled."""
+    return partial({"sign": sign_rule, "adam": adam_rule}[rule], space.ranges(), TOLERANCE)
+
+
+def sign_rule(
+    ranges: Mapping[str, tuple[float, float]],
+    tolerance: float,
+    state: OuterState,
+    hypergradient: Numbers,
+    loss: float,
+    comparable: bool,
+) -> OuterState:
+    """The paper's outer step, which is made again where the loss jumps above ``tolerance`` times the best."""
+    return outer_step(state, hypergradient, loss, ranges, tolerance=tolerance, comparable=comparable)
+
+
+def adam_rule(
+    ranges: Mapping[str, tuple[float, float]],
+    tolerance: float,
+    state: OuterState,
+    hypergradient: Numbers,
+    loss: float,
+    comparable: bool,
+) -> OuterState:
+    """Adam's, likewise."""
+    return adam_step(state, hypergradient, loss, ranges, tolerance, comparable)
+
+
+def raced(contest: Contest, course: Course, folder: Path) -> Raced:
+    """A contest's evaluations, and its choices trained again with seeds that are the same for all methods."""
+    rows = read_contest(contest, folder)
+    seeds = [derived_seed(23, index) for index in range(contest.confirmations)]
+    confirmed = {
+        method: {
+            seed: confirm(course, incumbent(run), seed, seeds, folder / f"{method}-{seed}-again.jsonl")
+            for seed, run in runs.items()
+        }
+        for method, runs in rows.items()
+    }
+    return Raced(contest.name, contest.title, course.space.dimensions, rows, confirmed)
+
+
+def read_contest(contest: Contest, folder: Path) -> dict[str, dict[int, list[Row]]]:
+    """All evaluations of a contest."""
+    return {
+        method: {seed: read_rows(folder / f"{method}-{seed}.jsonl") for seed in range(contest.seeds)}
+        for method in METHODS
+    }
+
+
+def findings(contests: list[Raced]) -> Findings:
+    """Verdicts, figure and tables."""
+    return Findings(
+        settings={
+            "shares of the full training": LADDER,
+            "tolerance": TOLERANCE,
+            **{contest.title: {"K": contest.dimensions, "methods": list(contest.rows)} for contest in contests},
+        },
+        verdicts=tuple(verdict for contest in contests for verdict in verdicts(contest)),
+        figures=(
+            Drawn(
+                "races",
+                "Validation loss against processor seconds",
+                draw_races(race_panels(contests)),
+                "The lowest validation loss so far of every run; a thin line is a seed. The clock is processor seconds "
+                "of one core.",
+            ),
+        ),
+        tables=(level_table(contests, "rival"), level_table(contests, "fds"), final_table(contests)),
+        numbers={
+            contest.name: {
+                method: {
+                    str(seed): [(row.seconds, row.validation_loss, row.scores) for row in run]
+                    for seed, run in runs.items()
+                }
+                for method, runs in contest.rows.items()
+            }
+            for contest in contests
+        },
+    )
+

@@ -1,0 +1,211 @@
+"""Races: what is on the clock, whose turn it is, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from rich.progress import Progress
+
+from raytune_hyperlearn.algorithms.sign_descent import Numbers
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
+from raytune_hyperlearn.reproductions.fds import races
+from raytune_hyperlearn.reproductions.fds.races import (
+    HypergradientSearch,
+    Method,
+    Row,
+    Run,
+    Trained,
+    best_loss,
+    black_box,
+    confirm,
+    incumbent,
+    race,
+    read_rows,
+)
+from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse, parameter_groups
+from raytune_hyperlearn.reproductions.fds.speedup import LADDER, sign_rule
+from tests.reproductions.small_problem import small_problem
+
+SPACE = OptimizerSpace({"x": Schedule(2, 0.0, 0.25, (-1.0, 1.0)), "fixed": 3.0})
+
+
+class Bowl:
+    """(x₀ − 1/2)² + (x₁ + 1/4)² + 1, with noise from the seed; a short training ends one higher."""
+
+    def __init__(self) -> None:
+        self.space = SPACE
+        self.asked: list[tuple[float, int, int]] = []
+        self.scored = 0
+
+    def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
+        self.asked.append((share, split, seed))
+        x, y = values["x"]
+        loss = (x - 0.5) ** 2 + (y + 0.25) ** 2 + 1 + (share < 1) + seed % 7 * 1e-6
+        return Trained(loss, self.score)
+
+    def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
+        x, y = values["x"]
+        return Trained(self.train(values, share, split, seed).validation_loss, self.score, {"x": [x - 0.5, y + 0.25]})
+
+    def score(self) -> dict[str, float]:
+        self.scored += 1
+        return {"test_loss": 9.0}
+
+
+def fds() -> Method:
+    return HypergradientSearch(SPACE, partial(sign_rule, SPACE.ranges(), 1.4), LADDER)
+
+
+def rival(method: str = "hb") -> Method:
+    return black_box(method, SPACE, 1 / 9, seed=0)
+
+
+def advanced(run: Run, count: int) -> Run:
+    for _ in range(count):
+        run.advance()
+    return run
+
+
+def told(rows: list[Row]) -> list[tuple[float, bool, float | None, Numbers]]:
+    return [(row.share, row.model_based, row.validation_loss, row.values) for row in rows]
+
+
+def test_fds_begins_with_short_trainings_and_walks_downhill(tmp_path: Path) -> None:
+    bowl = Bowl()
+    run = advanced(Run(bowl, fds, 5, tmp_path / "fds.jsonl"), 8)
+    assert [row.share for row in run.rows] == [*LADDER, 1.0, 1.0, 1.0, 1.0]
+    assert incumbent(run.rows).values == {"x": [0.5, -0.25], "fixed": [3.0]}
+    assert {split for _, split, _ in bowl.asked} == {5}
+    assert len({seed for *_, seed in bowl.asked}) == 8, "every evaluation has an initialisation of its own"
+
+
+@pytest.mark.parametrize("begin", [fds, partial(rival, "rs"), partial(rival, "hb"), partial(rival, "bohb")])
+def test_a_stopped_run_goes_on(tmp_path: Path, begin: partial[Method]) -> None:
+    whole = advanced(Run(Bowl(), begin, 1, tmp_path / "whole.jsonl"), 20)
+    advanced(Run(Bowl(), begin, 1, tmp_path / "part.jsonl"), 13)
+    with (tmp_path / "part.jsonl").open("a") as file:  # stopped between a row and its state
+        file.write(json.dumps({**whole.rows[13].__dict__, "validation_loss": 0.0}) + "\n")
+    part = advanced(Run(Bowl(), begin, 1, tmp_path / "part.jsonl"), 7)
+    assert told(part.rows) == told(whole.rows) == told(read_rows(tmp_path / "part.jsonl"))
+    times = [row.seconds for row in part.rows]
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
+def test_hyperband_trains_on_three_rungs_and_random_search_on_one(tmp_path: Path) -> None:
+    rungs = {row.share for row in advanced(Run(Bowl(), rival, 0, tmp_path / "hb.jsonl"), 15).rows}
+    assert sorted(rungs) == pytest.approx([1 / 9, 1 / 3, 1.0])
+    once = advanced(Run(Bowl(), partial(rival, "rs"), 0, tmp_path / "rs.jsonl"), 4)
+    assert {row.share for row in once.rows} == {1.0}
+
+
+def test_scoring_is_off_the_clock_and_only_of_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(races.time, "process_time", lambda: now[0])
+
+    class Slow(Bowl):
+        def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
+            now[0] += 2.0
+            return super().train(values, share, split, seed)
+
+        def score(self) -> dict[str, float]:
+            now[0] += 100.0
+            return super().score()
+
+    slow = Slow()
+    run = advanced(Run(slow, partial(rival, "rs"), 0, tmp_path / "rs.jsonl"), 12)
+    assert [row.seconds for row in run.rows] == [2.0 * (i + 1) for i in range(12)]
+    losses = [row.validation_loss or math.inf for row in run.rows]
+    best = [i for i, loss in enumerate(losses) if loss < min(losses[:i], default=math.inf)]
+    assert [i for i, row in enumerate(run.rows) if row.scores] == best
+    assert slow.scored == len(best) < 12
+
+
+def test_a_diverged_training_is_a_row_and_never_the_best(tmp_path: Path) -> None:
+    class Cliff(Bowl):
+        def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
+            return Trained(math.nan, self.score) if values["x"][0] > 0 else super().train(values, share, split, seed)
+
+    run = advanced(Run(Cliff(), partial(rival, "bohb"), 0, tmp_path / "bohb.jsonl"), 30)
+    assert any(row.validation_loss is None and not row.values for row in run.rows)
+    assert incumbent(run.rows).values["x"][0] <= 0
+    assert read_rows(tmp_path / "bohb.jsonl") == run.rows
+    assert best_loss([row for row in run.rows if row.validation_loss is None]) == math.inf
+    with pytest.raises(ValueError, match="at least one must have a finite validation loss"):
+        incumbent([])
+
+
+def test_runs_take_turns_by_the_part_of_their_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(races.time, "process_time", lambda: now[0])
+
+    class Costly(Bowl):
+        def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
+            now[0] += 1.0
+            return super().train(values, share, split, seed)
+
+    costly = Costly()
+    runs = {name: Run(costly, partial(rival, "rs"), 0, tmp_path / f"{name}.jsonl") for name in ("long", "short")}
+    with Progress(disable=True) as bar:
+        race(runs, {"long": 8.0, "short": 2.0}, bar, "race")
+    assert {name: run.seconds for name, run in runs.items()} == {"long": 8.0, "short": 2.0}
+    order: list[str] = []
+    runs = {name: Run(costly, partial(rival, "rs"), 0, tmp_path / f"{name}.jsonl") for name in runs}
+    for name, run in runs.items():
+        monkeypatch.setattr(run, "advance", partial(lambda n, go: (order.append(n), go()), name, run.advance))
+    with Progress(disable=True) as bar:
+        race(runs, {"long": 16.0, "short": 4.0}, bar, "race")
+    assert order.count("short") == 2
+    assert order[:5].count("short") == 1
+
+
+def test_choices_are_trained_again_once(tmp_path: Path) -> None:
+    bowl = Bowl()
+    chosen = incumbent(advanced(Run(bowl, fds, 0, tmp_path / "fds.jsonl"), 6).rows)
+    bowl.asked.clear()
+    first = confirm(bowl, chosen, 0, [11, 12], tmp_path / "again.jsonl")
+    again = confirm(bowl, chosen, 0, [11, 12, 13], tmp_path / "again.jsonl")
+    assert bowl.asked == [(1.0, 0, seed) for seed in (11, 12, 13)]
+    assert again[:2] == first
+    assert again[0]["scores"] == {"test_loss": 9.0}
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_course_differentiates_what_it_trains(layered: bool) -> None:
+    course = SGDCourse(small_problem(), 1, windows=2, layered=layered)
+    course.model.model[2].p = 0.0  # type: ignore[union-attr,operator]
+    values = {name: [0.05 * (i + 1)] * len(v) for i, (name, v) in enumerate(course.space.initial().items())}
+    values = {**values, "momentum": [0.5], "weight_decay": [1e-3]}
+    assert course.space.dimensions == (2 * 2 if layered else 2) + 2
+    torch.manual_seed(0)
+    found = course.differentiate(values, 1.0, 0, 3)
+    model = small_problem().model()
+    model[2].p = 0.0  # type: ignore[index]
+    assert set(found.hypergradient) == set(course.space.learned)
+    groups = parameter_groups(model, values)
+    assert [len(group) for group in groups.values()] == ([2, 2] if layered else [4])
+
+
+def test_layers_train_with_rates_of_their_own() -> None:
+    course = SGDCourse(small_problem(), 1, windows=1, layered=True)
+    names = course.space.learned[:2]
+    values = {names[0]: [0.0], names[1]: [0.5], "momentum": [0.9], "weight_decay": [0.0]}
+    still = course.train({**values, names[1]: [0.0]}, 1.0, 0, 3).validation_loss
+    moved = course.train(values, 1.0, 0, 3).validation_loss
+    assert moved < still - 0.05
+
+
+def test_plain_training_is_what_is_differentiated() -> None:
+    from raytune_hyperlearn.problems import load
+
+    course = SGDCourse(load("digits"), 1, windows=2, layered=True)
+    rates = {name: [0.02 * (i + 1), 0.1] for i, name in enumerate(course.space.learned[:-2])}
+    values = {**rates, "momentum": [0.5], "weight_decay": [1e-3]}
+    plain, found = course.train(values, 0.5, 0, 3), course.differentiate(values, 0.5, 0, 3)
+    assert plain.validation_loss == pytest.approx(found.validation_loss, rel=1e-4)
+    assert plain.scores() == pytest.approx(found.scores(), rel=1e-3)
