@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     """Batches on which an experiment measures. Index: which measurement, where there are several."""
     ENSEMBLE = 14
     """A training of an ensemble at fixed values, in the reproductions. Index: which."""
+    LABELS = 15
+    """Training labels that are drawn anew to be wrong."""
 
 
 def derived_seed(seed: int, purpose: Purpose, *indices: int) -> int:

@@ -30,7 +30,7 @@ from torch.func import grad, jvp
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, Space
-from raytune_hyperlearn.problems import Examples, Problem, derived_seed, evaluate, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.problems.problem import cross_entropy
 from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
@@ -59,13 +59,17 @@ def spoiled(known: Examples, count: int, share: float, seed: int) -> Spoiled:
 
     A label that is drawn anew may be the true one again: of ten classes one in ten is.
     """
-    generator = torch.Generator().manual_seed(derived_seed(31, seed))
-    order = torch.randperm(len(known), generator=generator)
+    order = torch.randperm(len(known), generator=_generator(seed, Purpose.SPLIT))
     train, validation = known[order[:count]], known[order[count : 2 * count]]
+    generator = _generator(seed, Purpose.LABELS)
     drawn = torch.randint(0, int(known.targets.max()) + 1, (count,), generator=generator)
     redrawn = torch.randperm(count, generator=generator) < round(share * count)
     targets = torch.where(redrawn, drawn, train.targets)
     return Spoiled(Examples(train.inputs, targets), targets != train.targets, validation)
+
+
+def _generator(seed: int, purpose: Purpose) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(seed, purpose))
 
 
 def detection(wrong: Tensor, found: Tensor) -> float:
@@ -111,7 +115,7 @@ class WeightedTraining:
 
     def _along(self, weights: Tensor, direction: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(1/N) Σ ω_i d_i and d [N], the losses' derivatives in a direction [D]."""
-        _, along = jvp(self.losses, (parameters,), (direction,))
+        along: Tensor = jvp(self.losses, (parameters,), (direction,))[1]
         return (weights * along).mean(), along
 
 

@@ -25,7 +25,7 @@ from rich.progress import Progress as Bar
 from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState
 from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser, ConfigId
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 
 FDS, BLACK_BOX = "fds", ("rs", "hb", "bohb")
 ETA = 3.0
@@ -158,7 +158,7 @@ class BlackBoxSearch:
         assert evaluation is not None
         self._asked = evaluation.config_id
         values = self.space.from_flat(evaluation.hyperparameters)
-        return Proposal(values, evaluation.budget, differentiated=False, model_based=evaluation.model_based_pick)
+        return Proposal(values, evaluation.budget, differentiated=False, model_based=bool(evaluation.model_based_pick))
 
     def tell(self, trained: Trained) -> None:
         """Its loss."""
@@ -171,7 +171,7 @@ OPTIMISERS: Mapping[str, str] = {"rs": "RandomSearch", "hb": "HyperBand", "bohb"
 
 def black_box(method: str, space: Space, smallest: float, seed: int) -> BlackBoxSearch:
     """Random search at the full length, or Hyperband or BOHB from the smallest share."""
-    return BlackBoxSearch(OPTIMISERS[method], space, 1.0 if method == "rs" else smallest, derived_seed(21, seed))
+    return BlackBoxSearch(OPTIMISERS[method], space, 1.0 if method == "rs" else smallest, seed)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,9 @@ class Run:
 
     def _evaluated(self, proposal: Proposal) -> Trained:
         evaluate = self.course.differentiate if proposal.differentiated else self.course.train
-        return evaluate(proposal.values, proposal.share, self.seed, derived_seed(22, self.seed, len(self.rows)))
+        return evaluate(
+            proposal.values, proposal.share, self.seed, derived_seed(self.seed, Purpose.EVALUATION, len(self.rows))
+        )
 
     def _keep(self, proposal: Proposal, trained: Trained, seconds: float, searching: float) -> None:
         loss = trained.validation_loss if math.isfinite(trained.validation_loss) else None

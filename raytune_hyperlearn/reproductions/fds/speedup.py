@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -24,7 +24,7 @@ from rich.progress import Progress as Bar
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, outer_step
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import Examples, Problem, derived_seed, load
+from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, load
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.models import MLP, BatchNormCNN
 from raytune_hyperlearn.reproductions.fds.hyper_cleaning import HyperCleaning
@@ -93,7 +93,7 @@ def _digits_course(windows: int, layered: bool) -> Course:
 
 def _digits_cleaning() -> Course:
     known = load("digits")
-    return HyperCleaning(partial(MLP, 64, ()), 400, 30, 0.1, known=known.train, test=known.test)
+    return HyperCleaning(partial(MLP, 64, ()), 400, 30, 0.3, known=known.train, test=known.test)
 
 
 def _fashion_mnist() -> Course:
@@ -130,7 +130,7 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
     "smoke": (
         Contest("schedules", "digits", partial(_digits_course, 3, False), 3, 3, seeds=1, confirmations=1),
         Contest("layers", "digits, by layer", partial(_digits_course, 4, True), 3, 3, seeds=1, confirmations=1),
-        Contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 1, 3, seeds=1, rule="adam", confirmations=1),
+        Contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 2, 3, seeds=1, rule="adam", confirmations=1),
     ),
     "small": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 60),
@@ -215,17 +215,20 @@ def adam_rule(
 
 
 def raced(contest: Contest, course: Course, folder: Path) -> Raced:
-    """A contest's evaluations, and its choices trained again with seeds that are the same for all methods."""
+    """A contest's evaluations, and its choices trained again with seeds that no run used, the same for all methods."""
     rows = read_contest(contest, folder)
-    seeds = [derived_seed(23, index) for index in range(contest.confirmations)]
     confirmed = {
-        method: {
-            seed: confirm(course, incumbent(run), seed, seeds, folder / f"{method}-{seed}-again.jsonl")
-            for seed, run in runs.items()
-        }
+        method: {seed: trained_again(contest, course, method, seed, folder) for seed in runs}
         for method, runs in rows.items()
     }
     return Raced(contest.name, contest.title, course.space.dimensions, rows, confirmed)
+
+
+def trained_again(contest: Contest, course: Course, method: str, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """What a run chose, trained with fresh seeds."""
+    chosen = incumbent(read_rows(folder / f"{method}-{seed}.jsonl"))
+    seeds = [derived_seed(seed, Purpose.RETRAINING, index) for index in range(contest.confirmations)]
+    return confirm(course, chosen, seed, seeds, folder / f"{method}-{seed}-again.jsonl")
 
 
 def read_contest(contest: Contest, folder: Path) -> dict[str, dict[int, list[Row]]]:
@@ -266,4 +269,3 @@ def findings(contests: list[Raced]) -> Findings:
             for contest in contests
         },
     )
-
