@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn.comparison.experiment import Experiment
+    from raytune_hyperlearn.comparison.running.folder import Folder
 
 app = typer.Typer(
     name="hyperlearn",
@@ -134,7 +138,6 @@ def compare(
         from raytune_hyperlearn.comparison import head_to_head
         from raytune_hyperlearn.comparison.experiment import read_experiment, read_settings
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
-        from raytune_hyperlearn.comparison.running import cluster
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
         given = {
@@ -163,27 +166,116 @@ def compare(
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
             path = output or head_to_head.default_folder(experiment)
-        head_to_head.check_quickly(experiment, path, resume is not None)
-        folder = head_to_head.start(experiment, path, resume is not None)
+        folder = _started(experiment, path, resume is not None)
         if len(experiment.methods) > 1:
             from raytune_hyperlearn.comparison.reporting.styles import method_styles
             from raytune_hyperlearn.comparison.reporting.wording import seeds_text
 
             label = method_styles(experiment.methods)[experiment.tested].label
             console.print(seeds_text(label, len(experiment.methods) - 1, len(experiment.seeds)))
-    try:
-        head_to_head.run(experiment, folder, console)
-    except KeyboardInterrupt:
-        command = f"hyperlearn compare --resume {shlex.quote(str(path))}"
-        _say(f"stopped; every record is kept, continue with: {command}")
-        raise typer.Exit(130) from None
-    finally:
-        cluster.stop_ray()
+    _run(experiment, folder, f"hyperlearn compare --resume {shlex.quote(str(path))}")
     with _one_line_errors():
         error = _report([path], path / "report.html")
     if error:
         _say(f"every evaluation crashed, the first with: {error}")
         raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    problem: Annotated[str, typer.Option(help="Problem to train (see `hyperlearn list`).")] = "digits",
+    method: Annotated[str, typer.Option(help="Method that searches (see `hyperlearn list`).")] = "fds",
+    time_limit: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="SECONDS", help="Wall-clock limit (default: the comparison's)."),
+    ] = None,
+    outer_steps: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="INTEGER", help="Stop FDS after so many outer steps.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Seed of the search.")] = 0,
+    workers: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time.")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial.")] = 0.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM-METHOD).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the search in the output folder that was stopped.")
+    ] = False,
+) -> None:
+    """Search with one method, then show what was found and how to train with it."""
+    with _one_line_errors():
+        from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+
+        chosen = {"time_limit": time_limit, "epochs": epochs}
+        experiment = experiment_from_settings(
+            {
+                "problem": problem,
+                "methods": [method],
+                "seeds": [seed],
+                "confirmations": 0,
+                "workers": workers,
+                "gpus_per_trial": gpus_per_trial,
+                "method_options": {} if outer_steps is None else {method: {"outer_steps": outer_steps}},
+                **{name: value for name, value in chosen.items() if value is not None},
+            }
+        )
+        path = output or Path("results") / f"{experiment.name}-{method}"
+        folder = _started(experiment, path, resume)
+    _run(experiment, folder, shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])]))
+    with _one_line_errors():
+        from raytune_hyperlearn.comparison.analysis.best import BEST_FILE
+        from raytune_hyperlearn.comparison.analysis.results import load_study
+
+        study = load_study(path)
+        if not (path / BEST_FILE).is_file():
+            reason = f", the first evaluation crashed with: {study.error_of_all}" if study.error_of_all else ""
+            _say(f"no evaluation completed within the time limit{reason}")
+            raise typer.Exit(1)
+        _show_best(path / BEST_FILE)
+
+
+def _show_best(path: Path) -> None:
+    """What was found as YAML, its scores, and the lines of PyTorch that use it."""
+    from raytune_hyperlearn.learned import Learned
+
+    learned = Learned.load(path)
+    scores = [f"{name.replace('_', ' ')} {learned.found[name]:.4g}" for name in ("validation_loss", "test_accuracy")]
+    sampler = "sampler = learned.to_batch_sampler(len(dataset), epochs)" if learned.batch_sizes else ""
+    lines = [
+        f"# {', '.join(scores)}",
+        learned.to_yaml(),
+        "# to train with it:",
+        "from raytune_hyperlearn import Learned",
+        f"learned = Learned.load({str(path)!r})",
+        "scheduler = learned.to_torch(optimizer, steps)  # then scheduler.step() after every update",
+        sampler,
+    ]
+    console.print("\n".join(filter(None, lines)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _started(experiment: Experiment, path: Path, resume: bool) -> Folder:
+    """The experiment's folder, after all checks; Ray is running."""
+    from raytune_hyperlearn.comparison import head_to_head
+
+    head_to_head.check_quickly(experiment, path, resume)
+    return head_to_head.start(experiment, path, resume)
+
+
+def _run(experiment: Experiment, folder: Folder, command: str) -> None:
+    """Run to the end and leave Ray; after Ctrl-C, name the command that continues."""
+    from raytune_hyperlearn.comparison import head_to_head
+    from raytune_hyperlearn.comparison.running import cluster
+
+    try:
+        head_to_head.run(experiment, folder, console)
+    except KeyboardInterrupt:
+        _say(f"stopped; every record is kept, continue with: {command}")
+        raise typer.Exit(130) from None
+    finally:
+        cluster.stop_ray()
 
 
 @app.command()

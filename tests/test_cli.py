@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from raytune_hyperlearn import cli
@@ -20,6 +21,7 @@ from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
 from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.methods import METHODS
+from raytune_hyperlearn.learned import Learned
 from raytune_hyperlearn.problems import PROBLEMS
 from raytune_hyperlearn.reproductions import writing
 from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
@@ -288,6 +290,43 @@ def test_reference_refuses_bad_arguments(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tune_searches_and_shows_what_was_found_and_how_to_use_it(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: str
+) -> None:
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)  # the session's other tests need it
+    folder = tmp_path / "found"
+    outcome = hyperlearn(
+        "tune", "--outer-steps", "3", "--epochs", "1", "--time-limit", "120", "--seed", "4", "--output", folder
+    )
+    assert (outcome.status, outcome.errors) == (0, "")
+    learned = Learned.load(folder / "best.json")
+    assert learned.found["method"] == "fds"
+    assert learned.found["seed"] == 4
+    assert learned.to_yaml() in outcome.output
+    assert f"learned = Learned.load({str(folder / 'best.json')!r})" in outcome.output
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=9.0)
+    learned.to_torch(optimizer, 10)
+    assert optimizer.param_groups[0]["lr"] == learned.hyperparameters["learning_rate"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "fdss"], "method is 'fdss'; it must be one of"),
+        (["--method", "rs", "--outer-steps", "3"], "option of rs is 'outer_steps'; allowed: none"),
+        (["--time-limit", "-1"], "time_limit is -1"),
+        (["--seed", "-1"], "seeds"),
+    ],
+)
+def test_tune_refuses_bad_arguments(hyperlearn: Hyperlearn, tmp_path: Path, arguments: list[str], message: str) -> None:
+    outcome = hyperlearn("tune", *arguments)
+    assert outcome.status == 2
+    assert outcome.errors.count("\n") == 1
+    assert message in outcome.errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_report_refuses_what_is_no_result_folder(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -409,6 +448,7 @@ COMMANDS = {
     "list": "help",
     "reference": "epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",
+    "tune": "problem method time-limit outer-steps epochs seed workers gpus-per-trial output resume help",
 }
 
 

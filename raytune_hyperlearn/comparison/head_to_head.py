@@ -127,11 +127,13 @@ def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
 
 
 def run(experiment: Experiment, folder: Folder, console: Console) -> None:
-    """Run and confirm what is not finished yet; Ray is running.
+    """Run and confirm what is not finished yet, and write the best of all runs to ``best.json``; Ray is running.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; all records are in the folder, and a later call continues.
     """
+    from raytune_hyperlearn.comparison.analysis.best import BEST_FILE, best_of
+    from raytune_hyperlearn.comparison.analysis.results import load_study
     from raytune_hyperlearn.comparison.reporting.progress import Progress
     from raytune_hyperlearn.comparison.running import run as running
     from raytune_hyperlearn.comparison.running.confirmation import confirm
@@ -139,3 +141,6 @@ def run(experiment: Experiment, folder: Folder, console: Console) -> None:
     with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
         running.run_experiment(experiment, folder, progress.announce)
     confirm(experiment, folder.path, console)
+    best = best_of(load_study(folder.path))
+    if best is not None:
+        best.save(folder.path / BEST_FILE)

@@ -214,6 +214,7 @@ OWN_METHODS: Mapping[str, Method] = {
             # Far from good values a short training tells the direction, one value per schedule is enough, and there
             # is nothing worth scoring; then come longer ones, scored at the full budget, and separate values.
             "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
+            "outer_steps": None,
             "replay_from": 3,
             "coarse_steps": 6,
             "outer_optimizer": "sign",
