@@ -1,13 +1,15 @@
-"""Hypergradients by reverse mode: training is stored step by step and pulled back from its end.
+"""Hypergradients by reverse mode: train, then go back through the same steps from the end.
 
-Training is w_{t+1}, s_{t+1} = U(w_t, s_t, λ_t, batch_t), as in :mod:`.forward_mode`. From the slopes of the validation
-loss at t = T the adjoints a_t = dL_val/d(w_t, s_t) go backwards through the same steps,
+From the slopes of the validation loss at t = T the adjoints a_t = dL_val/d(w_t, s_t) go backwards,
 
     a_t = ∂U/∂(w, s)ᵀ a_{t+1}            dL_val/dλ at step t = ∂U/∂λᵀ a_{t+1}
 
-so that **all T values of a schedule that shares nothing cost one second derivative per step**, where forward mode
-carries T columns. The price is memory: T states are kept, against forward mode's K tangents whatever T is. It suits
-short horizons and small networks, as in [FDS] sections 5.1 and 5.2, which measure on LeNet what sharing does.
+so that **the derivatives with respect to every hyperparameter at every step cost one second derivative per step**,
+where forward mode carries K columns. The price is that steps are needed in reverse: states of training are kept, all
+of them or, within a limit on memory, some, between which training is computed again (:mod:`.checkpoints`). What a
+step does is in :mod:`.adjoint_steps`.
+
+The entries of the schedules' parameters are sums over the steps, made and divided by :func:`.schedules.fold`.
 
 [FDS] P. Micaelli, A. Storkey, NeurIPS 2021, arXiv 2007.07869.
 """
@@ -16,161 +18,182 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms.adjoint_steps import Adjoint, AdjointStep, ExampleWeights, Slopes, Training
+from raytune_hyperlearn.algorithms.checkpoints import (
+    Batches,
+    Keeping,
+    NotReproducedError,
+    Plan,
+    Rewound,
+    Visited,
+    by_step,
+)
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, validation_gradient
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values, fold
-from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State, UpdateMap
+from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch
+from raytune_hyperlearn.derivatives.column_chunks import random_state
+from raytune_hyperlearn.derivatives.determinism import unsteady_layer
+from raytune_hyperlearn.derivatives.functional import FunctionalModel
 
 
 @dataclass(frozen=True)
-class Visited:
-    """What a step of training started from.
+class ReverseHypergradient(Hypergradient):
+    """A hypergradient with what reverse mode knows beyond it.
 
     Attributes:
-        parameters: w_t [D].
-        memory: s_t: running statistics and the optimiser's state.
-        batch: Of the step.
-        random: Generators' states: random layers draw the same masks again on the way back.
+        per_step: Hyperparameter → dL_val/dλ_t for every step t, [T], or [T, G] by groups of parameters.
+        per_example: dL_val/dω [n] of the weights of all training examples, [0] where they are not learned.
+        plan: How many states were kept, where.
+        recomputed: Number of steps that were computed again.
     """
 
-    parameters: Tensor
-    memory: State
-    batch: Batch
-    random: tuple[Tensor, Tensor | None]
-
-
-@dataclass(frozen=True)
-class Adjoint:
-    """a_t = dL_val/d(w_t, s_t).
-
-    Attributes:
-        parameters: [D].
-        memory: Of the floating-point entries of the memory, in their shapes.
-    """
-
-    parameters: Tensor
-    memory: State
+    per_step: Mapping[str, Tensor] = field(default_factory=dict)
+    per_example: Tensor = field(default_factory=lambda: torch.zeros(0))
+    plan: Plan = field(default_factory=lambda: Plan(1, 1))
+    recomputed: int = 0
 
 
 def hypergradient(
-    update: UpdateMap,
-    batches: Iterable[Batch],
+    inner: AdjointStep,
+    batches: Batches | Iterable[Batch],
     validation: Iterable[Batch],
     values: Values,
     horizon: int,
     learned: Sequence[str],
     shapes: Shapes = EQUAL_WINDOWS,
-) -> Hypergradient:
+    *,
+    keeping: Keeping | None = None,
+) -> ReverseHypergradient:
     """Train from the model's initial state and differentiate the whole run: what forward mode gives, the other way.
 
     Args:
-        update: The optimiser.
-        batches: At least ``horizon`` training batches.
+        inner: How one step is made, there and back.
+        batches: A function from (first, end) to the batches of these steps, which is called again and again, or the
+            batches themselves, which are then kept.
         validation: Batches of the validation examples, for L_val.
-        values: Schedules of the hyperparameters; those that are not there keep their defaults.
-        horizon: Number T of inner steps, all of which are kept in memory.
+        values: Parameters of the hyperparameters' schedules; those that are not there keep their defaults.
+        horizon: Number T of inner steps, at least 1.
         learned: Names of the hyperparameters to differentiate, each with a schedule in ``values``.
         shapes: Shapes of the schedules.
+        keeping: Limits on the states that are kept; the result does not depend on them.
 
     Raises:
-        ValueError: If a name or a shape is not allowed, or ``batches`` ends before ``horizon`` steps.
+        ValueError: If a name, a shape or a limit is not allowed, a layer cannot be differentiated twice, or
+            ``batches`` ends before ``horizon`` steps.
+        RuntimeError: If training does not give the same states when it is computed again; the layer is named.
     """
-    _check(update, values, learned, shapes)
-    course, parameters, memory, training_loss = _train(update, batches, values, horizon, shapes)
-    loss, slope, statistics_slope = validation_gradient(update.model, parameters, memory[STATISTICS], validation)
-    zeros = {name: torch.zeros_like(value) for name, value in memory.items() if value.is_floating_point()}
-    adjoint = Adjoint(slope, {**zeros, STATISTICS: statistics_slope})
-    per_step = {name: parameters.new_zeros(horizon, dtype=torch.float64) for name in values}
-    for step in reversed(range(horizon)):
-        scalars = _scalars(update, shapes.at_step(values, step, horizon), parameters.device)
-        adjoint, slopes = pull_back(update, course.pop(), scalars, adjoint, tuple(values))
-        for name, slope in slopes.items():
-            per_step[name][step] = slope
-    return Hypergradient(
-        values=fold({name: slopes.tolist() for name, slopes in per_step.items()}, values, learned, shapes),
-        validation_loss=loss.item(),
-        training_loss=training_loss.item() / horizon,
-        parameters=parameters,
-        statistics=memory[STATISTICS],
+    _check(inner, values, horizon, learned, shapes)
+    source = by_step(batches)
+    first = next(source(0, 1), None)
+    if first is None:
+        raise ValueError(f"batches ended after 0 steps; horizon asks for {horizon}")
+
+    def in_use(step: int) -> dict[str, float]:
+        return {**inner.defaults, **shapes.at_step(values, step, horizon)}
+
+    def advance(training: Training, batch: Batch, step: int) -> tuple[Training, Tensor]:
+        return inner.forward(training, batch, in_use(step), step)
+
+    start = inner.begin(horizon, first)
+    keeping = keeping or Keeping()
+    plan = keeping.plan(Visited(0, start, random_state(start.parameters.device)).bytes(), horizon)
+    rewound = Rewound(plan, source, advance, start, keeping.folder)
+    entries = Entries(horizon, inner.examples)
+    with torch.no_grad(), named_faults(inner.model, source):
+        states = iter(rewound)
+        after = next(states).training
+        loss, adjoint = _at_end(inner, after, validation)
+        for before in states:
+            (batch,) = source(before.step, before.step + 1)
+            adjoint, slopes = inner.pull_back(
+                before.training, after, batch, in_use(before.step), before.step, adjoint, tuple(values)
+            )
+            entries.take(slopes, before.step)
+            after = before.training
+    assert rewound.end is not None
+    return ReverseHypergradient(
+        values=fold(entries.by_step(), values, learned, shapes),
+        validation_loss=loss,
+        training_loss=rewound.loss.item() / horizon,
+        parameters=rewound.end.parameters,
+        statistics=rewound.end.memory[STATISTICS],
         steps=horizon,
+        per_step=entries.per_step,
+        per_example=entries.per_example,
+        plan=plan,
+        recomputed=rewound.computed - horizon,
     )
 
 
-def pull_back(
-    update: UpdateMap, visited: Visited, scalars: Mapping[str, Tensor], after: Adjoint, learned: Sequence[str]
-) -> tuple[Adjoint, dict[str, Tensor]]:
-    """a_t from a_{t+1}, and dL_val/dλ of the values in use at step t, [] each.
+class Entries:
+    """What the steps contribute, collected where it was computed: nothing is read back to the host.
 
     Args:
-        update: The optimiser.
-        visited: What the step started from.
-        scalars: Value of every hyperparameter at the step.
-        after: a_{t+1}.
-        learned: Hyperparameters to differentiate.
+        horizon: T.
+        examples: Weights of training examples that are learned, or None.
+
+    Attributes:
+        per_step: Hyperparameter → [T] or [T, G].
+        per_example: [n], or [0].
     """
-    parameters = visited.parameters.detach().requires_grad_()
-    smooth = {name: visited.memory[name].detach().requires_grad_() for name in after.memory}
-    differentiated = {name: scalars[name].detach().requires_grad_() for name in learned}
-    with _replayed(visited.random, parameters.device), torch.enable_grad():
-        moved = update(parameters, visited.memory | smooth, {**scalars, **differentiated}, visited.batch)
-        pairs = [(moved.parameters, after.parameters), *((moved.state[n], after.memory[n]) for n in after.memory)]
-        reached = [(output, weight) for output, weight in pairs if output.requires_grad]
-        leaves = (parameters, *smooth.values(), *differentiated.values())
-        first, *others = torch.autograd.grad(
-            [output for output, _ in reached], leaves, [weight for _, weight in reached], materialize_grads=True
-        )
-    memory = dict(zip(smooth, others[: len(smooth)], strict=True))
-    return Adjoint(first, memory), dict(zip(differentiated, others[len(smooth) :], strict=True))
+
+    def __init__(self, horizon: int, examples: ExampleWeights | None) -> None:
+        self._horizon = horizon
+        self._examples = examples
+        self.per_step: dict[str, Tensor] = {}
+        self.per_example = torch.zeros(0) if examples is None else torch.zeros_like(examples.values)
+
+    def take(self, slopes: Slopes, step: int) -> None:
+        """Add those of one step."""
+        for name, slope in slopes.values.items():
+            if name not in self.per_step:
+                self.per_step[name] = slope.new_zeros(self._horizon, *slope.shape)
+            self.per_step[name][step] = slope
+        if self._examples is not None and slopes.examples is not None:
+            self.per_example.index_add_(0, self._examples.rows(step), slopes.examples)
+
+    def by_step(self) -> dict[str, list[float]]:
+        """Hyperparameter → [T], groups added up."""
+        return {name: own.reshape(self._horizon, -1).sum(dim=1).tolist() for name, own in self.per_step.items()}
 
 
-def _train(
-    update: UpdateMap, batches: Iterable[Batch], values: Values, horizon: int, shapes: Shapes
-) -> tuple[list[Visited], Tensor, State, Tensor]:
-    """Every step's beginning, the parameters and memory at the end, and the sum of the batch losses []."""
-    parameters, memory = update.model.parameters.clone(), update.initial_state()
-    course: list[Visited] = []
-    total = torch.zeros_like(parameters[0])
-    remaining = iter(batches)
-    with torch.no_grad():
-        for step in range(horizon):
-            batch = next(remaining, None)
-            if batch is None:
-                raise ValueError(f"batches ended after {step} steps; horizon asks for {horizon}")
-            course.append(Visited(parameters, memory, batch, _random_states(parameters.device)))
-            scalars = _scalars(update, shapes.at_step(values, step, horizon), parameters.device)
-            parameters, memory, loss = update(parameters, memory, scalars, batch)
-            total += loss
-    return course, parameters, memory, total
-
-
-def _scalars(update: UpdateMap, given: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
-    every = {**update.defaults, **given}
-    return {name: torch.full((), value, dtype=torch.float64, device=device) for name, value in every.items()}
-
-
-def _random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+def _at_end(inner: AdjointStep, training: Training, validation: Iterable[Batch]) -> tuple[float, Adjoint]:
+    """Validation loss, and its derivatives with respect to the state after the last step."""
+    loss, slope, statistics_slope = validation_gradient(
+        inner.model, training.parameters, training.memory[STATISTICS], validation
+    )
+    memory = {name: torch.zeros_like(value) for name, value in training.memory.items() if value.is_floating_point()}
+    return loss.item(), Adjoint(slope, {**memory, STATISTICS: statistics_slope})
 
 
 @contextmanager
-def _replayed(states: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
-    """The generators as they were then; afterwards as they are now."""
-    host, own = states
-    with torch.random.fork_rng([] if own is None else [device]):
-        torch.set_rng_state(host)
-        if own is not None:
-            torch.cuda.set_rng_state(own, device)
+def named_faults(model: FunctionalModel, batches: Batches) -> Iterator[None]:
+    """Says which layer is to blame where training is not reproduced."""
+    try:
         yield
+    except NotReproducedError as error:
+        step, training = error.visited.step, error.visited.training
+        earlier = next(batches(step - 1, step))
+        layer = unsteady_layer(model, training.parameters, training.memory[STATISTICS], *earlier)
+        reason = (
+            f"{layer} computes another result from the same inputs"
+            if layer is not None
+            else "no layer does so by itself: batches must give the same ones for the same steps each time"
+        )
+        raise RuntimeError(f"{error}; {reason}") from error
 
 
-def _check(update: UpdateMap, values: Values, learned: Sequence[str], shapes: Shapes) -> None:
+def _check(inner: AdjointStep, values: Values, horizon: int, learned: Sequence[str], shapes: Shapes) -> None:
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}; it must be at least 1")
     for name in values:
-        if name not in update.defaults:
-            raise ValueError(f"values hold {name!r}; they must be of {', '.join(update.defaults)}")
+        if name not in inner.defaults:
+            raise ValueError(f"values hold {name!r}; they must be of {', '.join(inner.defaults)}")
     for name in learned:
         if name not in values:
             raise ValueError(f"learned holds {name!r}; it must be among the values' names {', '.join(values)}")

@@ -103,8 +103,8 @@ class Windows:
 
     def support(self, index: int, horizon: int) -> tuple[int, int]:
         """The window."""
-        starts, total = (0, *self._ends), self._ends[-1]
-        return -(-starts[index] * horizon // total), -(-starts[index + 1] * horizon // total)
+        first, end, total = self._ends[index - 1] if index else 0, self._ends[index], self._ends[-1]
+        return -(-first * horizon // total), -(-end * horizon // total)
 
     def divisor(self, index: int, steps: range, horizon: int) -> float:
         """W, the number of steps that share the parameter."""

@@ -14,10 +14,10 @@ from functools import partial
 import torch
 
 from raytune_hyperlearn.algorithms import reverse_mode
+from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.fds import greedy_hypergradients, hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.algorithms.update_maps import SGD
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evaluate, load
@@ -115,7 +115,7 @@ class LeNetTraining:
         self.steps = setting.steps or self.problem.horizon(1)
         self.model = FunctionalModel(initialise(self.problem.model, 0).to(device), self.problem.loss)
         self.products = HessianProducts(self.model)
-        self.update = SGD(self.model)
+        self.adjoint = SGDAdjoint(self.model)
 
     def split(self, seed: int) -> Split:
         """Training and validation images."""
@@ -123,7 +123,7 @@ class LeNetTraining:
 
     def unshared(self, rates: Sequence[float], split: Split, seed: int) -> Hypergradient:
         """Hypergradients of T learning rates after all T steps."""
-        return reverse_mode.hypergradient(self.update, *self._given(rates, split, seed))
+        return reverse_mode.hypergradient(self.adjoint, *self._given(rates, split, seed))
 
     def shared(self, rates: Sequence[float], split: Split, seed: int) -> Hypergradient:
         """Hypergradients of any number of learning rates after all T steps."""
