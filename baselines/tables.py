@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
+
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
@@ -55,16 +57,16 @@ class Table:
         """The lowest loss at the largest budget."""
         return float(min(1 - accuracies.mean() for accuracies, _ in _entries(self.name).values()))
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value by hyperparameter."""
-        return dict.fromkeys(self.choices, (0.0, math.nextafter(1.0, 0.0)))
+    def axes(self) -> dict[str, Axis]:
+        """Range and scale by hyperparameter."""
+        return dict.fromkeys(self.choices, Axis(0.0, math.nextafter(1.0, 0.0)))
 
     def configuration_space(self) -> ConfigurationSpace:
         """The same as a ConfigSpace."""
         from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
 
         space = ConfigurationSpace()
-        space.add([UniformFloatHyperparameter(name, *ends) for name, ends in self.ranges().items()])
+        space.add([UniformFloatHyperparameter(name, axis.low, axis.high) for name, axis in self.axes().items()])
         return space
 
     def _key(self, hyperparameters: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ class DEHBOptimizer(ReplayedOptimizer):
 
         logger.disable("dehb")
 
-        class Quiet(dehb.DEHB):  # type: ignore[misc]
+        class Quiet(dehb.DEHB):
             def _setup_logger(self, kwargs: dict[str, Any]) -> None:
                 """Write nothing: the library itself adds a log file, a queue and a thread to everybody's logger."""
                 self.output_path, self.logger, self.log_filename = Path(kwargs["output_path"]), logger, ""

@@ -22,11 +22,12 @@ from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search.optuna import OptunaSearch
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
 
 
 class OptunaSearcher(OptunaSearch):
-    """One of Optuna's samplers as a Ray Tune searcher over uniform ranges.
+    """One of Optuna's samplers as a Ray Tune searcher over a box.
 
     A suggestion is ``{"hyperparameters": {...}}``. The time spent in Optuna is in ``optimiser_seconds``.
     """
@@ -34,7 +35,7 @@ class OptunaSearcher(OptunaSearch):
     def __init__(
         self,
         sampler: BaseSampler,
-        ranges: Mapping[str, tuple[float, float]],
+        axes: Mapping[str, Axis],
         *,
         seed: int,
         full_budget: float | None = None,
@@ -46,7 +47,7 @@ class OptunaSearcher(OptunaSearch):
 
         Args:
             sampler: seeded by the caller.
-            ranges: lowest and highest value by hyperparameter.
+            axes: range and scale by hyperparameter.
             seed: of the global generators, as far as a sampler draws from them.
             full_budget: a trial whose last result has a smaller budget was pruned; None prunes nothing.
             metric: key of the reported value; a trial's last result counts.
@@ -59,7 +60,10 @@ class OptunaSearcher(OptunaSearch):
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            space = {f"hyperparameters/{name}": FloatDistribution(*ends) for name, ends in ranges.items()}
+            space = {
+                f"hyperparameters/{name}": FloatDistribution(axis.low, axis.high, log=axis.scale == "log")
+                for name, axis in axes.items()
+            }
             super().__init__(space, metric=metric, mode=mode, sampler=sampler)
         finally:
             optuna.logging.set_verbosity(verbosity)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler, pb2
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
-Ranges = Mapping[str, tuple[float, float]]
+Axes = Mapping[str, Axis]
 
 
 class _Private(TrialScheduler):
@@ -45,20 +46,21 @@ class _Private(TrialScheduler):
         if math.isfinite(loss):
             self._worst = loss if self._worst is None else max(self._worst, loss)
         if self._worst is None:
-            return TrialScheduler.CONTINUE  # nothing to rank by yet
+            return str(TrialScheduler.CONTINUE)  # nothing to rank by yet
         finite = loss if math.isfinite(loss) else self._worst
         with self._generators.swapped_in():
-            return str(super().on_trial_result(tune_controller, trial, {**result, self._metric: sign * finite}))
+            decision = super().on_trial_result(tune_controller, trial, {**result, self._metric: sign * finite})
+        return str(decision)
 
 
 class PBT(_Private, PopulationBasedTraining):
     """Population-based training: at every interval the worst quarter copies the best, and perturbs or redraws."""
 
-    def __init__(self, ranges: Ranges, *, interval: float, metric: str, mode: str, seed: int) -> None:
+    def __init__(self, axes: Axes, *, interval: float, metric: str, mode: str, seed: int) -> None:
         """Start with an empty population.
 
         Args:
-            ranges: lowest and highest value by key of a trial's config.
+            axes: range and scale by key of a trial's config.
             interval: epochs between two decisions about a member.
             metric: key of the reported value.
             mode: "min" or "max".
@@ -72,8 +74,11 @@ class PBT(_Private, PopulationBasedTraining):
             metric=metric,
             mode=mode,
             perturbation_interval=_just_below(interval),
-            hyperparam_mutations={name: tune.uniform(*ends) for name, ends in ranges.items()},
-            custom_explore_fn=_Inside(ranges),
+            hyperparam_mutations={
+                name: (tune.loguniform if axis.scale == "log" else tune.uniform)(axis.low, axis.high)
+                for name, axis in axes.items()
+            },
+            custom_explore_fn=_Inside(axes),
             log_config=False,
         )
 
@@ -81,16 +86,16 @@ class PBT(_Private, PopulationBasedTraining):
 class PB2(_Private, pb2.PB2):
     """Population-based bandits: as PBT, with new values from a Gaussian process of the improvements so far."""
 
-    def __init__(self, ranges: Ranges, *, interval: float, metric: str, mode: str, seed: int) -> None:
-        """As `PBT`."""
+    def __init__(self, axes: Axes, *, interval: float, metric: str, mode: str, seed: int) -> None:
+        """As `PBT`; its model knows linear scales only."""
         self._generators = GlobalGenerators(seed)
         super().__init__(
             time_attr="epochs",
             metric=metric,
             mode=mode,
             perturbation_interval=_just_below(interval),
-            hyperparam_bounds={name: list(ends) for name, ends in ranges.items()},
-            custom_explore_fn=_Inside(ranges),
+            hyperparam_bounds={name: [axis.low, axis.high] for name, axis in axes.items()},
+            custom_explore_fn=_Inside(axes),
             log_config=False,
         )
 
@@ -98,11 +103,12 @@ class PB2(_Private, pb2.PB2):
 class _Inside:
     """Brings perturbed values back into their ranges; both schedulers leave them. Can be pickled."""
 
-    def __init__(self, ranges: Ranges) -> None:
-        self._ranges = dict(ranges)
+    def __init__(self, axes: Axes) -> None:
+        self._axes = dict(axes)
 
     def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
-        inside = {name: min(max(float(config[name]), low), high) for name, (low, high) in self._ranges.items()}
+        axes = self._axes.items()
+        inside = {name: min(max(float(config[name]), axis.low), axis.high) for name, axis in axes}
         return {**config, **inside}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.evaluation import Evaluation
 from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_count
 
@@ -14,16 +15,14 @@ class _Draws:
     """The draws, asked and told.
 
     Args:
-        ranges: Lowest and highest value by hyperparameter.
+        axes: Range and scale by hyperparameter.
         budget: Of every evaluation.
         seed: Of the draws.
         population: Draw so many, then wait until all of them have ended, and so on; None never waits.
     """
 
-    def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], budget: float, seed: int, population: int | None
-    ) -> None:
-        self._ranges, self._budget, self._population = dict(ranges), budget, population
+    def __init__(self, axes: Mapping[str, Axis], budget: float, seed: int, population: int | None) -> None:
+        self._axes, self._budget, self._population = dict(axes), budget, population
         self._generator = np.random.default_rng(seed)
         self._asked = self._told = 0
         self.seconds = 0.0
@@ -31,9 +30,12 @@ class _Draws:
     def ask(self) -> Evaluation | None:
         if self._population is not None and self._asked == self._population * (self._told // self._population + 1):
             return None
-        values = {name: float(self._generator.uniform(*ends)) for name, ends in self._ranges.items()}
+        values = {name: self._draw(axis) for name, axis in self._axes.items()}
         self._asked += 1
         return Evaluation(self._asked - 1, values, self._budget, False)
+
+    def _draw(self, axis: Axis) -> float:
+        return axis.value(float(self._generator.uniform(axis.coordinate(axis.low), axis.coordinate(axis.high))))
 
     def tell(self, key: int, loss: float) -> None:
         self._told += 1
@@ -43,11 +45,11 @@ class _Draws:
 
 
 class RandomDraws(AskTellSearcher):
-    """Draws every hyperparameter uniformly from its range; the scheduler beside it decides how long a trial trains."""
+    """Draws every hyperparameter uniformly on its scale; the scheduler beside it decides how long a trial trains."""
 
     def __init__(
         self,
-        ranges: Mapping[str, tuple[float, float]],
+        axes: Mapping[str, Axis],
         *,
         budget: float,
         seed: int,
@@ -60,7 +62,7 @@ class RandomDraws(AskTellSearcher):
         """Check the arguments.
 
         Args:
-            ranges: lowest and highest value by hyperparameter.
+            axes: range and scale by hyperparameter.
             budget: the full budget of every trial, in the trainable's unit.
             seed: non-negative; the same seed gives the same draws.
             population: start so many trials, and the next ones when all of them have ended; None never waits.
@@ -76,8 +78,8 @@ class RandomDraws(AskTellSearcher):
         if population is not None:
             check_count("population", population, smallest=1)
         super().__init__(
-            _Draws(ranges, budget, seed, population),
-            tuple(ranges),
+            _Draws(axes, budget, seed, population),
+            tuple(axes),
             metric=metric,
             mode=mode,
             budget_key=budget_key,

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
     from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
     from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions
+    from raytune_hyperlearn.tune.decayed import DecayedTrainable
     from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
     from raytune_hyperlearn.tune.fds_options import FDSOptions
     from raytune_hyperlearn.tune.groups import GroupScheduler
@@ -28,6 +29,7 @@ else:
             ".arbiter": ["ArbiterScheduler", "ArbiterTrainable"],
             ".arbiter_training": ["TrainingOptions"],
             ".batch_adaptive": ["BatchAdaptiveScheduler", "BatchAdaptiveTrainable", "BatchSizeOptions"],
+            ".decayed": ["DecayedTrainable"],
             ".fds": ["FDSScheduler", "FDSTrainable"],
             ".fds_options": ["FDSOptions"],
             ".groups": ["GroupScheduler"],
@@ -48,6 +50,7 @@ __all__ = [
     "BatchAdaptiveScheduler",
     "BatchAdaptiveTrainable",
     "BatchSizeOptions",
+    "DecayedTrainable",
     "FDSOptions",
     "FDSScheduler",
     "FDSTrainable",

@@ -49,7 +49,7 @@ class Optimizing:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._annealing(fraction)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if clamp is not None:
             torch.nn.utils.clip_grad_value_([p for g in self.optimizer.param_groups for p in g["params"]], clamp)
         self.optimizer.step()
@@ -130,7 +130,7 @@ class OneRunTrainable(HyperLearningTrainable):
 
     def start(self, config: dict[str, Any]) -> None:
         """Check the optimizer's name."""
-        name = config.get("optimizer")
+        name = str(config.get("optimizer"))
         if name not in OPTIMIZERS:
             raise ValueError(f"optimizer is {name!r}; it must be one of {', '.join(OPTIMIZERS)}")
         self.optimizing, self.options = OPTIMIZERS[name], dict(config.get("options", {}))

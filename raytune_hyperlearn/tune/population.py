@@ -40,6 +40,9 @@ class PopulationTrainable(HyperLearningTrainable):
         self.horizon = self.problem.horizon(self.epochs)
         if not isinstance(self.intervals, int) or not 1 <= self.intervals <= self.horizon:
             raise ValueError(f"intervals is {self.intervals!r}; it must be a whole number from 1 to {self.horizon}")
+        for name, schedule in self.settings.space.schedules.items():
+            if schedule.shape != "windows" or schedule.lengths or schedule.groups:
+                raise ValueError(f"{name} has a shape, lengths or groups; a population makes its own equal windows")
         self.present = self._present(config)
         trial_seed = config.get("trial_seed")
         if trial_seed is None:
@@ -76,14 +79,14 @@ class PopulationTrainable(HyperLearningTrainable):
     def _train_on(self, index: int, first: int, end: int) -> dict[str, float]:
         """Train one replicate from step ``first`` up to ``end`` and score it."""
         model, seed = self.models[index], self.seeds[index]
+        # The space may have coordinates of its own, such as a learning rate in units of the momentum's gain.
+        now = self.settings.space.at_step({name: [value] for name, value in self.present.items()}, first, self.horizon)
         model.train()
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
             for batch in batches(
                 self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
             ):
-                sgd_step(
-                    model, self.optimizers[index], self.problem.loss, batch, self.present, self.settings.gradient_clamp
-                )
+                sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
         model.eval()
         return self.score(model)
 

@@ -54,7 +54,7 @@ class SGDTrainable(HyperLearningTrainable):
         given = config.get("hyperparameters")
         if given is None:
             given = {name: config[name] for name in space.flat_names() if name in config}
-        self.values = trial_hyperparameters(space, given)
+        self.values = self.schedules(trial_hyperparameters(space, given))
         trial_seed = config.get("trial_seed")
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
@@ -67,6 +67,10 @@ class SGDTrainable(HyperLearningTrainable):
         self.models = [self.new_model(seed) for seed in self.seeds]
         self.optimizers = [sgd_optimizer(model, space.groups) for model in self.models]
         self.done_steps = 0
+
+    def schedules(self, given: Hyperparameters) -> Hyperparameters:
+        """What is trained with and recorded: the searched values themselves."""
+        return given
 
     def step(self) -> dict[str, Any]:
         """Train on for ``epochs_per_step`` (default: to the end) and score."""

@@ -17,6 +17,7 @@ import pytest
 import torch
 from ConfigSpace import ConfigurationSpace, Float
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
 from raytune_hyperlearn.baselines.peers import (
     DEHB,
@@ -30,6 +31,7 @@ from raytune_hyperlearn.baselines.peers import (
 )
 
 RANGES = {"a": (0.0, 1.0), "b": (-2.0, 2.0), "c": (0.0, 0.1)}
+AXES = {name: Axis(*ends) for name, ends in RANGES.items()}
 SAMPLERS = {"tpe": tpe, "gp": gaussian_process, "cma-es": cma_es}
 LONG_ENOUGH = {"tpe": 20, "gp": 14, "cma-es": 20}
 """Evaluations after which each sampler has used its model."""
@@ -65,7 +67,7 @@ def dehb(**options: Any) -> DEHB:
 
 
 def sampled(name: str, seed: int = 5) -> OptunaSearcher:
-    return OptunaSearcher(SAMPLERS[name](seed), RANGES, seed=seed, full_budget=9.0)
+    return OptunaSearcher(SAMPLERS[name](seed), AXES, seed=seed, full_budget=9.0)
 
 
 def test_smac_gives_the_configurations_of_its_own_facade(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ ALL: dict[str, tuple[Callable[[], Any], int]] = {
     "tpe": (lambda: sampled("tpe"), 14),
     "gp": (lambda: sampled("gp"), 11),
     "cma-es": (lambda: sampled("cma-es"), 14),
-    "random": (lambda: RandomDraws(RANGES, budget=1.0, seed=5), 10),
+    "random": (lambda: RandomDraws(AXES, budget=1.0, seed=5), 10),
     "tune-bohb": (lambda: TuneBOHB(space(), seed=5), 10),
 }
 
@@ -201,7 +203,7 @@ def test_a_saved_searcher_goes_on_as_if_nothing_had_happened(name: str, tmp_path
 def test_nan_infinity_and_crashes_are_told_as_the_worst_loss_and_end_nothing(name: str, mode: str) -> None:
     options: dict[str, Any] = {"mode": mode}
     if name in SAMPLERS:
-        searcher: Any = OptunaSearcher(SAMPLERS[name](5), RANGES, seed=5, full_budget=9.0, **options)
+        searcher: Any = OptunaSearcher(SAMPLERS[name](5), AXES, seed=5, full_budget=9.0, **options)
     else:
         searcher = {"smac": smac, "dehb": dehb}[name](**options)
     sign = 1.0 if mode == "min" else -1.0
@@ -225,7 +227,7 @@ def test_nan_infinity_and_crashes_are_told_as_the_worst_loss_and_end_nothing(nam
 
 
 def test_populations_are_drawn_one_after_the_other() -> None:
-    draws = RandomDraws(RANGES, budget=9.0, seed=1, population=3, config_key=None)
+    draws = RandomDraws(AXES, budget=9.0, seed=1, population=3, config_key=None)
     first = [draws.suggest(f"t{index}") for index in range(4)]
     assert first[3] is None
     assert first[0] is not None
@@ -235,6 +237,16 @@ def test_populations_are_drawn_one_after_the_other() -> None:
         assert draws.suggest("next") is None
     draws.on_trial_complete("t2", error=True)
     assert isinstance(draws.suggest("next"), dict)
+
+
+def test_logarithmic_scales_are_drawn_log_uniformly_and_told_to_optuna() -> None:
+    axes = {"a": Axis(1e-4, 1.0, "log")}
+    draws = RandomDraws(axes, budget=1.0, seed=0)
+    drawn = [draws.suggest(f"t{index}")["hyperparameters"]["a"] for index in range(400)]  # type: ignore[index, call-overload]
+    assert np.mean(np.array(drawn) < 1e-2) == pytest.approx(0.5, abs=0.08)  # the middle of the logarithms
+    searcher = OptunaSearcher(tpe(0), axes, seed=0)
+    searcher.suggest("t")
+    assert searcher._ot_study.trials[0].distributions["hyperparameters/a"].log
 
 
 def test_private_generators_survive_pickling_and_are_two_streams() -> None:

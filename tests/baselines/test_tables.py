@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines import BOHB, Hyperband, RandomSearch
 from raytune_hyperlearn.baselines.peers import RandomDraws
 from raytune_hyperlearn.baselines.simulation import simulate
@@ -85,7 +86,7 @@ def test_adapters_reproduce_hpbandsters_own_curves(optimiser: str, searcher: Any
 
 def test_workers_end_in_the_order_of_their_seconds_and_the_limit_cuts() -> None:
     seconds = iter([5.0, 1.0, 1.0, 10.0, 10.0])
-    draws = RandomDraws({"a": (0.0, 1.0)}, budget=1.0, seed=0)
+    draws = RandomDraws({"a": Axis(0.0, 1.0)}, budget=1.0, seed=0)
     observed = simulate(
         draws,
         lambda values, budget: (values["a"], next(seconds)),
@@ -106,7 +107,7 @@ def test_the_searchers_own_seconds_are_on_the_clock() -> None:
             time.sleep(0.05)
             return super().suggest(trial_id)
 
-    draws = Slow({"a": (0.0, 1.0)}, budget=1.0, seed=0)
+    draws = Slow({"a": Axis(0.0, 1.0)}, budget=1.0, seed=0)
     arguments: dict[str, Any] = {"full_budget": 1.0, "time_limit": 100.0, "evaluations": 3}
     observed = simulate(draws, lambda values, budget: (0.0, 1.0), **arguments)
     assert observed[-1].time >= 3.15

@@ -49,6 +49,7 @@ class MethodSetup:
         searcher: Proposes trials; None for a single trial.
         scheduler: Changes trials while they run; None for Tune's default.
         checkpoint_frequency: Checkpoint every so many steps; 0 for never.
+        population: Trials that live at the same time and take turns on the workers; None where each has its own.
     """
 
     trainable: type[HyperLearningTrainable]
@@ -56,6 +57,7 @@ class MethodSetup:
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
     checkpoint_frequency: int = 0
+    population: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ be read where a peer is not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
+from raytune_hyperlearn.hyperparameters import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    from raytune_hyperlearn.algorithms.coordinates import Axis
+    from raytune_hyperlearn.hyperparameters import Schedule
 
 
 def asha(arguments: MethodArguments) -> MethodSetup:
@@ -22,7 +26,7 @@ def asha(arguments: MethodArguments) -> MethodSetup:
     from raytune_hyperlearn.tune import SGDTrainable
 
     searcher = RandomDraws(
-        _ranges(arguments),
+        _axes(arguments.space),
         budget=arguments.experiment.epochs,
         seed=arguments.seed,
         metric=arguments.experiment.metric,
@@ -40,17 +44,19 @@ def population(kind: str) -> Callable[[MethodArguments], MethodSetup]:
         from raytune_hyperlearn.tune import PopulationTrainable
 
         experiment, intervals = arguments.experiment, arguments.options["intervals"]
-        ranges = arguments.space.ranges()
-        shared = {"metric": experiment.metric, "mode": arguments.mode, "seed": arguments.seed}
+        _require_windows(arguments.space)
+        axes = {name: own[0] for name, own in arguments.space.axes().items()}
+        shared: dict[str, Any] = {"metric": experiment.metric, "mode": arguments.mode, "seed": arguments.seed}
         searcher = peers.RandomDraws(
-            ranges,
+            axes,
             budget=experiment.epochs,
             population=arguments.options["population"],
             config_key=None,
             **shared,
         )
-        scheduler = getattr(peers, kind)(ranges, interval=experiment.epochs / intervals, **shared)
-        return MethodSetup(PopulationTrainable, {"intervals": intervals}, searcher, scheduler)
+        scheduler = getattr(peers, kind)(axes, interval=experiment.epochs / intervals, **shared)
+        members = arguments.options["population"]
+        return MethodSetup(PopulationTrainable, {"intervals": intervals}, searcher, scheduler, population=members)
 
     return setup
 
@@ -65,7 +71,7 @@ def optuna_sampler(sampler: str) -> Callable[[MethodArguments], MethodSetup]:
         made: BaseSampler = getattr(peers, sampler)(arguments.seed)
         searcher = peers.OptunaSearcher(
             made,
-            _ranges(arguments),
+            _axes(arguments.space),
             seed=arguments.seed,
             full_budget=arguments.experiment.epochs,
             metric=arguments.experiment.metric,
@@ -127,13 +133,56 @@ def one_run(optimizer: str) -> Callable[[MethodArguments], MethodSetup]:
     return setup
 
 
-def _ranges(arguments: MethodArguments) -> dict[str, tuple[float, float]]:
-    """Lowest and highest of every searched value, under its flat name."""
-    return {
-        f"{name}_{index}": (axis.low, axis.high)
-        for name, axes in arguments.space.axes().items()
-        for index, axis in enumerate(axes)
-    }
+def decayed(decay: str, sampler: str | None) -> Callable[[MethodArguments], MethodSetup]:
+    """SGD under a cosine or one cycle: the peak, momentum and weight decay are searched, at full budgets.
+
+    Args:
+        decay: ``cosine`` or ``one-cycle``.
+        sampler: One of Optuna's, or None for independent draws.
+    """
+
+    def setup(arguments: MethodArguments) -> MethodSetup:
+        from raytune_hyperlearn.baselines import peers
+        from raytune_hyperlearn.tune import DecayedTrainable
+
+        experiment = arguments.experiment
+        _require_windows(arguments.space)
+        given = {name: _constant(part) for name, part in arguments.space.given.items()}
+        space = arguments.space.with_given(given)
+        shared: dict[str, Any] = {"seed": arguments.seed, "metric": experiment.metric, "mode": arguments.mode}
+        config = {"decay": decay, "space": space}
+        if sampler is None:
+            draws = peers.RandomDraws(_axes(space), budget=experiment.epochs, **shared)
+            return MethodSetup(DecayedTrainable, config, draws)
+        made: BaseSampler = getattr(peers, sampler)(arguments.seed)
+        return MethodSetup(DecayedTrainable, config, peers.OptunaSearcher(made, _axes(space), **shared))
+
+    return setup
+
+
+def _require_windows(space: SearchSpace) -> None:
+    """Refuse a space whose records could not be told from the schedules that a method makes itself.
+
+    Raises:
+        ValueError: In one line.
+    """
+    for name, schedule in space.schedules.items():
+        if schedule.shape != "windows" or schedule.lengths or schedule.groups:
+            allowed = "equal windows without groups, because the method makes its own schedule"
+            raise ValueError(f"space.{name} is of shape {schedule.shape!r}; it must be {allowed}")
+
+
+def _constant(part: Schedule | float) -> Schedule | float:
+    """One value in the schedule's range and on its scale."""
+    if isinstance(part, (int, float)):
+        return part
+    low, high = part.bounds
+    return type(part)(values=1, range=(low, high), scale=part.scale, init=low)
+
+
+def _axes(space: SearchSpace) -> dict[str, Axis]:
+    """Range and scale of every searched value, under its flat name."""
+    return {f"{name}_{index}": axis for name, own in space.axes().items() for index, axis in enumerate(own)}
 
 
 def _reports(arguments: MethodArguments) -> int:
@@ -226,6 +275,20 @@ PEERS: Mapping[str, Method] = {
         packages=("ray", "hpbandster", "ConfigSpace"),
         extra="baselines",
     ),
+    **{
+        f"{decay}-{name}": Method(
+            f"SGD under {what}: its peak, momentum and weight decay by {how}, full budgets",
+            decayed(decay, sampler),
+            reference=reference,
+            packages=packages,
+            extra="peers" if packages == OPTUNA else "",
+        )
+        for decay, what, reference in (
+            ("cosine", "a cosine", "Loshchilov and Hutter, SGDR, ICLR 2017"),
+            ("one-cycle", "one cycle", "Smith and Topin, Super-Convergence, arXiv 1708.07120, 2017"),
+        )
+        for name, how, sampler, packages in (("tpe", "TPE", "tpe", OPTUNA), ("rs", "random search", None, ("torch",)))
+    },
     "schedule-free": Method(
         "One training by Schedule-Free AdamW, nothing searched for",
         one_run("schedule-free"),

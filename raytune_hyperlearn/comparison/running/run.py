@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from raytune_hyperlearn.comparison.environment import describe_environment, write_environment
@@ -120,7 +121,7 @@ def _tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
         search_alg=setup.searcher,
         scheduler=setup.scheduler,
         num_samples=1 if setup.searcher is None else -1,
-        max_concurrent_trials=experiment.workers,
+        max_concurrent_trials=setup.population or experiment.workers,
         reuse_actors=True,
     )
 
@@ -154,8 +155,14 @@ def _run_config(
 
 
 def _trainable(setup: MethodSetup, experiment: Experiment) -> Any:
-    """The setup's trainable with the resources of one trial."""
-    return tune.with_resources(setup.trainable, {"cpu": 1, "gpu": experiment.gpus_per_trial})
+    """The setup's trainable with the resources of one trial.
+
+    Tune starts every member of a population for which there are resources, so a member asks for so many processors that
+    no more members than workers fit.
+    """
+    largest = int(max((node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]), default=1))
+    cpus = 1 if setup.population is None else min(largest, largest // (experiment.workers + 1) + 1)
+    return tune.with_resources(setup.trainable, {"cpu": cpus, "gpu": experiment.gpus_per_trial})
 
 
 def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, Any]:
