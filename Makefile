@@ -6,7 +6,7 @@ OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test quick lint docs format clean help
+.PHONY: compare test quick lint docs format clean vendor help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
@@ -50,6 +50,15 @@ docs: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The library that draws the report's figures: one file of 51 kB, kept in the package so that pages work offline.
+UPLOT := 1.6.32
+REPORTING := raytune_hyperlearn/comparison/reporting/vendor
+vendor:
+	rm -rf build/vendor && mkdir -p build/vendor
+	cd build/vendor && npm pack --silent uplot@$(UPLOT) && tar xzf uplot-$(UPLOT).tgz
+	cp build/vendor/package/dist/uPlot.iife.min.js build/vendor/package/dist/uPlot.min.css $(REPORTING)/
+	cp build/vendor/package/LICENSE $(REPORTING)/uPlot.LICENSE
 
 clean:
 	rm -rf build $(VENV)

@@ -28,7 +28,9 @@ from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reference_record import Reference
 
 FloatArray = npt.NDArray[np.float64]
-Clock = Literal["time", "worker_seconds"]
+IntArray = npt.NDArray[np.intp]
+Clock = Literal["time", "worker_seconds", "evaluations", "epochs"]
+CLOCKS: tuple[Clock, ...] = ("time", "worker_seconds", "evaluations", "epochs")
 Quantity = Literal["validation", "test"]
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -84,6 +86,72 @@ def in_time(records: Iterable[Record], time_limit: float) -> list[Record]:
     return sorted((record for record in records if record.time <= time_limit), key=lambda record: record.time)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """One run's rows that count, by time, as one array per entry.
+
+    Attributes:
+        times: seconds of the observation, not decreasing, shape [R].
+        budgets: epochs trained for the result, shape [R].
+        scores: validation value, signed so that lower is better; infinite where a row cannot be an incumbent, [R].
+        worker_seconds: of all the run's workers so far, shape [R].
+        epochs: epochs of training spent on the row alone, shape [R].
+    """
+
+    times: FloatArray
+    budgets: FloatArray
+    scores: FloatArray
+    worker_seconds: FloatArray
+    epochs: FloatArray
+
+    def positions(self, clock: Clock) -> FloatArray:
+        """Where each row stands on a clock, not decreasing, shape [R]."""
+        if clock == "evaluations":
+            return np.arange(1.0, len(self.times) + 1)
+        if clock == "epochs":
+            return np.cumsum(self.epochs)
+        return np.maximum.accumulate(self.times if clock == "time" else self.worker_seconds)
+
+    def incumbents(self) -> IntArray:
+        """Places [E] of the rows that became the incumbent, in order."""
+        usable = np.flatnonzero(np.isfinite(self.scores))
+        largest = np.maximum.accumulate(self.budgets[usable])
+        eligible = usable[self.budgets[usable] >= largest]
+        scores = self.scores[eligible]
+        best_before = np.minimum.accumulate(np.concatenate([[math.inf], scores]))[:-1]
+        return eligible[scores < best_before]
+
+
+def columns(records: Sequence[Record], metric: Metric) -> Columns:
+    """The rows of one run, by time already, as columns."""
+    return Columns(
+        times=np.array([record.time for record in records], dtype=float),
+        budgets=np.array([record.budget for record in records], dtype=float),
+        scores=np.array([score(r, metric) if is_usable(r, metric) else math.inf for r in records], dtype=float),
+        worker_seconds=np.array([record.worker_seconds for record in records], dtype=float),
+        epochs=np.array(epochs_spent(records), dtype=float),
+    )
+
+
+def epochs_spent(records: Iterable[Record]) -> list[float]:
+    """Epochs of training that each row of one run cost.
+
+    A trial that trains on reports growing budgets: a row costs what it adds. An outer step of FDS costs the training
+    that is differentiated and, where it is scored on a larger budget, that training as well.
+    """
+    reached: dict[str, float] = {}
+    spent = []
+    for record in records:
+        inner = record.info.get("inner_epochs")
+        if inner is not None:
+            spent.append(float(inner) + (record.budget if record.budget > inner else 0.0))
+            continue
+        before = reached.get(record.trial, 0.0)
+        reached[record.trial] = record.budget
+        spent.append(record.budget - before if record.budget > before else record.budget)
+    return spent
+
+
 def incumbents(records: Iterable[Record], metric: Metric, time_limit: float = math.inf) -> tuple[Record, ...]:
     """The rows of one run that became its incumbent, in order.
 
@@ -92,15 +160,8 @@ def incumbents(records: Iterable[Record], metric: Metric, time_limit: float = ma
         metric: the validation value that chooses.
         time_limit: later rows do not count.
     """
-    chosen: list[Record] = []
-    largest_budget = 0.0
-    for record in in_time(records, time_limit):
-        if not is_usable(record, metric) or record.budget < largest_budget:
-            continue
-        largest_budget = record.budget
-        if not chosen or score(record, metric) < score(chosen[-1], metric):
-            chosen.append(record)
-    return tuple(chosen)
+    rows = in_time(records, time_limit)
+    return tuple(rows[place] for place in columns(rows, metric).incumbents())
 
 
 def is_usable(record: Record, metric: Metric) -> bool:
@@ -134,7 +195,7 @@ def regret_zero(reference: Reference | None, metric: Metric, quantity: Quantity)
 
 
 def regret_curve(
-    chosen: Sequence[Record], metric: Metric, quantity: Quantity, zero: float, clock: Clock = "time"
+    chosen: Sequence[Record], metric: Metric, quantity: Quantity, zero: float, positions: npt.ArrayLike | None = None
 ) -> StepCurve:
     """The anytime curve of a run's regret.
 
@@ -143,11 +204,11 @@ def regret_curve(
         metric: the validation value that chose them.
         quantity: regret on the validation or the test data.
         zero: where regret is zero, see :func:`regret_zero`.
-        clock: abscissa: seconds since the run's start, or seconds of all its workers together.
+        positions: where each stands on the abscissa [E]; None for seconds since the run's start.
     """
-    times = np.array([getattr(record, clock) for record in chosen], dtype=float)
+    given = [record.time for record in chosen] if positions is None else positions
     values = [regret(metric_value(record, metric, quantity), zero, metric) for record in chosen]
-    return StepCurve(np.maximum.accumulate(times), np.array(values, dtype=float))
+    return StepCurve(np.asarray(given, dtype=float), np.array(values, dtype=float))
 
 
 def across_seeds(curves: Sequence[StepCurve]) -> Band:

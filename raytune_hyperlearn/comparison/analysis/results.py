@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raytune_hyperlearn.comparison.analysis.curves import (
+    CLOCKS,
     Clock,
+    FloatArray,
     Quantity,
     StepCurve,
+    columns,
     in_time,
-    incumbents,
     regret_curve,
     regret_zero,
 )
@@ -49,6 +51,8 @@ class RunResult:
         records: its rows in the order of observation, late ones included.
         chosen: the rows that became its incumbent within the time limit, in order.
         run: its summary; None where the driver was killed before writing one.
+        positions: where each chosen row stands on each clock, shape [E].
+        spent: what all rows within the limit took on each clock; 0 without a row.
         confirmation: what its incumbent scored with fresh seeds; None where it was not trained again.
     """
 
@@ -57,6 +61,8 @@ class RunResult:
     records: tuple[Record, ...]
     chosen: tuple[Record, ...]
     run: Run | None
+    positions: Mapping[Clock, FloatArray]
+    spent: Mapping[Clock, float]
     confirmation: Confirmation | None = None
 
     @property
@@ -138,7 +144,7 @@ class Study:
 
     def curve(self, result: RunResult, quantity: Quantity, clock: Clock = "time") -> StepCurve:
         """The run's anytime curve of regret."""
-        return regret_curve(result.chosen, self.metric, quantity, self.zero(quantity), clock)
+        return regret_curve(result.chosen, self.metric, quantity, self.zero(quantity), result.positions[clock])
 
 
 def load_study(folder: Path) -> Study:
@@ -232,16 +238,32 @@ def _runs(
     summaries = {(run.method, run.seed): run for run in runs}
     confirmed = {(row.method, row.seed): row for row in confirmations}
     return {
-        pair: RunResult(
-            *pair,
-            tuple(own),
-            incumbents(own, experiment.metric, experiment.time_limit),
-            summaries.get(pair),
-            confirmed.get(pair),
-        )
+        pair: _run_result(experiment, pair, own, summaries.get(pair), confirmed.get(pair))
         for pair, own in rows.items()
         if own or pair in summaries
     }
+
+
+def _run_result(
+    experiment: Experiment,
+    pair: tuple[str, int],
+    records: Sequence[Record],
+    run: Run | None,
+    confirmation: Confirmation | None,
+) -> RunResult:
+    rows = in_time(records, experiment.time_limit)
+    own = columns(rows, experiment.metric)
+    places = own.incumbents()
+    on_clocks = {clock: own.positions(clock) for clock in CLOCKS}
+    return RunResult(
+        *pair,
+        tuple(records),
+        tuple(rows[place] for place in places),
+        run,
+        {clock: positions[places] for clock, positions in on_clocks.items()},
+        {clock: float(positions[-1]) if positions.size else 0.0 for clock, positions in on_clocks.items()},
+        confirmation,
+    )
 
 
 def _require_own_rows(folder: Path, experiment: Experiment, records: Sequence[Record], runs: Sequence[Run]) -> None:

@@ -76,7 +76,9 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     buffer = io.StringIO()
     # A legend of the whole figure may lie outside of it.
     box = "tight" if figure.legends else None
-    with look():
+    # Text stays text: it can be searched and read aloud, and the page carries no outlines of letters. The figure was
+    # laid out for DejaVu Sans, which is wider than the fonts that pages use.
+    with look(), matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, bbox_inches=box, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -85,6 +87,8 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # hundredths of a point are finer than any screen
+    text = re.sub(r"font: ((?:bold |\d+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px system-ui, sans-serif", text)
     return text.replace(INK, "currentColor").replace("<defs>", f"<title>{escape(title)}</title><defs>", 1)
 
 

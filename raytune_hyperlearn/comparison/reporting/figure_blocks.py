@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,17 @@ from matplotlib.figure import Figure
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, name_lines, save_figure
+from raytune_hyperlearn.comparison.reporting.explorer import json_block, regret_explorer, shown_clocks
+from raytune_hyperlearn.comparison.reporting.figure_data import (
+    FigureData,
+    evaluation_data,
+    rank_data,
+    ranks_over_time_data,
+    regret_data,
+    schedule_data,
+    training_data,
+    value_data,
+)
 from raytune_hyperlearn.comparison.reporting.method_figures import (
     draw_evaluations,
     draw_schedules,
@@ -29,7 +40,6 @@ from raytune_hyperlearn.comparison.reporting.rank_figures import (
 from raytune_hyperlearn.comparison.reporting.regret_figures import LINEAR_BELOW, draw_regret, draw_swatch, regret_panels
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 from raytune_hyperlearn.comparison.reporting.training_figures import draw_training, training_panels
-from raytune_hyperlearn.comparison.reporting.wording import quantity_name
 
 Styles = dict[str, MethodStyle]
 
@@ -39,16 +49,26 @@ class FigureBlock:
     """One figure on the page.
 
     Attributes:
+        name: its file's name without ending, unique on the page.
         title: heading.
         panels: SVG elements, placed side by side where there is room.
         caption: how to read it.
         kind: class name that sets the panels' width.
+        data: its numbers.
+        reading: more on how to read it, folded away.
+        interactive: which of the page's scripts draws it, "regret" or "chart"; empty for none.
+        source: what that script reads, as JSON.
     """
 
+    name: str
     title: str
     panels: tuple[Markup, ...]
     caption: str
     kind: str
+    data: FigureData
+    reading: str = ""
+    interactive: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,18 +91,30 @@ class FigureFiles:
         panels: Sequence[Any],
         caption: str,
         kind: str,
+        data: FigureData,
+        reading: str = "",
+        interactive: str = "",
+        source: object = None,
     ) -> tuple[FigureBlock, ...]:
-        """Saves all panels as one figure and returns them drawn one by one; nothing where there are no panels."""
+        """Saves all panels as one figure, its numbers beside it, and returns them drawn one by one.
+
+        Nothing where there are no panels.
+        """
         if not panels:
             return ()
         whole = draw(panels)
         name_lines(whole)
-        save_figure(whole, self.folder / f"{self.prefix}{name}")
+        stem = self.folder / f"{self.prefix}{name}"
+        save_figure(whole, stem)
+        stem.with_suffix(".csv").write_text(data.to_csv(), encoding="utf-8")
         drawn = tuple(
             svg(draw([panel]), f"{self.prefix}{name}-{i}", f"{title}, panel {i} of {len(panels)}")
             for i, panel in enumerate(panels, start=1)
         )
-        return (FigureBlock(title, drawn, caption, kind),)
+        block = FigureBlock(f"{self.prefix}{name}", title, drawn, caption, kind, data, reading)
+        if not interactive:
+            return (block,)
+        return (replace(block, interactive=interactive, source=json_block(source)),)
 
 
 def svg(figure: Figure, name: str, title: str) -> Markup:
@@ -100,80 +132,98 @@ def legend(methods: Sequence[str], styles: Styles, anchor: str) -> tuple[tuple[s
 
 def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
     """Regret against wall-clock and against worker-seconds."""
-    what = quantity_name(study, "validation")
     caption = (
-        f"Each line is the median over seeds of the {what}, and beside it of the {quantity_name(study, 'test')}, of "
-        "what the method would have returned at that moment, chosen by validation alone; the band spans the quartiles. "
-        "Lower is better. Lines begin when every seed has a result. "
+        "What each method would have returned at that moment, chosen by validation alone: median over seeds and "
+        "quartiles. Lower is better."
+    )
+    reading = (
+        "Lines begin when every seed has a result. Wall-clock runs from the moment a run's first worker is up: "
+        "scheduling, restarts, validation and the searcher's own computing are inside, for every method alike. Epochs "
+        "count every training, FDS's differentiated ones too; such an epoch takes longer than a plain one. "
     )
     if study.reference is not None:
-        caption += (
-            "Zero is the reference; the shaded region below it is better than the reference. Above "
-            f"{LINEAR_BELOW:g} (and below −{LINEAR_BELOW:g}) the axis is logarithmic, in between linear. "
+        reading += (
+            "Zero is the reference; the shaded region below it is better than the reference. On the logarithmic axis "
+            f"values between −{LINEAR_BELOW:g} and {LINEAR_BELOW:g} are drawn linearly. "
         )
-    wall = caption + (
-        "Wall-clock runs from the moment a run's first worker is up: scheduling, restarts, validation and the "
-        "searcher's own computing are inside, for every method alike."
-    )
+    data = regret_data(study)
     return (
         *files.block(
             "regret-wall-clock",
             "Regret over wall-clock",
             draw_regret,
             regret_panels(study, styles, "time"),
-            wall,
+            caption,
             "wide",
+            data,
+            reading,
+            "regret",
+            regret_explorer(study, styles),
         ),
         *files.block(
             "regret-worker-seconds",
-            "The same over worker-seconds",
+            "Regret over worker-seconds",
             draw_regret,
-            regret_panels(study, styles, "worker_seconds"),
+            regret_panels(study, styles, "worker_seconds") if "worker_seconds" in shown_clocks(study) else (),
             "The seconds of all of a run's workers together: a method that keeps several busy pays for each. A "
-            "method's line ends with its median run; the dotted thread only leads to its name.",
+            "method's line ends with its median run; the dotted line only leads to its name.",
             "wide",
+            data,
         ),
     )
 
 
-def method_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
-    """What each method learned and what it was doing."""
+def learned_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
+    """What each method learned."""
+    training = training_panels(study, styles)
+    schedules = schedule_panels(study, styles)
+    values = value_panels(study, styles)
     return (
-        *files.block(
-            "training-loss",
-            "Training loss",
-            draw_training,
-            training_panels(study, styles),
-            "Loss on the whole training part after each epoch of instances, without dropout, over epochs and over the "
-            "run's wall-clock, and the mean batch size of each epoch; one line per seed, of the methods that train a "
-            "single network at batch sizes of their own.",
-            "small",
-        ),
         *files.block(
             "schedules",
             "Learned schedules",
             draw_schedules,
-            schedule_panels(study, styles),
-            "The incumbent of every seed at the end; the thick line is the seed with the best validation value.",
-            "small",
+            schedules,
+            "The incumbents at the end. The thick line is each method's best run, the faint ones are its other seeds. "
+            "A schedule that is one number stands among the single values.",
+            "wide",
+            schedule_data(schedules),
         ),
         *files.block(
             "values",
             "Learned single values",
             draw_values,
-            value_panels(study, styles),
+            values,
             "The incumbent of every seed at the end, one marker per seed.",
             "medium",
+            value_data(values),
         ),
         *files.block(
-            "evaluations",
-            "Every evaluation",
-            draw_evaluations,
-            evaluation_panels(study, styles),
-            "A dot per evaluation of all seeds, larger for a larger budget; crosses at the upper edge failed or "
-            "diverged; the thin line is each seed's incumbent. Losses far above the others lie at the upper edge.",
+            "training-loss",
+            "Training loss",
+            draw_training,
+            training,
+            "Loss on the whole training part after each epoch of instances, without dropout, over epochs and over the "
+            "run's wall-clock, and the mean batch size of each epoch; one line per seed, of the methods that train a "
+            "single network at batch sizes of their own.",
             "small",
+            training_data(training),
         ),
+    )
+
+
+def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
+    """What each method was doing."""
+    panels = evaluation_panels(study, styles)
+    return files.block(
+        "evaluations",
+        "Every evaluation",
+        draw_evaluations,
+        panels,
+        "A dot per evaluation of all seeds, larger for a larger budget; crosses at the upper edge failed or "
+        "diverged; the thin line is each seed's incumbent. Losses far above the others lie at the upper edge.",
+        "small",
+        evaluation_data(panels),
     )
 
 
@@ -193,6 +243,7 @@ def rank_blocks(
             "At each fraction of the time limit the methods are ranked by median validation regret on each problem; "
             "a method without a result in every run ranks last.",
             "wide",
+            ranks_over_time_data(over_time),
         ),
         *files.block(
             "ranks",
@@ -201,5 +252,6 @@ def rank_blocks(
             [final],
             caption,
             "wide",
+            rank_data(final),
         ),
     )

@@ -14,9 +14,17 @@ from raytune_hyperlearn.comparison.analysis.curves import FloatArray, StepCurve
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.comparison.analysis.summary import record_regret
 from raytune_hyperlearn.comparison.records import Record
-from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, label_width, light_grid, plain_log_axis
+from raytune_hyperlearn.comparison.reporting.drawing import (
+    INK,
+    draw_grid,
+    label_line_ends,
+    label_width,
+    light_grid,
+    plain_log_axis,
+)
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 
+Schedules = tuple[tuple[float, ...], ...]
 CROWDED = 600  # more dots than this are drawn as pixels: as shapes they would make the page heavy
 
 
@@ -47,18 +55,16 @@ class EvaluationsPanel:
 
 @dataclass(frozen=True)
 class SchedulePanel:
-    """One hyperparameter's learned schedule, by one method.
+    """One hyperparameter's learned schedules, by the methods that learned more than one number.
 
     Attributes:
-        style: the method's appearance.
         name: the hyperparameter.
-        schedules: the values of each run's incumbent, the best run's last.
-        span: lowest and highest value over all panels of this hyperparameter.
+        schedules: style of each method and the values of each of its runs' incumbents, the best run's last.
+        span: lowest and highest value.
     """
 
-    style: MethodStyle
     name: str
-    schedules: tuple[tuple[float, ...], ...]
+    schedules: tuple[tuple[MethodStyle, Schedules], ...]
     span: tuple[float, float]
 
 
@@ -108,29 +114,36 @@ def draw_evaluations(panels: Sequence[EvaluationsPanel]) -> Figure:
 
 
 def schedule_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[SchedulePanel, ...]:
-    """Hyperparameters with several values: one panel per hyperparameter and method."""
+    """Schedules that move: one panel per hyperparameter, without the methods whose schedule is one number."""
     panels = []
     for name, by_method in _learned(study).items():
-        if _is_single(by_method):
-            continue
-        values = [value for schedules in by_method.values() for schedule in schedules for value in schedule]
-        span = min(values), max(values)
-        panels += [SchedulePanel(styles[m], name, schedules, span) for m, schedules in by_method.items()]
+        moving = {method: schedules for method, schedules in by_method.items() if not is_one_number(schedules)}
+        values = [value for schedules in moving.values() for schedule in schedules for value in schedule]
+        if values:
+            named = tuple((styles[method], schedules) for method, schedules in moving.items())
+            panels.append(SchedulePanel(name, named, (min(values), max(values))))
     return tuple(panels)
 
 
 def draw_schedules(panels: Sequence[SchedulePanel]) -> Figure:
-    """Steps over the fraction of the training, one line per run; the best run's is thick."""
-    return draw_grid(panels, _draw_schedule_panel, columns=3, size=(3.5, 2.5), left_margin=0.75, right_margin=0.15)
+    """Steps over the fraction of the training; each method's best run is thick, its others are faint."""
+    room = label_width(style.short for panel in panels for style, _ in panel.schedules)
+    return draw_grid(panels, _draw_schedule_panel, columns=2, size=(4.9, 3.3), left_margin=0.75, right_margin=room)
 
 
 def value_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[ValuesPanel, ...]:
-    """Hyperparameters with one value: one panel each."""
-    return tuple(
-        ValuesPanel(name, tuple((styles[m], tuple(s[0] for s in schedules)) for m, schedules in by_method.items()))
-        for name, by_method in _learned(study).items()
-        if _is_single(by_method)
-    )
+    """Hyperparameters that a method learned as one number: one panel each."""
+    panels = []
+    for name, by_method in _learned(study).items():
+        single = {method: schedules for method, schedules in by_method.items() if is_one_number(schedules)}
+        if single:
+            panels.append(ValuesPanel(name, tuple((styles[m], tuple(s[0] for s in own)) for m, own in single.items())))
+    return tuple(panels)
+
+
+def is_one_number(schedules: Schedules) -> bool:
+    """Whether none of the schedules moves."""
+    return all(value == schedule[0] for schedule in schedules for value in schedule)
 
 
 def draw_values(panels: Sequence[ValuesPanel]) -> Figure:
@@ -174,22 +187,21 @@ def _draw_evaluations_panel(axes: Axes, panel: EvaluationsPanel) -> None:
 
 def _draw_schedule_panel(axes: Axes, panel: SchedulePanel) -> None:
     light_grid(axes)
-    axes.set_title(f"{panel.style.short}: {panel.name.replace('_', ' ')}", loc="left", fontsize=10)
+    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left")
     axes.set_xlabel("fraction of the training")
     axes.set_xlim(0, 1)
     axes.set_ylim(*_widened(panel.span))
-    for rank, schedule in enumerate(panel.schedules, start=1):
-        best = rank == len(panel.schedules)
-        edges = np.linspace(0, 1, len(schedule) + 1)
-        values = np.append(schedule, schedule[-1])
-        axes.plot(
-            edges,
-            values,
-            drawstyle="steps-post",
-            color=panel.style.colour,
-            lw=2.6 if best else 1.1,
-            alpha=1.0 if best else 0.7,
-        )
+    for style, schedules in panel.schedules:
+        for schedule in schedules[:-1]:
+            axes.plot(*_steps(schedule), drawstyle="steps-post", color=style.colour, ls=style.line, lw=0.8, alpha=0.35)
+        best = _steps(schedules[-1])
+        axes.plot(*best, drawstyle="steps-post", color=style.colour, ls=style.line, lw=2.2, label=style.heading)
+    ends = [(schedules[-1][-1], style.short, style.colour) for style, schedules in panel.schedules]
+    label_line_ends(axes, ends)
+
+
+def _steps(schedule: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
+    return np.linspace(0, 1, len(schedule) + 1), np.append(schedule, schedule[-1])
 
 
 def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
@@ -205,9 +217,9 @@ def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
-def _learned(study: Study) -> dict[str, dict[str, tuple[tuple[float, ...], ...]]]:
+def _learned(study: Study) -> dict[str, dict[str, Schedules]]:
     """By hyperparameter and method the schedules of each run's incumbent, the best run's last."""
-    learned: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
+    learned: dict[str, dict[str, Schedules]] = {}
     for method in study.methods:
         best_last = sorted(
             (result.incumbent for result in study.runs_of(method) if result.incumbent is not None),
@@ -219,10 +231,6 @@ def _learned(study: Study) -> dict[str, dict[str, tuple[tuple[float, ...], ...]]
             if finite:
                 learned.setdefault(name, {})[method] = finite
     return learned
-
-
-def _is_single(by_method: dict[str, tuple[tuple[float, ...], ...]]) -> bool:
-    return all(len(schedule) == 1 for schedules in by_method.values() for schedule in schedules)
 
 
 def _incumbent_loss(result: RunResult) -> StepCurve:

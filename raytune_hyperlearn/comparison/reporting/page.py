@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -12,19 +15,26 @@ import numpy as np
 from markupsafe import Markup
 
 from raytune_hyperlearn.comparison.analysis.results import Study, load_studies
-from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference, compare_with, power_sentence
-from raytune_hyperlearn.comparison.analysis.summary import final_by_seed, summarize
+from raytune_hyperlearn.comparison.analysis.statistics import (
+    CriticalDifference,
+    PairedComparison,
+    compare_with,
+    power_sentence,
+)
+from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, final_by_seed, summarize
+from raytune_hyperlearn.comparison.analysis.verdict import verdict
 from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     FigureBlock,
     FigureFiles,
     Styles,
+    cost_blocks,
+    learned_blocks,
     legend,
-    method_blocks,
     rank_blocks,
     regret_blocks,
 )
 from raytune_hyperlearn.comparison.reporting.rank_figures import common_methods, final_ranks, ranks_over_time
-from raytune_hyperlearn.comparison.reporting.styles import method_styles
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import (
     Table,
     confirmation_table,
@@ -32,6 +42,7 @@ from raytune_hyperlearn.comparison.reporting.tables import (
     errors_table,
     final_table,
     given_table,
+    glance_table,
     hyperparameter_table,
     reference_table,
     runs_table,
@@ -40,52 +51,81 @@ from raytune_hyperlearn.comparison.reporting.tables import (
     statistics_table,
     target_table,
 )
+from raytune_hyperlearn.comparison.reporting.takeaway import data_link, table_csv, table_latex, write_table
+from raytune_hyperlearn.comparison.reporting.verdict_text import verdict_sentence
 from raytune_hyperlearn.comparison.reporting.wording import headline, number
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+HERE = Path(__file__).parent
+VENDOR = HERE / "vendor"
 FIGURES_FOLDER = "figures"
+TABLES_FOLDER = "tables"
 BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
-class Section:
-    """What the page says about one problem, in the order it says it."""
+class Part:
+    """A fold of the page: a heading and what stands under it.
 
-    problem: str
+    Attributes:
+        anchor: the heading's id, unique on the page.
+        title: the heading.
+        sentences: paragraphs under it.
+        figures: after these.
+        tables: after the figures, each with a heading.
+        is_open: whether the page opens with it unfolded.
+        is_settings: whether its tables hold long text.
+        cards: small tables side by side in a fold of their own.
+        cards_title: heading of that fold.
+        cards_note: how to read them.
+        code: text to copy, in a box at the end.
+    """
+
     anchor: str
-    headline: list[str]
-    legend: tuple[tuple[str, str, Markup], ...]
-    regret: tuple[FigureBlock, ...]
-    targets: Table | None
-    speed_ups: list[Table]
-    final: Table
-    confirmation: Table | None
-    statistics: Table | None
-    untested: str
-    methods: tuple[FigureBlock, ...]
-    hyperparameters: Table
-    settings: tuple[Table, ...]
-    runs: Table
-    errors: Table | None
-    folders: tuple[str, ...]
+    title: str
+    sentences: tuple[str, ...] = ()
+    figures: tuple[FigureBlock, ...] = ()
+    tables: tuple[Table, ...] = ()
+    is_open: bool = False
+    is_settings: bool = False
+    cards: tuple[Table, ...] = ()
+    cards_title: str = ""
+    cards_note: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
-class RankSection:
+class Section:
+    """What the page says about one problem: the first screen, then folds."""
+
+    problem: str
+    anchor: str
+    prefix: str
+    verdict: str
+    glance: Table
+    legend: tuple[tuple[str, str, Markup], ...]
+    regret: tuple[FigureBlock, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class AcrossSection:
     """What the page says over several problems."""
 
+    anchor: str
+    prefix: str
     sentence: str
-    figures: tuple[FigureBlock, ...]
+    parts: tuple[Part, ...]
 
 
 def build_report(folders: Sequence[Path], output: Path, focus: str | None = None) -> Path:
-    """Writes the report of one or several result folders as a page, with the figures as SVG and PNG files beside it.
+    """Writes the report of one or several result folders as a page, with figures and tables as files beside it.
 
-    Folders of one problem are pooled; several problems get a section each and ranks over all.
+    Folders of one problem are pooled; several problems get a section each and a last one over all.
 
     Args:
         folders: result folders, each with its experiment, records, run summaries and environment.
-        output: the page to write, such as ``results/report.html``; figures go to ``figures/`` beside it.
+        output: the page to write, such as ``results/report.html``; figures go to ``figures/`` (SVG, PNG and CSV) and
+            tables to ``tables/`` (CSV and LaTeX) beside it.
         focus: the method to test against each other one; None takes the one that the experiments named.
 
     Returns:
@@ -100,47 +140,151 @@ def build_report(folders: Sequence[Path], output: Path, focus: str | None = None
     figures.mkdir(parents=True, exist_ok=True)
     several = len(studies) > 1
     prefixes = [f"{_slug(study.experiment.problem)}-" if several else "" for study in studies]
-    environments = [item for study in studies for item in study.environments]
-    renderer = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = renderer.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=" + ".join(dict.fromkeys(study.experiment.name for study in studies)),
-        sections=[
-            _section(study, styles, FigureFiles(figures, prefix))
-            for study, prefix in zip(studies, prefixes, strict=True)
-        ],
-        ranks=_rank_section(studies, styles, FigureFiles(figures, "")) if several else None,
-        environments=[environment_table(item) for i, item in enumerate(environments) if item not in environments[:i]],
-    )
-    output.write_text(page, encoding="utf-8")
+    sections = [
+        _section(study, styles, FigureFiles(figures, prefix), prefix)
+        for study, prefix in zip(studies, prefixes, strict=True)
+    ]
+    across = _across(studies, styles, FigureFiles(figures, "")) if several else None
+    _write_tables(output.parent / TABLES_FOLDER, [*sections, *([across] if across else [])])
+    for table in _environment_tables(studies):
+        write_table(table, output.parent / TABLES_FOLDER / table.file_name)
+    output.write_text(_render(studies, sections, across), encoding="utf-8")
     return output
 
 
-def _section(study: Study, styles: Styles, files: FigureFiles) -> Section:
+def _render(studies: Sequence[Study], sections: Sequence[Section], across: AcrossSection | None) -> str:
+    renderer = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    library_script, script = _text(VENDOR / "uPlot.iife.min.js"), _text(HERE / "report.js")
+    return renderer.from_string(_text(HERE / "report.html.jinja")).render(
+        title=" + ".join(dict.fromkeys(study.experiment.name for study in studies)),
+        sections=sections,
+        across=across,
+        environments=_environment_tables(studies),
+        table_files=_table_files,
+        data_link=data_link,
+        generator="raytune-hyperlearn",
+        library=library_version(library_script),
+        library_script=library_script,
+        library_style=_text(VENDOR / "uPlot.min.css"),
+        script=script,
+        style=_text(HERE / "report.css"),
+        script_hashes=" ".join(map(_hash, (library_script, script))),
+    )
+
+
+def _environment_tables(studies: Sequence[Study]) -> list[Table]:
+    """One table per machine, each with a file name of its own."""
+    every = [item for study in studies for item in study.environments]
+    distinct = [item for i, item in enumerate(every) if item not in every[:i]]
+    return [replace(environment_table(item), name=f"machine {i}") for i, item in enumerate(distinct, start=1)]
+
+
+def library_version(script: str) -> str:
+    """Name and version of the drawing library, as its own first line gives them."""
+    found = re.search(r"\(v([\d.]+)\)", script[:200])
+    return f"uPlot {found.group(1)}" if found else "uPlot"
+
+
+def _hash(script: str) -> str:
+    """What allows exactly this script to run on the page, and no other."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _table_files(table: Table) -> tuple[tuple[str, str, str], ...]:
+    """Ending, media type and text of each form of a table."""
+    return ("csv", "text/csv", table_csv(table)), ("tex", "text/plain", table_latex(table))
+
+
+def _write_tables(folder: Path, sections: Sequence[Section | AcrossSection]) -> None:
+    folder.mkdir(exist_ok=True)
+    for section in sections:
+        shown = [table for part in section.parts for table in (*part.tables, *part.cards)]
+        glance = [section.glance] if isinstance(section, Section) else []
+        for table in [*glance, *shown]:
+            write_table(table, folder / f"{section.prefix}{table.file_name}")
+
+
+def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> Section:
     summaries = summarize(study)
     anchor = f"problem-{_slug(study.experiment.problem)}"
     pairs = compare_with(study.focus, final_by_seed(study), np.random.default_rng(BOOTSTRAP_SEED))
-    has_reference = study.reference is not None
-    settings = (shared_table(study), given_table(study, styles), reference_table(study))
+    found = verdict(study, summaries, BLACK_BOX, study.focus, np.random.default_rng(BOOTSTRAP_SEED))
+    regret, *other_clocks = regret_blocks(study, styles, files)
     return Section(
         problem=study.experiment.problem,
         anchor=anchor,
-        headline=headline(study, summaries, styles, pairs),
+        prefix=prefix,
+        verdict=verdict_sentence(study, found, styles) if summaries else "No run has begun.",
+        glance=glance_table(study, summaries, styles, found),
         legend=legend(tuple(summaries), styles, anchor),
-        regret=regret_blocks(study, styles, files),
-        targets=target_table(study, summaries, styles) if has_reference else None,
-        speed_ups=speed_up_tables(study, summaries, styles) if has_reference else [],
-        final=final_table(study, summaries, styles),
-        confirmation=confirmation_table(study, summaries, styles),
-        statistics=statistics_table(study, pairs, styles) if pairs else None,
-        untested="" if pairs else _untested(study, styles),
-        methods=method_blocks(study, styles, files),
-        hyperparameters=hyperparameter_table(study, styles),
-        settings=tuple(table for table in settings if table is not None),
-        runs=runs_table(study, styles),
-        errors=errors_table(study, styles),
-        folders=tuple(folder.name or str(folder) for folder in study.folders),
+        regret=(regret,),
+        parts=(
+            Part(
+                f"{anchor}-findings", "Findings, sentence by sentence", tuple(headline(study, summaries, styles, pairs))
+            ),
+            _outcome_part(study, summaries, styles, anchor, pairs, tuple(other_clocks)),
+            Part(
+                f"{anchor}-learned",
+                "What was learned",
+                figures=learned_blocks(study, styles, files),
+                tables=(hyperparameter_table(study, styles),),
+            ),
+            Part(
+                f"{anchor}-costs",
+                "Costs and failures",
+                figures=cost_blocks(study, styles, files),
+                tables=tuple(t for t in (runs_table(study, styles), errors_table(study, styles)) if t is not None),
+            ),
+            _settings_part(study, styles, anchor),
+        ),
+    )
+
+
+def _outcome_part(
+    study: Study,
+    summaries: dict[str, MethodSummary],
+    styles: Styles,
+    anchor: str,
+    pairs: Sequence[PairedComparison],
+    figures: tuple[FigureBlock, ...],
+) -> Part:
+    has_reference = study.reference is not None
+    tables = (
+        final_table(study, summaries, styles),
+        target_table(study, summaries, styles) if has_reference else None,
+        confirmation_table(study, summaries, styles),
+        statistics_table(study, pairs, styles) if pairs else None,
+    )
+    return Part(
+        f"{anchor}-outcome",
+        "At the end, and on the way",
+        sentences=() if pairs else (_untested(study, styles),),
+        figures=figures,
+        tables=tuple(table for table in tables if table is not None),
+        cards=tuple(speed_up_tables(study, summaries, styles)) if has_reference else (),
+        cards_title="Speed-ups of each method over each other",
+        cards_note="How many times sooner the row's method reaches the regret than the column's, by medians. “>”: the "
+        "column's never did within the limit; “<”: the row's never did.",
+    )
+
+
+def _settings_part(study: Study, styles: Styles, anchor: str) -> Part:
+    settings = (shared_table(study), given_table(study, styles), reference_table(study))
+    folders = ", ".join(folder.name or str(folder) for folder in study.folders)
+    many = "s" if len(study.folders) > 1 else ""
+    return Part(
+        f"{anchor}-settings",
+        "Settings",
+        (f"From the result folder{many} {folders}.",),
+        tables=tuple(table for table in settings if table is not None),
+        is_settings=True,
     )
 
 
@@ -150,12 +294,13 @@ def _untested(study: Study, styles: Styles) -> str:
     return f"No other method shares a seed with {styles[study.focus].label}, so nothing is tested."
 
 
-def _rank_section(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> RankSection:
+def _across(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> AcrossSection:
     if len(common_methods(studies)) < 2:
-        return RankSection("No two methods ran on every problem, so there are no ranks.", ())
+        return AcrossSection("ranks", "", "No two methods ran on every problem, so there are no ranks.", ())
     final = final_ranks(studies)
-    return RankSection(
-        _rank_sentence(final, styles), rank_blocks(ranks_over_time(studies, styles), final, styles, files)
+    figures = rank_blocks(ranks_over_time(studies, styles), final, styles, files)
+    return AcrossSection(
+        "across", "", _rank_sentence(final, styles), (Part("across-ranks", "Ranks", figures=figures, is_open=True),)
     )
 
 

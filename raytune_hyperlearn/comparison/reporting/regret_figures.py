@@ -29,7 +29,12 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name
 
-CLOCK_NAMES: dict[Clock, str] = {"time": "wall-clock seconds", "worker_seconds": "worker-seconds"}
+CLOCK_NAMES: dict[Clock, str] = {
+    "time": "wall-clock seconds",
+    "worker_seconds": "worker-seconds",
+    "evaluations": "evaluations",
+    "epochs": "epochs of training",
+}
 LINEAR_BELOW = 0.01
 
 
@@ -100,7 +105,7 @@ def _regret_panel(study: Study, styles: dict[str, MethodStyle], clock: Clock, qu
         if not known.any():
             absent.append(styles[method].short)
             continue
-        lines.append(RegretLine(styles[method], band, _end(study, method, clock)))
+        lines.append(RegretLine(styles[method], band, curve_end(study, method, clock)))
     what = quantity_name(study, quantity)
     return RegretPanel(
         title=what[0].upper() + what[1:],
@@ -112,11 +117,12 @@ def _regret_panel(study: Study, styles: dict[str, MethodStyle], clock: Clock, qu
     )
 
 
-def _end(study: Study, method: str, clock: Clock) -> float:
+def curve_end(study: Study, method: str, clock: Clock) -> float:
+    """Until where a method's last value is drawn on: the time limit, or what its median run spent."""
     if clock == "time":
         return study.experiment.time_limit
-    used = [[r.worker_seconds for r in study.records_in_time(result)] for result in study.runs_of(method)]
-    return float(np.median([max(seconds) for seconds in used if seconds]))
+    used = [result.spent[clock] for result in study.runs_of(method)]
+    return float(np.median([amount for amount in used if amount] or [0.0]))
 
 
 def _ordinate(study: Study, what: str) -> str:

@@ -16,9 +16,11 @@ from raytune_hyperlearn.comparison.analysis.summary import (
     area_limits,
     confirmed_regret,
     failures_by_status,
+    median_reaches,
     record_regret,
     summarize,
 )
+from raytune_hyperlearn.comparison.analysis.verdict import Verdict
 from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
@@ -29,6 +31,7 @@ from raytune_hyperlearn.comparison.reporting.wording import (
     quartiles_text,
     regret_text,
     same_sentences,
+    schedule_text,
     seconds,
     speed_up_text,
     time_text,
@@ -47,12 +50,19 @@ class Table:
         columns: names of the columns [C].
         rows: cells [R, C]; the first of each row names it.
         note: how to read it; may be empty.
+        name: its file's name without ending, unique within a study; the title in lower case where none is given.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Letters, digits and dashes."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.name or self.title.lower()).split())
 
 
 def summary_table(study: Study) -> Table:
@@ -101,6 +111,29 @@ def summary_table(study: Study) -> Table:
             ]
         ),
     )
+
+
+def glance_table(study: Study, summaries: Summaries, styles: Styles, found: Verdict | None) -> Table:
+    """The few numbers of the first screen: at most five columns."""
+    again = any(summary.confirmed is not None for summary in summaries.values())
+    box = found.black_box if found is not None else None
+    columns = ["method", quantity_name(study, "validation"), quantity_name(study, "test")]
+    columns += ["trained again"] if again else []
+    columns += [f"at {styles[box].short}’s end level after"] if box else []
+    rows = []
+    for method, summary in sorted(summaries.items(), key=lambda item: _known_first(item[1].validation.median)):
+        style = styles[method]
+        cells = [style.heading if style.short == style.heading else f"{style.heading} ({style.short})"]
+        cells += [quartiles_text(value, study.metric, 2) for value in (summary.validation, summary.test)]
+        cells += [quartiles_text(summary.confirmed, study.metric, 2)] if again else []
+        if box and found is not None:
+            reached = median_reaches(study, method, found.level)
+            cells.append(seconds(reached) if math.isfinite(reached) else "never")
+        rows.append(tuple(cells))
+    note = "Medians [quartiles] over seeds; lower is better."
+    if again:
+        note += " Trained again: the validation value of what was found, with fresh seeds that chose nothing."
+    return Table("At a glance", tuple(columns), tuple(rows), note)
 
 
 def final_table(study: Study, summaries: Summaries, styles: Styles) -> Table:
@@ -238,7 +271,7 @@ def hyperparameter_table(study: Study, styles: Styles) -> Table:
                 number(record.budget),
                 _scored(study, record, "validation"),
                 _scored(study, record, "test"),
-                *(values_text(record.hyperparameters.get(name, [])) for name in names),
+                *(schedule_text(record.hyperparameters.get(name, [])) for name in names),
             ]
         rows.append((styles[result.method].heading, str(result.seed), *cells))
     columns = (
@@ -410,6 +443,10 @@ def _nested_text(value: object) -> str:
     if isinstance(value, Mapping):
         return f"({plain_text(value)})"
     return f"[{plain_text(value)}]" if isinstance(value, (list, tuple)) else plain_text(value)
+
+
+def _known_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def _hyperparameter_names(study: Study) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles
 from raytune_hyperlearn.comparison.analysis.results import Study
@@ -19,13 +19,13 @@ from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
 
 
-def number(value: float) -> str:
-    """Three significant digits, with a true minus sign."""
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits or so many, with a true minus sign."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "no result"
-    text = f"{value:.3g}"
+    text = f"{value:.{digits}g}"
     return "0" if float(text) == 0 else text.replace("-", "−")
 
 
@@ -34,19 +34,26 @@ def seconds(value: float) -> str:
     return f"{value:,.0f} s" if 1000 <= value < math.inf else f"{number(value)} s"
 
 
-def regret_text(value: float, metric: Metric) -> str:
-    """A regret in the metric's unit: a loss as it is, an accuracy in per cent."""
+def regret_text(value: float, metric: Metric, digits: int = 3) -> str:
+    """A regret in the metric's unit: a loss as it is, an accuracy in percent."""
     if metric == "validation_accuracy" and math.isfinite(value):
-        return f"{number(100 * value)} %"
-    return number(value)
+        return f"{number(100 * value, digits)} %"
+    return number(value, digits)
 
 
-def quartiles_text(value: Quartiles | None, metric: Metric) -> str:
+def quartiles_text(value: Quartiles | None, metric: Metric, digits: int = 3) -> str:
     """Median and, in brackets, the quartiles."""
     if value is None:
         return "–"
-    low, median, high = (regret_text(part, metric) for part in (value.lower, value.median, value.upper))
-    return median if low == high else f"{median} [{low}, {high}]"
+    low, median, high = (regret_text(part, metric, digits) for part in (value.lower, value.median, value.upper))
+    return median if low == high else f"{median} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def schedule_text(values: Iterable[float]) -> str:
+    """A schedule's values; one number where it does not move."""
+    values = list(values)
+    shown = values[:1] if len(set(values)) == 1 else values
+    return ", ".join(map(number, shown)) or "–"
 
 
 def quantity_name(study: Study, quantity: Quantity) -> str:

@@ -12,6 +12,8 @@ from raytune_hyperlearn.comparison.analysis.curves import (
     StepCurve,
     across_seeds,
     area_over_log_time,
+    columns,
+    epochs_spent,
     incumbents,
     quartiles,
     regret,
@@ -137,9 +139,23 @@ def test_worker_seconds_never_run_backwards() -> None:
         make_record(time=2, validation_loss=0.4, worker_seconds=3),
         make_record(time=3, validation_loss=0.3, worker_seconds=6),
     ]
-    curve = regret_curve(incumbents(rows, "validation_loss"), "validation_loss", "validation", 0, "worker_seconds")
+    positions = columns(rows, "validation_loss").positions("worker_seconds")
+    curve = regret_curve(incumbents(rows, "validation_loss"), "validation_loss", "validation", 0, positions)
     np.testing.assert_array_equal(curve.times, [4, 4, 6])
     np.testing.assert_array_equal(curve.at([3.9, 4, 6]), [math.nan, 0.4, 0.3])
+
+
+def test_epochs_count_what_a_result_cost() -> None:
+    rows = [
+        make_record(trial="grows", budget=1),
+        make_record(trial="grows", budget=3),
+        make_record(trial="once", budget=9),
+        make_record(trial="outer", budget=2, info={"inner_epochs": 2.0}),
+        make_record(trial="outer", budget=27, info={"inner_epochs": 3.0}),
+    ]
+    assert epochs_spent(rows) == [1, 2, 9, 2, 30]
+    np.testing.assert_array_equal(columns(rows, "validation_loss").positions("epochs"), [1, 3, 12, 14, 44])
+    np.testing.assert_array_equal(columns(rows, "validation_loss").positions("evaluations"), [1, 2, 3, 4, 5])
 
 
 def test_bands_begin_when_every_seed_has_a_value() -> None:

@@ -1,0 +1,169 @@
+"""The numbers behind every figure as rows, with the formula that made them: what a CSV file and ``--explain`` show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, across_seeds
+from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
+from raytune_hyperlearn.comparison.reporting.method_figures import EvaluationsPanel, SchedulePanel, ValuesPanel
+from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.training_figures import TrainingPanel
+
+Cell = str | float | int
+Styles = dict[str, MethodStyle]
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """A figure's numbers.
+
+    Attributes:
+        columns: names [C].
+        rows: cells [R, C].
+        formula: how the rows follow from the records, in words.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    formula: str
+
+    def to_csv(self, digits: int = 17) -> str:
+        """The rows as CSV with a header, numbers with so many significant digits."""
+        return csv_text(self.columns, self.rows, digits)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int = 17) -> str:
+    """CSV with a header; unknown numbers are empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_written(cell, digits) for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def regret_data(study: Study) -> FigureData:
+    """Every run's curve and every method's band, on all clocks."""
+    rows: list[tuple[Cell, ...]] = []
+    for clock in CLOCKS:
+        for quantity in ("validation", "test"):
+            for method in study.methods:
+                curves = {result.seed: study.curve(result, quantity, clock) for result in study.runs_of(method)}
+                band = across_seeds(list(curves.values()))
+                points = zip(band.times, band.lower, band.median, band.upper, strict=True)
+                rows += [(clock, quantity, method, "median", *map(float, point)) for point in points]
+                rows += [
+                    (clock, quantity, method, seed, float(at), math.nan, float(value), math.nan)
+                    for seed, curve in curves.items()
+                    for at, value in zip(curve.times, curve.values, strict=True)
+                ]
+    return FigureData(
+        ("clock", "quantity", "method", "seed", "position", "lower", "value", "upper"),
+        tuple(rows),
+        "value(t) = v(incumbent at t) − v*, with v the loss (v* − v for an accuracy) and v* the reference's, or 0 (1) "
+        "without a reference. The incumbent at t is the completed row with the lowest validation value among those "
+        "observed at or before t; ties go to the earlier row; a row counts only at the largest budget completed so "
+        "far. The rows marked median hold numpy.quantile(0.25, 0.5, 0.75) over the seeds' step functions, from the "
+        "time when every seed has a value. Nothing is interpolated.",
+    )
+
+
+def evaluation_data(panels: Sequence[EvaluationsPanel]) -> FigureData:
+    """Every evaluation that completed or failed."""
+    rows: list[tuple[Cell, ...]] = []
+    for panel in panels:
+        points = zip(panel.times, panel.losses, panel.budgets, strict=True)
+        rows += [(panel.style.label, float(time), float(loss), float(budget), "") for time, loss, budget in points]
+        rows += [(panel.style.label, float(time), math.nan, math.nan, "failed") for time in panel.failed]
+    return FigureData(
+        ("method", "seconds", "validation_loss", "budget_fraction", "status"),
+        tuple(rows),
+        "One row per record within the time limit; budget_fraction = epochs of the row / epochs of the full budget.",
+    )
+
+
+def schedule_data(panels: Sequence[SchedulePanel]) -> FigureData:
+    """The schedules of the incumbents."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.name, style.label, run, i, value)
+        for panel in panels
+        for style, schedules in panel.schedules
+        for run, schedule in enumerate(schedules)
+        for i, value in enumerate(schedule)
+    ]
+    return FigureData(
+        ("hyperparameter", "method", "run", "window", "value"),
+        tuple(rows),
+        "The incumbent of every run at the end; runs by final validation value, the best last. Window i of n holds "
+        "from i/n to (i + 1)/n of the training.",
+    )
+
+
+def value_data(panels: Sequence[ValuesPanel]) -> FigureData:
+    """The single values of the incumbents."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.name, style.label, run, value)
+        for panel in panels
+        for style, values in panel.values
+        for run, value in enumerate(values)
+    ]
+    return FigureData(
+        ("hyperparameter", "method", "run", "value"),
+        tuple(rows),
+        "The incumbent of every run at the end; a schedule whose values are all equal is one value.",
+    )
+
+
+def training_data(panels: Sequence[TrainingPanel]) -> FigureData:
+    """Losses and batch sizes over a training."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.title, line.style.label, run, float(x), float(value))
+        for panel in panels
+        for run, line in enumerate(panel.lines)
+        for x, value in zip(line.xs, line.values, strict=True)
+    ]
+    return FigureData(
+        ("panel", "method", "line", "position", "value"),
+        tuple(rows),
+        "One row per completed record that tells a training loss or a mean batch size.",
+    )
+
+
+def ranks_over_time_data(data: RanksOverTime) -> FigureData:
+    """Mean ranks at each fraction of the time limit."""
+    rows: list[tuple[Cell, ...]] = [
+        (style.label, float(fraction), float(rank))
+        for style, ranks in zip(data.styles, data.mean_ranks.T, strict=True)
+        for fraction, rank in zip(data.fractions, ranks, strict=True)
+    ]
+    return FigureData(
+        ("method", "fraction", "mean_rank"),
+        tuple(rows),
+        "Rank of the median validation regret at that fraction of the time limit, 1 for the lowest, ties sharing their "
+        "mean rank; mean over problems.",
+    )
+
+
+def rank_data(data: CriticalDifference) -> FigureData:
+    """Mean ranks at the end."""
+    return FigureData(
+        ("method", "mean_rank", "problems", "critical_difference", "friedman_p"),
+        tuple(
+            (method, rank, data.problems, data.difference, data.p_value)
+            for method, rank in zip(data.methods, data.mean_ranks, strict=True)
+        ),
+        "Rank of the final median validation regret on each problem; Nemenyi's critical difference "
+        "q sqrt(k (k + 1) / (6 N)) for k methods and N problems at 5 %.",
+    )
+
+
+def _written(cell: Cell, digits: int) -> str:
+    if isinstance(cell, float):
+        return "" if math.isnan(cell) else min(repr(cell), f"{cell:.{digits}g}", key=len)
+    return str(cell)

@@ -1,0 +1,82 @@
+"""The verdict in one sentence, each number with its uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from raytune_hyperlearn.comparison.analysis.curves import quartiles
+from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.statistics import FEWEST
+from raytune_hyperlearn.comparison.analysis.summary import final_regret
+from raytune_hyperlearn.comparison.analysis.verdict import Estimate, Verdict
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, MethodStyle
+from raytune_hyperlearn.comparison.reporting.wording import number, quantity_name, regret_text
+
+
+def verdict_sentence(study: Study, found: Verdict | None, styles: Mapping[str, MethodStyle]) -> str:
+    """Who is lowest at the end, by how much, and how much sooner, each with its uncertainty."""
+    if found is None:
+        return "No method has a result in at least half of its runs, so who is ahead cannot be told."
+    what = quantity_name(study, "validation")
+    lead = summary_text(study, found.leader)
+    sentence = f"{styles[found.leader].heading} has the lowest median {what} at the end, {lead}"
+    if found.rival is None or found.margin is None:
+        return sentence + "; there is no other method to compare it with."
+    return sentence + _margin_clause(study, found, styles) + _sooner_clause(study, found, styles)
+
+
+def summary_text(study: Study, method: str) -> str:
+    """A method's final median validation regret."""
+    finals = [final_regret(study, result, "validation") for result in study.runs_of(method)]
+    return regret_text(quartiles(finals).median, study.metric)
+
+
+def _margin_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyle]) -> str:
+    margin, rival = found.margin, styles[found.rival or ""].label
+    assert margin is not None
+    if not margin.is_known:
+        few = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+        by = f", {regret_text(margin.value, study.metric)} below {rival}" if margin.value else f", level with {rival}"
+        return f"{by}; from {few} it cannot be told whether that is more than luck ({FEWEST} are needed)"
+    span = interval_text(margin, lambda value: regret_text(value, study.metric))
+    if found.is_told:
+        return f", {regret_text(margin.value, study.metric)} below {rival} ({span})"
+    return f", but whether it is below {rival} cannot be told: the difference is {number(margin.value)} ({span})"
+
+
+def _sooner_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyle]) -> str:
+    sooner = found.sooner
+    if sooner is None or found.black_box is None or math.isnan(sooner.value):
+        return "."
+    hero, box = styles[found.hero].label, styles[found.black_box].label
+    subject = "it" if found.hero == found.leader else hero
+    level = f"the final level of {box}, the best {'other ' if found.leader in BLACK_BOX else ''}black-box method,"
+    if found.leader == found.black_box:
+        level = f"the final level of {box}"
+    if sooner.value == 0:
+        return f"; {subject} did not reach {level.rstrip(',')} within the limit."
+    span = f" ({interval_text(sooner, _times)})" if sooner.is_known else ""
+    if sooner.is_known and sooner.lower <= 1 <= sooner.upper:
+        return f"; whether {subject} was at {level} sooner cannot be told: {_times(sooner.value)} as soon{span}."
+    if sooner.value >= 1:
+        return f"; {subject} was at {level} {_times(sooner.value)} sooner{span}."
+    return f"; {subject} was at {level} later, after {_times(1 / sooner.value)} the time{_flipped(sooner)}."
+
+
+def interval_text(estimate: Estimate, shown: Callable[[float], str]) -> str:
+    """The 95 % interval in words."""
+    return f"95 % interval {shown(estimate.lower)} to {shown(estimate.upper)}"
+
+
+def _flipped(sooner: Estimate) -> str:
+    if not sooner.is_known:
+        return ""
+    ends = (math.inf if end == 0 else 1 / end for end in (sooner.upper, sooner.lower))
+    return f" ({interval_text(Estimate(sooner.value, *ends), _times)})"
+
+
+def _times(factor: float) -> str:
+    if math.isinf(factor):
+        return "without bound"
+    return f"{factor:.2g} times"
