@@ -169,15 +169,17 @@ def test_crowds_of_dots_are_drawn_as_pixels(study: Study) -> None:
 def test_schedules_show_every_seed_and_the_best_thick(study: Study) -> None:
     panels = schedule_panels(study, METHOD_STYLES)
     assert {panel.name for panel in panels} == {"learning_rate"}
-    fds = panels[0]
+    drawn = {style.short: schedules for style, schedules in panels[0].schedules}
+    assert list(drawn) == ["FDS", "HD", "RS", "BO", "HB", "BOHB"]
     best = min((run.incumbent for run in study.runs_of("fds") if run.incumbent), key=lambda row: row.validation_loss)
-    assert fds.schedules[-1] == tuple(best.hyperparameters["learning_rate"])
-    axes = draw_schedules([fds]).axes[0]
-    assert len(axes.lines) == 3
-    thick = max(axes.lines, key=lambda line: line.get_linewidth())
+    assert drawn["FDS"][-1] == tuple(best.hyperparameters["learning_rate"])
+    axes = draw_schedules(panels).axes[0]
+    assert len(axes.lines) == 6 * 3
+    thick = next(line for line in axes.lines if line.get_label() == "FDS")
+    assert thick.get_linewidth() == max(line.get_linewidth() for line in axes.lines)
     edges, values = thick.get_data()
     np.testing.assert_allclose(edges, np.arange(8) / 7)
-    np.testing.assert_array_equal(values[:-1], fds.schedules[-1])
+    np.testing.assert_array_equal(values[:-1], drawn["FDS"][-1])
     assert thick.get_drawstyle() == "steps-post"
 
 
