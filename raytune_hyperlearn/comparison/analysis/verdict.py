@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray, StepCurve
 from raytune_hyperlearn.comparison.analysis.results import Study
@@ -121,7 +123,7 @@ def interval(statistics: FloatArray, confidence: float = 0.95) -> tuple[float, f
 def _margin(study: Study, leader: str, rival: str, generator: np.random.Generator) -> Estimate:
     seeds = shared_seeds(study, leader, rival)
     finals = np.array([[final_regret(study, study.runs[m, s], "validation") for s in seeds] for m in (leader, rival)])
-    value = median_gap(finals) if len(seeds) else math.nan
+    value = float(median_gap(finals)) if len(seeds) else math.nan
     if len(seeds) < FEWEST:
         return Estimate(value, math.nan, math.nan)
     drawn = generator.integers(len(seeds), size=(RESAMPLES, len(seeds)))
@@ -166,7 +168,7 @@ def _on_events(curves: Sequence[StepCurve]) -> tuple[FloatArray, FloatArray]:
     return times, np.where(np.isnan(values), math.inf, values)
 
 
-def _first_time(times: FloatArray, values: FloatArray, level: float, drawn: FloatArray) -> float:
+def _first_time(times: FloatArray, values: FloatArray, level: float, drawn: npt.NDArray[np.integer[Any]]) -> float:
     """First event at which the median of the drawn curves is at most ``level``; infinite if it never is."""
     reached = np.flatnonzero(np.median(values[drawn], axis=0) <= level) if times.size else np.empty(0, dtype=int)
     return float(times[reached[0]]) if reached.size else math.inf
