@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raytune_hyperlearn.algorithms import reverse_mode
+from raytune_hyperlearn.algorithms.groups import grouped, layers
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, NO_MOMENTUM
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
@@ -36,9 +37,9 @@ class SGDCourse:
     def __init__(self, problem: Problem, epochs: float, windows: int, layered: bool) -> None:
         self.problem, self.steps = problem, problem.horizon(epochs)
         self.model = FunctionalModel(initialise(problem.model, 0), problem.loss)
-        self.update = SGD(self.model, per_layer=(RATE,) if layered else ())
-        layers = self.update.layers if layered else []
-        names = [f"{RATE}@{layer}" for layer in layers] or [RATE]
+        groups = {RATE: layers(list(self.model.unflatten(self.model.parameters)))} if layered else {}
+        self.update = SGD(self.model, groups=groups)
+        names = [grouped(RATE, layer) for layer in groups.get(RATE, ())] or [RATE]
         self._space = sgd_space(names, windows)
         self._splits: dict[int, Split] = {}
 
