@@ -83,7 +83,15 @@ def _say(message: str) -> None:
 @app.command()
 def compare(
     problem: Annotated[
-        str | None, typer.Option(help="Problem to train (see `hyperlearn list`) (default: digits).")
+        str | None,
+        typer.Option(
+            help="Problem to train: a name (see `hyperlearn list`), path/to/file.py:name or package.module:name "
+            "(default: digits)."
+        ),
+    ] = None,
+    problem_args: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Argument of the function that builds an own problem; may be repeated."),
     ] = None,
     methods: Annotated[
         str | None, typer.Option(help=f"Methods, separated by commas (default: {DEFAULT_METHODS}).")
@@ -142,6 +150,7 @@ def compare(
 
         given = {
             "problem": problem,
+            "problem_args": _arguments(problem_args),
             "methods": _names(methods),
             "seeds": _seeds(seeds),
             "time_limit": time_limit,
@@ -327,8 +336,9 @@ def reference(
     with _one_line_errors():
         from raytune_hyperlearn.comparison.reference_record import write_reference
         from raytune_hyperlearn.comparison.running.reference import find_reference
+        from raytune_hyperlearn.problems.references import short_name
 
-        path = output or Path(f"reference-{problem}.json")
+        path = output or Path(f"reference-{short_name(problem)}.json")
         if path.exists():
             raise ValueError(f"output is {path}; it exists already, name a new file")
         if not path.parent.is_dir():
@@ -409,6 +419,22 @@ def _report(folders: list[Path], path: Path, focus: str | None = None) -> str:
     console.print(f"Report: {built}")
     crashes = [study.error_of_all for study in studies]
     return crashes[0] if crashes and all(crashes) else ""
+
+
+def _arguments(given: list[str] | None) -> dict[str, Any] | None:
+    """``KEY=VALUE`` each, the value as YAML would read it; None if there is none.
+
+    Raises:
+        ValueError: If one has no ``=``.
+    """
+    if not given:
+        return None
+    import yaml
+
+    for text in given:
+        if "=" not in text:
+            raise ValueError(f"problem_args is {text!r}; it must be KEY=VALUE")
+    return {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
 
 
 def _names(text: str | None) -> list[str] | None:

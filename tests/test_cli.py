@@ -442,8 +442,8 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 
 COMMANDS = {
-    "compare": "problem methods seeds time-limit epochs workers gpus-per-trial address confirm focus output config "
-    "resume help",
+    "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
+    "output config resume help",
     "report": "output focus help",
     "list": "help",
     "reference": "epochs seeds workers gpus-per-trial output help",

@@ -65,7 +65,9 @@ class Experiment:
 
     Attributes:
         name: how records and report call the experiment.
-        problem: name of the problem.
+        problem: name of a built-in problem, or reference of an own one: ``file.py:name`` or ``package.module:name``.
+        problem_args: given to the function that builds an own problem.
+        problem_digest: SHA-256 of an own problem's source file.
         methods: names of the methods, each run once per seed.
         seeds: seeds, each >= 0.
         time_limit: wall-clock seconds per run, from its first worker being up.
@@ -108,6 +110,8 @@ class Experiment:
     focus: str | None = None
     targets: Distinct[Finite] = (0.0, 0.01, 0.02, 0.05)
     reference: dict[str, Plain] | None = None
+    problem_args: dict[str, Plain] = field(default_factory=dict)
+    problem_digest: str | None = None
 
     def __post_init__(self) -> None:
         """Check what hangs together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,18 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import Folder, check_folder, prepare_folder
+from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.comparison.running.methods import method_options
 from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.problems.references import reference_to
 
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.analysis.results import Study
+    from raytune_hyperlearn.problems.problem import Problem
 
 
 def compare(
-    problem: str = "digits",
+    problem: str | Callable[..., Problem] = "digits",
     methods: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
     *,
@@ -36,7 +39,8 @@ def compare(
     running already; then that one is used and left running.
 
     Args:
-        problem: Name of a problem.
+        problem: Name of a built-in problem, reference of an own one (``file.py:name``, ``package.module:name``), or a
+            function at the top level of a file that builds one.
         methods: Names of methods.
         seeds: How many (3 means 0, 1 and 2), or the seeds themselves.
         output: Folder for the records (default: ``results/PROBLEM``).
@@ -53,7 +57,7 @@ def compare(
         ValueError: In one line, if a setting is unknown or not allowed, or the folder holds something else.
     """
     given = {
-        "problem": problem,
+        "problem": problem if isinstance(problem, str) else reference_to(problem),
         "methods": methods if methods is None else list(methods),
         "seeds": seeds_from(seeds),
         "space": space.to_mapping() if isinstance(space, SearchSpace) else space,
@@ -98,6 +102,7 @@ def check_quickly(experiment: Experiment, path: Path, resume: bool) -> None:
         ValueError: In one line, for an unknown method or option, a folder that must not be written to, or an address
             at which nothing listens.
     """
+    problem_source(experiment)
     for method in experiment.methods:
         method_options(method, experiment.method_options.get(method, {}))
     check_folder(experiment, path, resume)

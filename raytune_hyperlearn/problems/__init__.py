@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         cross_entropy,
         evaluate,
     )
-    from raytune_hyperlearn.problems.references import load
+    from raytune_hyperlearn.problems.references import ProblemSource, load, source_of
     from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 else:
     from raytune_hyperlearn.lazy_exports import lazily
@@ -41,7 +41,7 @@ else:
                 "cross_entropy",
                 "evaluate",
             ],
-            ".references": ["load"],
+            ".references": ["ProblemSource", "load", "source_of"],
             ".seeds": ["Purpose", "derived_seed"],
         },
     )
@@ -55,6 +55,7 @@ __all__ = [
     "MissingDataError",
     "PerExample",
     "Problem",
+    "ProblemSource",
     "Purpose",
     "Split",
     "batches",
@@ -65,4 +66,5 @@ __all__ = [
     "evaluate",
     "load",
     "per_example",
+    "source_of",
 ]

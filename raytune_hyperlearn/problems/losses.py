@@ -71,7 +71,7 @@ def per_example(loss: LossFunction) -> LossFunction:
         raise ValueError(f"loss is {loss!r}; it must be a function of outputs and targets")
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         module = copy.deepcopy(loss)
-        module.reduction = "none"
+        module.reduction = "none"  # type: ignore[assignment]
         return PerExample(module)
     return loss
 

@@ -1,21 +1,121 @@
-"""Where a problem comes from: the name of one that ships, a function that builds one, or the problem itself."""
+"""Where a problem comes from: the name of one that ships, ``path/to/file.py:name`` or ``package.module:name``.
+
+What a reference names is a :class:`~raytune_hyperlearn.problems.problem.Problem` or a function that returns one.
+Looking a reference up needs neither torch nor what the file imports; :func:`load` runs the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.problems.names import PROBLEMS
 
 if TYPE_CHECKING:
     from raytune_hyperlearn.problems.problem import Problem
 
+OTHERS = "path/to/file.py:name or package.module:name"
 
-def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
-    """A problem from its name, from a function that builds one, or as it is.
+
+@dataclass(frozen=True)
+class ProblemSource:
+    """An own problem, to be built in any process: pass it where a problem is expected.
+
+    Attributes:
+        reference: As the user wrote it.
+        folder: Where relative paths and modules are looked for.
+        arguments: Given to the function that builds the problem.
+        digest: SHA-256 of the source file; the file that is run must have it.
+        code: The file's text, run on machines that do not have the file; empty for modules, which must be installed.
+    """
+
+    reference: str
+    folder: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    digest: str = ""
+    code: str = field(default="", repr=False)
+
+    def __call__(self) -> Problem:
+        """Build the problem.
+
+        Raises:
+            ValueError: In one line that begins with the reference.
+        """
+        module_name, _, name = self.reference.rpartition(":")
+        try:
+            module = _run_file(self, module_name) if _is_file(module_name) else _import(self.folder, module_name)
+        except Exception as error:
+            raise ValueError(f"problem is {self.reference!r}; {module_name} cannot be run: {_line(error)}") from error
+        return _built(self, _attribute(self, module, name))
+
+
+def source_of(reference: str, arguments: Mapping[str, Any] | None = None) -> str | ProblemSource:
+    """What a trial's config holds for a reference: a built-in problem's name as it is, else a :class:`ProblemSource`.
+
+    Args:
+        reference: Name of a built-in problem, ``path/to/file.py:name`` or ``package.module:name``.
+        arguments: Given to the function that is named.
 
     Raises:
-        ValueError: If no problem has that name.
+        ValueError: In one line, if there is no such problem, file or module, or a built-in one is given arguments.
+    """
+    if reference in PROBLEMS:
+        if arguments:
+            raise ValueError(f"problem_args is {dict(arguments)}; {reference} takes none")
+        return reference
+    module, _, name = reference.rpartition(":")
+    if not module or not name:
+        raise ValueError(f"problem is {reference!r}; it must be one of {', '.join(PROBLEMS)}, or {OTHERS}")
+    file = Path(module) if _is_file(module) else _module_file(reference, module)
+    if not file.is_file():
+        raise ValueError(f"problem is {reference!r}; there is no file {file}")
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    code = content.decode("utf-8", "replace") if _is_file(module) else ""
+    return ProblemSource(reference, str(Path.cwd()), dict(arguments or {}), digest, code)
+
+
+def digest_of(source: str | ProblemSource) -> str | None:
+    """The digest of an own problem's source file; None for a built-in problem."""
+    return source.digest if isinstance(source, ProblemSource) else None
+
+
+def short_name(reference: str) -> str:
+    """What folders and records call a reference: ``mine`` for ``path/to/mine.py:problem``, a built-in name as it is."""
+    module, _, name = reference.rpartition(":")
+    if not module:
+        return reference
+    stem = Path(module).stem if _is_file(module) else module.rpartition(".")[2]
+    return stem if name == "problem" else f"{stem}-{name}"
+
+
+def reference_to(function: Callable[..., Any]) -> str:
+    """The reference of a function that builds a problem, so that workers and a later report find it.
+
+    Raises:
+        ValueError: If it can not be found by its name: it is a lambda, or defined in another function.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>")
+    if module is None or not inspect.isfunction(function) or "<" in name:
+        raise ValueError(f"problem is {function!r}; it must be a function at the top level of a file, or {OTHERS}")
+    if module != "__main__":
+        return f"{module}:{name}"
+    return f"{inspect.getfile(function)}:{name}"
+
+
+def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
+    """A problem from its name or reference, from a function that builds one, or as it is.
+
+    Raises:
+        ValueError: In one line, if there is no such problem or it cannot be built.
         MissingDataError: If its data are missing.
     """
     from raytune_hyperlearn.problems import built_in
@@ -23,9 +123,90 @@ def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
 
     if isinstance(problem, Problem):
         return problem
-    if isinstance(problem, str):
-        if problem not in PROBLEMS:
-            raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}")
-        made: Problem = getattr(built_in, PROBLEMS[problem].function)()
-        return made
-    return problem()
+    source = source_of(problem) if isinstance(problem, str) else problem
+    made = getattr(built_in, PROBLEMS[source].function)() if isinstance(source, str) else source()
+    if not isinstance(made, Problem):
+        raise ValueError(f"problem is {problem!r}; it must return a Problem, not {type(made).__name__}")
+    return made
+
+
+def _is_file(module: str) -> bool:
+    return module.endswith(".py")
+
+
+def _module_file(reference: str, module: str) -> Path:
+    try:
+        with_folder(str(Path.cwd()))
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"problem is {reference!r}; module {module} cannot be found: {_line(error)}") from error
+    if spec is None or spec.origin is None:
+        raise ValueError(f"problem is {reference!r}; there is no module {module}")
+    return Path(spec.origin)
+
+
+def with_folder(folder: str) -> None:
+    """Let modules beside an own problem be imported, as ``python file.py`` would."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _import(folder: str, module: str) -> ModuleType:
+    with_folder(folder)
+    return importlib.import_module(module)
+
+
+def _run_file(source: ProblemSource, name: str) -> ModuleType:
+    """The module that an own file makes; in one process it runs once, so that its classes stay the same."""
+    known = f"raytune_hyperlearn_own_{source.digest}"
+    if known in sys.modules:
+        return sys.modules[known]
+    path = Path(source.folder, name)
+    if path.is_file():
+        with_folder(str(path.parent))
+        if hashlib.sha256(path.read_bytes()).hexdigest() != source.digest:
+            raise ValueError("it has changed since the run began")
+    module = ModuleType(known)
+    module.__file__ = str(path)
+    sys.modules[known] = module
+    try:
+        exec(compile(source.code, str(path), "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[known]
+        raise
+    return module
+
+
+def _attribute(source: ProblemSource, module: ModuleType, name: str) -> Any:
+    if not hasattr(module, name):
+        offered = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        offered = [key for key in offered if vars(module)[key].__module__ == module.__name__]
+        raise ValueError(
+            f"problem is {source.reference!r}; there is no {name!r} in it, only {', '.join(offered) or 'no function'}"
+        )
+    return getattr(module, name)
+
+
+def _built(source: ProblemSource, found: Any) -> Problem:
+    from raytune_hyperlearn.problems.problem import Problem
+
+    if isinstance(found, Problem):
+        if source.arguments:
+            raise ValueError(
+                f"problem_args is {dict(source.arguments)}; {source.reference} is a Problem and takes none"
+            )
+        return found
+    if not callable(found):
+        kind = type(found).__name__
+        raise ValueError(f"problem is {source.reference!r}; it must be a Problem or return one, not {kind}")
+    try:
+        made = found(**source.arguments)
+    except Exception as error:
+        raise ValueError(f"problem is {source.reference!r}; it raises {_line(error)}") from error
+    if not isinstance(made, Problem):
+        raise ValueError(f"problem is {source.reference!r}; it must return a Problem, not {type(made).__name__}")
+    return made
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -18,6 +18,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.references import ProblemSource
 
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
 
@@ -149,7 +150,7 @@ class HyperLearningTrainable(tune.Trainable):
         """The problem with its data on the device; the one that is there already if the same is asked for."""
         if self._loaded is not None:
             known, problem = self._loaded
-            if asked is known or (isinstance(asked, str) and asked == known):
+            if asked is known or (isinstance(asked, (str, ProblemSource)) and asked == known):
                 return problem
         problem = load(asked).to(self.device)
         check_problem(problem)

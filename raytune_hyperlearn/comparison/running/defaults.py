@@ -9,7 +9,8 @@ from typing import Any
 from raytune_hyperlearn.comparison.experiment import Experiment, experiment_from_mapping
 from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
 from raytune_hyperlearn.hyperparameters import SearchSpace
-from raytune_hyperlearn.problems import PROBLEMS
+from raytune_hyperlearn.problems.names import PROBLEMS
+from raytune_hyperlearn.problems.references import OTHERS, digest_of, short_name, source_of
 
 METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
@@ -52,11 +53,12 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
         ValueError: If a setting is unknown or not allowed, in one line.
     """
     problem = settings.get("problem", "digits")
-    if not isinstance(problem, str) or problem not in PROBLEMS:
-        raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}")
+    if not isinstance(problem, str):
+        raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}, or {OTHERS}")
     complete: dict[str, Any] = {
-        "name": problem,
+        "name": short_name(problem),
         "problem": problem,
+        "problem_digest": digest_of(source_of(problem, settings.get("problem_args"))),
         "methods": list(METHODS),
         **BY_PROBLEM.get(problem, GENERAL),
         **settings,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.problems.references import ProblemSource, digest_of, source_of
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -102,6 +103,19 @@ class Method:
         if self.missing:
             source = f"raytune_hyperlearn[{self.extra}]" if self.extra else " ".join(self.missing)
             raise ImportError(f"method {name} needs {', '.join(self.missing)}; install by: pip install '{source}'")
+
+
+def problem_source(experiment: Experiment) -> str | ProblemSource:
+    """What trials of the experiment are given as their problem.
+
+    Raises:
+        ValueError: In one line, if an own problem cannot be found or its file has changed since the experiment began.
+    """
+    source = source_of(experiment.problem, experiment.problem_args)
+    digest = digest_of(source)
+    if digest != experiment.problem_digest:
+        raise ValueError(f"problem is {experiment.problem!r}; its file has changed since the comparison began")
+    return source
 
 
 def _version(package: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn import algorithms, baselines, problems, tune
 from raytune_hyperlearn.comparison.experiment import Experiment
-from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
+from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.peer_methods import PEERS
 from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
 from raytune_hyperlearn.hyperparameters import KINDS, SearchSpace
@@ -110,7 +110,7 @@ def _at_batch_sizes(
 
 
 @lru_cache(maxsize=8)
-def _sizes(problem: str) -> tuple[int, int]:
+def _sizes(problem: str | problems.ProblemSource) -> tuple[int, int]:
     """A problem's training examples and its default batch size."""
     loaded = problems.load(problem)
     return len(loaded.train) - loaded.validation_size, loaded.batch_size
@@ -121,7 +121,7 @@ def _arbiter(chosen_by: ChosenBy, **agent: Any) -> Callable[[MethodArguments], M
 
     def setup(arguments: MethodArguments) -> MethodSetup:
         options, experiment = arguments.options, arguments.experiment
-        instances, batch_size = _sizes(experiment.problem)
+        instances, batch_size = _sizes(problem_source(experiment))
         largest = options["batch_max"] or min(600, instances // 4)
         names = ("batch_min", "learn_every", "agent_lr", "mixing_lr", "warm_up_lr")
         config = {

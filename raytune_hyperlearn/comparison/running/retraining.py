@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 
 Schedules = Mapping[str, Sequence[float]]
@@ -38,7 +39,7 @@ def retrain(
         results = tune.Tuner(
             tune.with_resources(RetrainingTrainable, {"cpu": 1, "gpu": experiment.gpus_per_trial}),
             param_space={
-                "problem": experiment.problem,
+                "problem": problem_source(experiment),
                 "space": experiment.space,
                 "epochs": experiment.epochs,
                 "gradient_clamp": experiment.gradient_clamp,

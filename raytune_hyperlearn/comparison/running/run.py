@@ -30,7 +30,7 @@ from raytune_hyperlearn.comparison.records import (
     read_records,
 )
 from raytune_hyperlearn.comparison.running.folder import Folder
-from raytune_hyperlearn.comparison.running.method import MethodSetup
+from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import check_problem, load
@@ -53,7 +53,7 @@ def check_experiment(experiment: Experiment) -> None:
         except TypeError as error:
             given = experiment.method_options.get(method, {})
             raise ValueError(f"method_options of {method} is {given}; a value has another type ({error})") from error
-    check_problem(load(experiment.problem))
+    check_problem(load(problem_source(experiment)))
 
 
 def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -> None:
@@ -168,7 +168,7 @@ def _trainable(setup: MethodSetup, experiment: Experiment) -> Any:
 def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, Any]:
     """The config that all trials of a run share."""
     return {
-        "problem": experiment.problem,
+        "problem": problem_source(experiment),
         "space": experiment.space,
         "seed": seed,
         "epochs": experiment.epochs,
