@@ -147,6 +147,15 @@ def read(record_type: type[Record], data: object, where: str = "", what: str = "
         raise ValueError(f"{begin}{error}") from None
 
 
+def read_part(record_type: type[Record], data: Mapping[str, Any]) -> Record:
+    """A record from those entries of a mapping that are its fields; an entry that is None keeps the default.
+
+    Raises:
+        ValueError: In one line.
+    """
+    return record_type(**{name: data[name] for name in _hints(record_type) if data.get(name) is not None})
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The complaint about a name that is not known: the closest known one first, then the rest.
 
@@ -218,8 +227,11 @@ def _complaint(found: Any, record_type: type, given: object) -> str:
     location: Sequence[str | int] = found["loc"]
     if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         *_, last = location
-        owner = _bare(_present(_at(record_type, given, location[:-1])[1]))[0]
-        return unknown("option", last, _hints(owner) if dataclasses.is_dataclass(owner) else ())
+        name, hint, value = _at(record_type, given, location[:-1])
+        owner = _bare(_present(hint))[0]
+        if dataclasses.is_dataclass(owner):
+            return unknown(f"option of {name}" if name else "option", last, _hints(owner))
+        return f"{name} is {shown(value)}; it must be {allowed(hint)}"
     name, hint, value = _at(record_type, given, location)
     if found["type"] == "value_error":
         text = str(found["ctx"]["error"])

@@ -94,7 +94,7 @@ class Options:
         ({"plain": {"way": "x"}}, "plain.way is 'x'; it must be 'fast' or 'exact'"),
         ({"plain": {"most": "4"}}, "plain.most is '4'; it must be a whole number"),
         ({"plain": {"most": 10}}, "most is 10; it must be at most 9"),
-        ({"plain": {"wya": "fast"}}, "option is 'wya'; it must be way (the closest) or most"),
+        ({"plain": {"wya": "fast"}}, "option of plain is 'wya'; it must be way (the closest) or most"),
         ({"plain": 3}, "plain is 3; it must be a mapping of way or most"),
         ({"choice": 1.5}, "choice is 1.5; it must be a name or a number"),
         ({"how": "surrogate", "steps": 1}, "steps is 1; with how 'surrogate' it must be at least 2"),

@@ -100,7 +100,7 @@ def _tuner(
     chosen = {key: [config.get(key) for config in configs.values()] for key in keys}
     space = {
         **shared,
-        "index": tune.grid_search(list(range(len(configs)))),
+        "_index": tune.grid_search(list(range(len(configs)))),
         **{key: tune.sample_from(partial(_of_index, values)) for key, values in chosen.items()},
     }
     if can_restore(storage / "tune"):
@@ -128,7 +128,7 @@ class _Recorder(tune.Callback):
 
     Args:
         file: Of JSON lines.
-        names: Of the trials, by the config's ``index``.
+        names: Of the trials, by the config's ``_index``.
         kept: Entries of a result.
     """
 
@@ -143,7 +143,7 @@ class _Recorder(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Row, **info: Any) -> None:
         """Write one row."""
         row = {
-            "name": self.names[trial.config["index"]],
+            "name": self.names[trial.config["_index"]],
             "step": result["training_iteration"],
             "done": bool(result.get("done", False)),
             **{key: result[key] for key in self.kept},
@@ -164,5 +164,5 @@ def _finished(file: Path, names: Mapping[str, Any]) -> bool:
 
 
 def _of_index(values: Sequence[Any], spec: Any) -> Any:
-    """The value of the trial that the config's ``index`` names."""
-    return values[spec.config["index"]]
+    """The value of the trial that the config's ``_index`` names."""
+    return values[spec.config["_index"]]

@@ -49,7 +49,11 @@ class ArbiterTrainable(HyperLearningTrainable):
     validation set is smaller than B_max).
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {"trial_seed"}
+    allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {
+        "trial_seed",
+        DECIDED,
+        UPDATED_BY,
+    }
 
     def start(self, config: dict[str, Any]) -> None:
         """Check the options and build what is trained."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from numbers import Real
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
@@ -20,6 +22,19 @@ from raytune_hyperlearn.algorithms.arbiter_controls import (
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.checked import (
+    AfterValidator,
+    BeforeValidator,
+    Count,
+    Items,
+    Lenient,
+    NonNegative,
+    Pair,
+    Whole,
+    read_part,
+    record,
+    unknown,
+)
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialise
@@ -32,7 +47,32 @@ NEEDS_RECORD: frozenset[ChosenBy] = frozenset({"mean", "replay", "random-walk"})
 FOLLOWS_MILESTONES: frozenset[ChosenBy] = frozenset({"arbiter", "random-walk"})
 
 
-@dataclass(frozen=True)
+def _schedules(given: Any) -> dict[str, tuple[float, ...]]:
+    """A schedule of each of SGD's hyperparameters: as given, a constant for a number, or the default."""
+    if not isinstance(given, Mapping):
+        raise ValueError("it must be names with numbers or lists of numbers")
+    for name in given:
+        if name not in HYPERPARAMETERS:
+            raise ValueError(unknown("name in hyperparameters", name, HYPERPARAMETERS))
+    values = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, **given}
+    return {name: _schedule(name, value) for name, value in values.items()}
+
+
+def _schedule(name: str, given: Any) -> tuple[float, ...]:
+    values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if not values or not all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+        raise ValueError(f"{name} is {values}; it must be a finite number or a list of at least one")
+    return tuple(map(float, values))
+
+
+def _ascending(milestones: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    epochs = [epoch for epoch, _ in milestones]
+    if any(epoch < 1 for epoch in epochs) or epochs != sorted(set(epochs)):
+        raise ValueError(f"milestones are at epochs {epochs}; they must ascend from 1 on")
+    return milestones
+
+
+@record
 class TrainingOptions:
     """How a network is trained at chosen batch sizes; keys of the trial's config.
 
@@ -53,36 +93,25 @@ class TrainingOptions:
         recorded: One learned schedule per replicate for the controls; None lets the trial learn it first.
     """
 
-    hyperparameters: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    hyperparameters: Annotated[
+        Mapping[str, tuple[float, ...]], BeforeValidator(_schedules), Field(validate_default=True)
+    ] = field(default_factory=dict)
     optimizer: InnerOptimizer = "sgd"
-    hyper_rate: float = 1e-4
+    hyper_rate: NonNegative = 1e-4
     non_negative: bool = False
     chosen_by: ChosenBy = "arbiter"
-    arbiter: ArbiterConfig = field(default_factory=ArbiterConfig)
+    arbiter: Lenient[ArbiterConfig] = field(default_factory=ArbiterConfig)
     network: Callable[[], nn.Module] | None = None
     layer: str | None = None
-    milestones: tuple[tuple[int, int], ...] = ()
-    recorded: tuple[tuple[int, ...], ...] | None = None
+    milestones: Annotated[Items[Pair[Whole]], AfterValidator(_ascending)] = ()
+    recorded: Items[Items[Count]] | None = None
 
-    def __post_init__(self) -> None:
-        _require_one_of("optimizer", self.optimizer, get_args(InnerOptimizer))
-        _require_one_of("chosen_by", self.chosen_by, get_args(ChosenBy))
-        if not self.hyper_rate >= 0:
-            raise ValueError(f"hyper_rate is {self.hyper_rate}; it must be at least 0")
-        for name in self.hyperparameters:
-            _require_one_of("hyperparameters' name", name, HYPERPARAMETERS)
-        values = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, **self.hyperparameters}
-        schedules = {name: tuple(map(float, v if isinstance(v, Sequence) else [v])) for name, v in values.items()}
-        for name, schedule in schedules.items():
-            if not schedule or not all(map(math.isfinite, schedule)):
-                raise ValueError(f"{name} is {list(schedule)}; it must hold finite numbers, at least one")
-        object.__setattr__(self, "hyperparameters", schedules)
-        epochs = [epoch for epoch, _ in self.milestones]
-        if any(epoch < 1 for epoch in epochs) or epochs != sorted(set(epochs)):
-            raise ValueError(f"milestones are at epochs {epochs}; they must ascend from 1 on")
+    @model_validator(mode="after")
+    def _recorded_for_a_control(self) -> TrainingOptions:
         if self.recorded is not None and self.chosen_by not in NEEDS_RECORD:
             needing = ", ".join(sorted(NEEDS_RECORD))
             raise ValueError(f"recorded is given for chosen_by {self.chosen_by!r}; it must be None but for {needing}")
+        return self
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TrainingOptions:
@@ -91,16 +120,7 @@ class TrainingOptions:
         Raises:
             ValueError: In one line that names the key, its value and what is allowed.
         """
-        given = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
-        if "arbiter" in given and not isinstance(given["arbiter"], ArbiterConfig):
-            for name in given["arbiter"]:
-                _require_one_of("arbiter's setting", name, tuple(ArbiterConfig.__dataclass_fields__))
-            given["arbiter"] = ArbiterConfig(**given["arbiter"])
-        if "milestones" in given:
-            given["milestones"] = tuple((int(epoch), int(size)) for epoch, size in given["milestones"])
-        if "recorded" in given:
-            given["recorded"] = tuple(tuple(map(int, schedule)) for schedule in given["recorded"])
-        return cls(**given)
+        return read_part(cls, config)
 
     @property
     def learning(self) -> TrainingOptions:
@@ -324,8 +344,3 @@ def _inner_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.
 def _finite_mean(values: Sequence[float]) -> float:
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def _require_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")

@@ -16,9 +16,8 @@ import math
 import numbers
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from ray.tune.execution.tune_controller import TuneController
@@ -29,6 +28,7 @@ from torch import nn
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk, best_batch_size
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
+from raytune_hyperlearn.checked import Count, Described, Fraction, Positive, read_part, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -39,7 +39,7 @@ REPORTED = ("loss", "mu", "sigma")
 """What a trainable must report for :class:`BatchAdaptiveScheduler`."""
 
 
-@dataclass(frozen=True)
+@record
 class BatchSizeOptions:
     """How a network is trained at batch sizes that a rule chooses; keys of the trial's config.
 
@@ -54,11 +54,13 @@ class BatchSizeOptions:
             where convolutions have many channels.
     """
 
-    rule: Callable[[], BatchSizeRule] = GaussianWalkRule
-    learning_rate: float = 0.02
-    momentum: float = 0.0
-    max_batch_size: int = 512
-    micro_batch_size: int | None = None
+    rule: Annotated[
+        Callable[[], BatchSizeRule], Described("a function that builds a batch-size rule, as GaussianWalkRule does")
+    ] = GaussianWalkRule
+    learning_rate: Positive = 0.02
+    momentum: Fraction = 0.0
+    max_batch_size: Count = 512
+    micro_batch_size: Count | None = None
     channels_last: bool = False
 
     @classmethod
@@ -68,21 +70,10 @@ class BatchSizeOptions:
         Raises:
             ValueError: In one line that names the key, its value and what is allowed.
         """
-        options = cls(**{name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None})
-        if not callable(options.rule):
-            raise ValueError(
-                f"rule is {options.rule!r}; it must build a batch-size rule when called, as GaussianWalkRule does"
-            )
-        if not 0 < options.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {options.learning_rate}; it must be positive and finite")
-        if not 0 <= options.momentum < 1:
-            raise ValueError(f"momentum is {options.momentum}; it must lie in [0, 1)")
-        if options.max_batch_size < 1:
-            raise ValueError(f"max_batch_size is {options.max_batch_size}; it must be at least 1")
-        if not isinstance(options.channels_last, bool):
-            raise ValueError(f"channels_last is {options.channels_last!r}; it must be true or false")
-        options.rule()
-        return options
+        return read_part(cls, config)
+
+    def __post_init__(self) -> None:
+        self.rule()  # refuses its own settings
 
 
 class BatchAdaptiveTrainable(HyperLearningTrainable):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
 
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
@@ -21,6 +22,18 @@ from raytune_hyperlearn.algorithms.update_maps import (
     class_weights,
     label_smoothing,
 )
+from raytune_hyperlearn.checked import (
+    BeforeValidator,
+    Count,
+    Described,
+    InstanceOf,
+    Lenient,
+    Positive,
+    Whole,
+    read,
+    read_part,
+    record,
+)
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.hyperparameters import Space
@@ -29,7 +42,32 @@ MakeUpdate = Callable[[FunctionalModel], UpdateMap]
 OPTIMIZERS: Mapping[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
 
 
-@dataclass(frozen=True)
+@record
+class GrowingHorizons:
+    """Horizons that grow by a factor with every outer step.
+
+    Attributes:
+        first: Epochs of the inner loop in the first outer step.
+        factor: On the epochs from one outer step to the next, in [1, 1000].
+    """
+
+    first: Positive
+    factor: Annotated[float, Field(ge=1, le=1000)]
+
+    def epochs(self, outer_step: int) -> float:
+        """Epochs of the inner loop in an outer step."""
+        # An exponent beyond the float range would be an error; so many factors are past any full budget.
+        return self.first * self.factor ** min(outer_step, 100)
+
+
+def _as_horizons(given: Any) -> Any:
+    """A rule from a mapping, a tuple from a list."""
+    if isinstance(given, Mapping):
+        return read(GrowingHorizons, given, what="option of horizons")
+    return tuple(given) if isinstance(given, list) else given
+
+
+@record
 class FDSOptions:
     """What FDS can be told beyond the shared settings; keys of the trial's config.
 
@@ -59,19 +97,40 @@ class FDSOptions:
             an :class:`OptimizerSpace` that has them; None is the problem's own loss.
     """
 
-    horizons: tuple[float, ...] | Mapping[str, float] | None = None
+    horizons: Annotated[
+        Annotated[tuple[Positive, ...], Field(min_length=1)] | InstanceOf[GrowingHorizons] | None,
+        BeforeValidator(_as_horizons),
+        Described("a list of positive numbers of epochs, or first (> 0, epochs) and factor (in [1, 1000])"),
+    ] = None
     replay: bool = True
-    replay_from: int = 1
-    coarse_steps: int = 0
-    outer_optimizer: str = "sign"
-    growth: float = 1.0
-    tolerance: float | None = None
-    clamp_product: float | None = None
-    hessian: HessianProductOptions = field(default_factory=HessianProductOptions)
-    outer_steps: int | None = None
+    replay_from: Whole = 1
+    coarse_steps: Whole = 0
+    outer_optimizer: Literal["sign", "surrogate"] = "sign"
+    growth: Annotated[float, Field(ge=1)] = 1.0
+    tolerance: Annotated[float, Field(gt=1)] | None = None
+    clamp_product: Positive | None = None
+    hessian: Lenient[HessianProductOptions] = field(default_factory=HessianProductOptions)
+    outer_steps: Count | None = None
     stop_when_converged: bool = True
-    optimizer: str | MakeUpdate = "sgd"
-    objective: str | None = None
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw"] | MakeUpdate, Described("'sgd', 'adam', 'adamw' or a function of the model")
+    ] = "sgd"
+    objective: Literal["label_smoothing", "class_weights"] | None = None
+
+    @model_validator(mode="after")
+    def _an_own_optimizer_has_its_objective(self) -> FDSOptions:
+        if self.objective is not None and callable(self.optimizer):
+            raise ValueError(f"objective is {self.objective!r}; an own optimizer has its own: it must be None")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_do_not_mix(self) -> FDSOptions:
+        if self.outer_optimizer == "surrogate":
+            for name, neutral in (("growth", 1.0), ("tolerance", None)):
+                if getattr(self, name) != neutral:
+                    allowed = f"with outer_optimizer 'surrogate' it must be {neutral}"
+                    raise ValueError(f"{name} is {getattr(self, name)}; {allowed}")
+        return self
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FDSOptions:
@@ -80,44 +139,14 @@ class FDSOptions:
         Raises:
             ValueError: In one line that names the key, its value and what is allowed.
         """
-        given = {name: config[name] for name in cls.__dataclass_fields__ if config.get(name) is not None}
-        if "hessian" in given and not isinstance(given["hessian"], HessianProductOptions):
-            given["hessian"] = HessianProductOptions(**given["hessian"])
-        if "horizons" in given:
-            given["horizons"] = _checked_horizons(given["horizons"])
-        options = cls(**given)
-        if not options.growth >= 1:
-            raise ValueError(f"growth is {options.growth}; it must be at least 1")
-        if options.outer_optimizer not in ("sign", "surrogate"):
-            raise ValueError(f"outer_optimizer is {options.outer_optimizer!r}; it must be 'sign' or 'surrogate'")
-        if options.outer_optimizer == "surrogate":
-            for name, neutral in (("growth", 1.0), ("tolerance", None)):
-                if getattr(options, name) != neutral:
-                    allowed = f"with outer_optimizer 'surrogate' it must be {neutral}"
-                    raise ValueError(f"{name} is {getattr(options, name)}; {allowed}")
-        if options.tolerance is not None and not options.tolerance > 1:
-            raise ValueError(f"tolerance is {options.tolerance}; it must be greater than 1 or None")
-        if not isinstance(options.coarse_steps, int) or options.coarse_steps < 0:
-            raise ValueError(f"coarse_steps is {options.coarse_steps}; it must be a whole number of at least 0")
-        if options.outer_steps is not None and options.outer_steps < 1:
-            raise ValueError(f"outer_steps is {options.outer_steps}; it must be at least 1 or None")
-        if not callable(options.optimizer) and options.optimizer not in ("sgd", *OPTIMIZERS):
-            allowed = ", ".join(("sgd", *OPTIMIZERS))
-            raise ValueError(f"optimizer is {options.optimizer!r}; it must be {allowed} or a function of the model")
-        if options.objective is not None and options.objective not in OBJECTIVES:
-            raise ValueError(f"objective is {options.objective!r}; it must be {', '.join(OBJECTIVES)} or None")
-        if options.objective is not None and callable(options.optimizer):
-            raise ValueError(f"objective is {options.objective!r}; an own optimizer has its own: it must be None")
-        Clamps(product=options.clamp_product)
-        return options
+        return read_part(cls, config)
 
     def inner_epochs(self, outer_step: int, full: float) -> float:
         """Epochs of the inner loop in an outer step, at most the full budget."""
         if self.horizons is None:
             return full
-        if isinstance(self.horizons, Mapping):
-            # An exponent beyond the float range would be an error; so many factors are past any full budget.
-            return min(self.horizons["first"] * self.horizons["factor"] ** min(outer_step, 100), full)
+        if isinstance(self.horizons, GrowingHorizons):
+            return min(self.horizons.epochs(outer_step), full)
         return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
 
     def is_last(self, outer_step: int) -> bool:
@@ -169,20 +198,3 @@ OBJECTIVES: Mapping[str, Callable[[Space], Objective]] = {
     "label_smoothing": lambda space: label_smoothing(),
     "class_weights": _class_weights,
 }
-
-
-def _checked_horizons(horizons: Any) -> tuple[float, ...] | dict[str, float]:
-    """A list of epochs, or a rule of growth.
-
-    Raises:
-        ValueError: In one line, if it is neither.
-    """
-    if isinstance(horizons, Mapping):
-        if set(horizons) != {"first", "factor"} or not horizons["first"] > 0 or not 1 <= horizons["factor"] <= 1000:
-            allowed = "first must be a positive number of epochs and factor at least 1 and at most 1000"
-            raise ValueError(f"horizons is {dict(horizons)}; {allowed}")
-        return {name: float(number) for name, number in horizons.items()}
-    epochs = tuple(float(e) for e in horizons)
-    if not epochs or not all(e > 0 and math.isfinite(e) for e in epochs):
-        raise ValueError(f"horizons is {list(epochs)}; it must hold positive numbers of epochs")
-    return epochs

@@ -48,6 +48,10 @@ class SGDTrainable(HyperLearningTrainable):
     allowed: ClassVar[frozenset[str]] = frozenset({"hyperparameters", "epochs_per_step", "trial_seed"})
     takes_groups: ClassVar[bool] = True
 
+    def known_keys(self) -> frozenset[str]:
+        """Flat names of the space's values as well."""
+        return super().known_keys() | frozenset(self.settings.space.flat_names())
+
     def start(self, config: dict[str, Any]) -> None:
         """Build the models and their optimisers, one for each replicate."""
         space = self.settings.space

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import field, fields, replace
+from typing import Annotated, Any, ClassVar
 
 import ray
 import torch
@@ -14,6 +14,17 @@ from ray import tune
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sgd import train
+from raytune_hyperlearn.checked import (
+    BeforeValidator,
+    Count,
+    Described,
+    InstanceOf,
+    Positive,
+    Whole,
+    read_part,
+    record,
+    unknown,
+)
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
@@ -23,28 +34,38 @@ from raytune_hyperlearn.problems.references import ProblemSource
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
 
 
-@dataclass(frozen=True)
+def _as_space(given: Any) -> Any:
+    """A space from a mapping."""
+    return SearchSpace.from_mapping(given) if isinstance(given, Mapping) else given
+
+
+@record
 class TrialSettings:
     """The part of a trial's config that all trainables read.
 
     Attributes:
         problem: A problem's name, a :class:`Problem`, or a function that builds one.
-        space: The search space.
+        space: The search space, or a mapping that :meth:`SearchSpace.from_mapping` reads.
         seed: Seed of the run: of its split, and of everything that is drawn anew for each evaluation.
         epochs: Full budget in passes over the training part; None takes the problem's own.
         batch_size: None takes the problem's own.
         gradient_clamp: Bound on batch gradients, element by element, or None.
-        replicates: Networks trained per evaluation, each from its own initialisation and data order; scores are means.
+        replicates: Networks trained per evaluation, each from its own initialization and data order; scores are means.
             More than one measures the hyperparameters instead of a lucky start.
     """
 
-    problem: str | Problem | Callable[[], Problem]
-    space: Space
-    seed: int = 0
-    epochs: float | None = None
-    batch_size: int | None = None
-    gradient_clamp: float | None = None
-    replicates: int = 1
+    problem: Annotated[
+        str | InstanceOf[Problem] | Callable[[], Problem],
+        Described("a problem's name, a Problem, or a function that builds one"),
+    ]
+    space: Annotated[
+        InstanceOf[Space], BeforeValidator(_as_space), Described("a search space or a mapping of hyperparameters")
+    ] = field(default_factory=SearchSpace)
+    seed: Whole = 0
+    epochs: Positive | None = None
+    batch_size: Count | None = None
+    gradient_clamp: Positive | None = None
+    replicates: Count = 1
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TrialSettings:
@@ -53,29 +74,7 @@ class TrialSettings:
         Raises:
             ValueError: In one line that names the key, its value and what is allowed.
         """
-        if "problem" not in config:
-            raise ValueError("problem is missing from the config; name one or pass a Problem")
-        space = config.get("space", SearchSpace())
-        settings = cls(
-            problem=config["problem"],
-            space=space if isinstance(space, Space) else SearchSpace.from_mapping(space),
-            seed=config.get("seed", 0),
-            epochs=config.get("epochs"),
-            batch_size=config.get("batch_size"),
-            gradient_clamp=config.get("gradient_clamp"),
-            replicates=config.get("replicates", 1),
-        )
-        if not _is_count(settings.seed, 0):
-            raise ValueError(f"seed is {settings.seed!r}; it must be a whole number of at least 0")
-        if settings.epochs is not None and not _is_amount(settings.epochs):
-            raise ValueError(f"epochs is {settings.epochs!r}; it must be a positive number or None")
-        if settings.batch_size is not None and not _is_count(settings.batch_size, 1):
-            raise ValueError(f"batch_size is {settings.batch_size!r}; it must be a whole number of at least 1 or None")
-        if settings.gradient_clamp is not None and not _is_amount(settings.gradient_clamp):
-            raise ValueError(f"gradient_clamp is {settings.gradient_clamp!r}; it must be a positive number or None")
-        if not _is_count(settings.replicates, 1):
-            raise ValueError(f"replicates is {settings.replicates!r}; it must be a whole number of at least 1")
-        return settings
+        return read_part(cls, config)
 
 
 def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -83,11 +82,16 @@ def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(scores[name] for scores in every) / len(every) for name in every[0]}
 
 
+FROM_SEARCHERS = frozenset({"config_id", "model_based_pick"})
+"""Config keys that HpBandSter's searchers add to what they suggest."""
+
+
 class HyperLearningTrainable(tune.Trainable):
     """Base of the trainables: one problem, one split, one device.
 
     Subclasses implement :meth:`start` and ``step``. A step's result is :meth:`result`'s, whose names are the same
-    for every method.
+    for every method. Config keys that begin with an underscore are the caller's (and Tune's) own marks of a trial;
+    any other key that is not known is refused.
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset()
@@ -120,8 +124,16 @@ class HyperLearningTrainable(tune.Trainable):
         """Set up one trial; called with the settings, the problem and the split in place."""
         raise NotImplementedError(f"{type(self).__name__} must implement start")
 
+    def known_keys(self) -> frozenset[str]:
+        """All config keys that this trainable, Tune or a searcher reads; called with the settings in place."""
+        return frozenset(entry.name for entry in fields(TrialSettings)) | self.allowed | FROM_SEARCHERS
+
     def _begin(self, config: dict[str, Any]) -> None:
         self.settings = TrialSettings.from_config(config)
+        known = self.known_keys()
+        for key in config:
+            if key not in known and not key.startswith("_"):
+                raise ValueError(unknown("config key", key, known))
         if not isinstance(self.settings.space, self.spaces):
             kind, allowed = type(self.settings.space).__name__, " or ".join(kind.__name__ for kind in self.spaces)
             raise ValueError(f"space is of type {kind}; {type(self).__name__} needs a {allowed}")
@@ -257,14 +269,6 @@ def _timed(
 
     timed.__doc__ = step.__doc__
     return timed
-
-
-def _is_count(value: object, smallest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
-
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def assigned_device() -> torch.device:

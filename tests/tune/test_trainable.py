@@ -69,7 +69,11 @@ def test_settings_read_the_shared_keys_and_leave_the_others() -> None:
         ({"replicates": 0}, "replicates is 0; it must be"),
         ({"replicates": 2.0}, "replicates is 2.0; it must be"),
         ({"space": {"learning_rate": {"range": [1, 0]}}}, "the lower bound must lie below"),
-        ({"space": 3}, "space is 3"),
+        ({"space": 3}, "space is 3; it must be a search space or a mapping"),
+        ({"epochs": True}, "epochs is True; it must be a positive number or None"),
+        ({"seed": -1, "replicates": "2"}, "seed is -1; .*; also replicates is '2'; it must be a whole number"),
+        ({"epocs": 2}, r"config key is 'epocs'; it must be epochs \(the closest\), batch_size, .* seed or space"),
+        ({"learning_rate_0": 0.1}, "config key is 'learning_rate_0'; it must be"),
         ({"problem": "cat pictures"}, "problem is 'cat pictures'; it must be one of digits"),
     ],
 )
@@ -77,6 +81,13 @@ def test_bad_config_is_refused_in_one_line(changes: dict[str, Any], message: str
     with pytest.raises(ValueError, match=message) as refused:
         Scoring({**CONFIG, **changes})
     assert "\n" not in str(refused.value)
+
+
+def test_keys_of_searchers_and_marks_of_the_caller_are_known() -> None:
+    config = {**CONFIG, "config_id": "(0, 0, 1)", "model_based_pick": False, "_mark": 3}
+    trainable = Scoring(config)
+    with pytest.raises(ValueError, match="config key is 'sede'; it must be seed"):
+        trainable.reset_config({**config, "sede": 3})
 
 
 def test_a_config_without_a_problem_is_refused() -> None:
