@@ -40,7 +40,8 @@ from typing import (
 import annotated_types
 import pydantic.dataclasses
 from pydantic import AfterValidator as AfterValidator
-from pydantic import AllowInfNan, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict, ValidationError
+from pydantic import AllowInfNan, ConfigDict, Field, GetCoreSchemaHandler, Strict, ValidationError
+from pydantic import BeforeValidator as BeforeValidator
 from pydantic import InstanceOf as InstanceOf
 
 Record = TypeVar("Record")

@@ -48,7 +48,8 @@ class Schedule:
         init: Where gradient methods start: one number for all parameters, or one each. None is 0 on a linear scale,
             the middle of the range on a logarithmic one, and a curve's own defaults for its shares and powers.
         step: Initial step size γ_0 of FDS's updates, positive, one for all parameters or one each; on a logarithmic
-            scale of ln λ. None takes the class's default, or a tenth of the range on a logarithmic scale.
+            scale of ln λ. None takes the class's default (at most half of the range), or a tenth of
+            the range on a logarithmic scale. One for all is at most the range's width.
         range: (lowest, highest) value that any method may use, or one such pair for each parameter.
         shape: ``"windows"`` (one value for each of N parts of the run), ``"linear"`` (straight lines through N knots),
             ``"cosine"`` (peak, final, warm-up share), ``"one-cycle"`` (start, peak, final, warm-up share),
@@ -258,7 +259,25 @@ class Schedule:
         for step in steps if isinstance(steps, tuple) else (steps,):
             if not step > 0:
                 raise ValueError(f"{type(self).__name__} step is {step:g}; it must be positive")
-        return steps
+        return steps if isinstance(steps, tuple) else self._within_width(steps)
+
+    def _within_width(self, step: float) -> float:
+        """The step; half of the range's width where the class's default is wider than that range.
+
+        A wider step would leave nothing of the range but its bounds.
+
+        Raises:
+            ValueError: In one line, if a given step is wider.
+        """
+        low, high = self.bounds
+        width = math.log(high / low) if self.scale == "log" else high - low
+        if step <= width:
+            return step
+        if self.step is None:
+            return width / 2
+        raise ValueError(
+            f"{type(self).__name__} step is {step:g}; it must be at most the width of its range, {width:g}"
+        )
 
     def _checked_numbers(self, name: str, given: Any) -> float | tuple[float, ...]:
         what = f"{type(self).__name__} {name}"

@@ -66,6 +66,11 @@ def test_a_space_of_any_optimizer_has_the_names_that_it_is_given() -> None:
         OptimizerSpace({"beta1": Schedule(), "beta2": INF})
 
 
+def test_a_default_step_is_never_wider_than_the_range() -> None:
+    assert LearningRate(range=(0.0, 0.06)).step == 0.03
+    assert LearningRate(range=(0.0, 0.2)).step == 0.1
+
+
 def test_flat_values_become_schedules() -> None:
     flat = {name: 0.001 * (index + 10) for index, name in enumerate(SPACE.flat_names()) if "rate" in name}
     found = SPACE.from_flat(flat | {"weight_decay_0": 0, "weight_decay_1": 0.003, "another": "ignored"})
@@ -129,6 +134,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: LearningRate(values=2.0), "LearningRate values is 2.0; it must be a whole number of at least 1"),  # type: ignore[arg-type]
     (lambda: LearningRate(values=True), "LearningRate values is True; it must be a whole number of at least 1"),
     (lambda: Momentum(range=(1, 0)), "Momentum range is (1, 0); the lower bound must lie below the upper one"),
+    (
+        lambda: Momentum(step=0.5, range=(0, 0.4)),
+        "Momentum step is 0.5; it must be at most the width of its range, 0.4",
+    ),
     (lambda: Momentum(range=(1, 1)), "Momentum range is (1, 1); the lower bound must lie below the upper one"),
     (lambda: Momentum(range=(0, INF)), "Momentum range bound is inf; it must be a finite number"),
     (lambda: Momentum(range=(0, "high")), "Momentum range bound is 'high'; it must be a finite number"),  # type: ignore[arg-type]

@@ -217,6 +217,9 @@ def converged(
 ) -> bool:
     """Whether γ < 0.05 |λ| for every value, or the value rests at a bound that its hypergradient pushes against.
 
+    A bound counts once training there has been differentiated: the last sign of a value that has only just been moved
+    to its bound was measured elsewhere.
+
     Args:
         state: After an outer step.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
@@ -224,8 +227,10 @@ def converged(
     """
     for name, sizes in state.step_sizes.items():
         low, high = ranges[name]
-        for value, size, last in zip(state.values[name], sizes, state.signs[name], strict=True):
-            held = (value <= low and last > 0) or (value >= high and last < 0)
+        evaluated = state.accepted.get(name, [math.nan] * len(sizes))
+        every = zip(state.values[name], evaluated, sizes, state.signs[name], strict=True)
+        for value, before, size, last in every:
+            held = (before <= low and value <= low and last > 0) or (before >= high and value >= high and last < 0)
             scale = 1.0 if name in logarithms else abs(value)
             if not held and not size < CONVERGED * scale:
                 return False

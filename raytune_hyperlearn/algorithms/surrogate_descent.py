@@ -6,7 +6,7 @@ height and of its slope. Here all of them together are the data of a Gaussian pr
 single runs and knows where the function bends. With x the learned values in units of their first step sizes γ_0, L
 the validation loss (L_0 the first), W the steps that share a value and h its hypergradient:
 
-    f(x) = asinh(1000 L / |L_0|), a logarithm that bears zero and less
+    f(x) = asinh(1000 L / |L_0|), a logarithm that is defined for zero and negative losses as well
     f ~ GP(m, s² exp(−|x − x'|² / 2ℓ²))
     y_i = f(x_i) + noise of deviation 0.15
     g_i = ∂f/∂x = γ_0 W h df/dL, + noise of deviation σ and half of |g_i|
@@ -107,6 +107,7 @@ def surrogate_step(
     scored = with_loss(state, loss) if comparable else state
     return replace(
         scored,
+        accepted=state.values if math.isfinite(loss) else state.accepted,
         index=state.index + 1,
         values={**state.values, **values},
         step_sizes=sizes,

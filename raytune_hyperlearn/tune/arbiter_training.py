@@ -60,9 +60,13 @@ def _schedules(given: Any) -> dict[str, tuple[float, ...]]:
 
 def _schedule(name: str, given: Any) -> tuple[float, ...]:
     values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if not values or not all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+    if not values or not all(_is_finite(value) for value in values):
         raise ValueError(f"{name} is {values}; it must be a finite number or a list of at least one")
     return tuple(map(float, values))
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def _ascending(milestones: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

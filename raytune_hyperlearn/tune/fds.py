@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -29,7 +29,7 @@ from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.schedules import Shapes, Values
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
-from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, judged, outer_step, with_loss
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
@@ -49,6 +49,9 @@ from raytune_hyperlearn.tune.trainable import (
 
 OUTER_STATE = "outer_state"
 UPDATED_BY = "updated_by"
+ENDED = "ended"
+"""Result entry, and config key of a trial that its scheduler has ended: why the search ended."""
+Ending = Literal["converged", "outer_steps"]
 
 
 class FDSTrainable(HyperLearningTrainable):
@@ -60,9 +63,11 @@ class FDSTrainable(HyperLearningTrainable):
 
     Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
     ``best`` (of the outer steps so far, by validation loss: its step, loss and values), ``inner_epochs``,
-    ``inner_steps``, ``inner_validation_loss`` (of the run that was differentiated) and ``hessian_way``. A member of a
-    group reports its own share; ``best`` is then the best of the group's outer steps before, and ``waiting_seconds``,
-    which are no training, are those that it waited for the others.
+    ``inner_steps``, ``inner_validation_loss`` (of the run that was differentiated), ``hessian_way`` and ``ended`` (why
+    the search ended: "converged" or "outer_steps"; None while it goes on). Where a scheduler finds that the search has
+    converged, the reason is in the trial's config. A member of a group reports its own share; ``best`` is then the best
+    of the group's outer steps before, and ``waiting_seconds``, which are no training, are those that it waited for the
+    others.
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset(FDSOptions.__dataclass_fields__) | {
@@ -70,6 +75,7 @@ class FDSTrainable(HyperLearningTrainable):
         UPDATED_BY,
         MEMBER,
         MAILBOX,
+        ENDED,
     }
     spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace, OptimizerSpace)
     takes_groups: ClassVar[bool] = True
@@ -116,50 +122,61 @@ class FDSTrainable(HyperLearningTrainable):
         return outcome
 
     def outer_step(self) -> dict[str, Any]:
-        """Differentiate, score and report; alone and without a scheduler, update as well."""
-        outer = self.outer
-        inner_epochs = self.options.inner_epochs(outer.index, self.epochs)
+        """Differentiate, score and report; then the values move: here, or where the scheduler moves them."""
+        inner_epochs = self.options.inner_epochs(self.outer.index, self.epochs)
         found = self.differentiate(inner_epochs)
-        instances = self.problem.horizon(inner_epochs) * self.problem.batch_size
-        epochs = inner_epochs
-        scores = self.score(lambda inputs: self._outputs(found, inputs)) if found.finite else {}
+        outcome = self._report(found, inner_epochs)
+        if not self.member.alone:
+            return outcome | self._share(found)
+        if self.makes_updates:
+            return outcome | self._move(outcome)
+        return outcome | self._leave_to_scheduler(outcome)
+
+    def _report(self, found: Hypergradient, inner_epochs: float) -> dict[str, Any]:
+        """What every outer step reports, whoever moves the values."""
+        epochs, scores = inner_epochs, self.score(lambda inputs: self._outputs(found, inputs)) if found.finite else {}
+        inner_steps = self.problem.horizon(inner_epochs)
+        instances = inner_steps * self.problem.batch_size
         if self.replays(inner_epochs):
-            epochs = self.epochs
-            scores = self.replay()
+            epochs, scores = self.epochs, self.replay()
             instances += self.settings.replicates * self.problem.horizon(epochs) * self.problem.batch_size
         outcome = self.result(
             scores,
-            outer.values,
+            self.outer.values,
             epochs,
             instances,
             hypergradient=found.values,
-            outer_state=outer.to_mapping(),
+            outer_state=self.outer.to_mapping(),
             full_epochs=self.epochs,
-            outer_step=outer.index,
+            outer_step=self.outer.index,
             inner_epochs=inner_epochs,
-            inner_steps=self.problem.horizon(inner_epochs),
+            inner_steps=inner_steps,
             inner_validation_loss=found.validation_loss,
             hessian_way=self.products.way if self.products is not None else None,
         )
-        if not found.finite:
-            outcome["status"] = DIVERGED
-        if not self.member.alone:
-            # Its scheduler ends the group, after the last outer step has been combined.
-            weights = digest(found.parameters, found.statistics)
-            return outcome | {
-                "member": asdict(self.member),
-                "weights_digest": weights,
-                "best": best_so_far(outer),
-                "waiting_seconds": self.waiting_seconds,
-            }
-        update = outer_update(outcome, self.options, self.settings.space)
-        outcome["best"] = best_so_far(update)
-        outcome["done"] = self.options.is_last(outer.index)
-        if self.makes_updates:
-            self.apply_update({OUTER_STATE: update.to_mapping()})
-            finished = self.options.stop_when_converged and settled(update, self.settings.space.axes())
-            outcome["done"] = outcome["done"] or finished
-        return outcome
+        return outcome if found.finite else outcome | {"status": DIVERGED}
+
+    def _share(self, found: Hypergradient) -> dict[str, Any]:
+        """What a member of a group adds; its scheduler ends the group once the last outer step has been combined."""
+        return {
+            "member": asdict(self.member),
+            "weights_digest": digest(found.parameters, found.statistics),
+            "best": best_so_far(self.outer),
+            "waiting_seconds": self.waiting_seconds,
+        }
+
+    def _move(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """Alone: take the next values, and say whether the search has ended."""
+        best = best_so_far(scored(self.outer, outcome, self.options))
+        before, self.outer = self.outer, outer_update(self.outer, outcome, self.options, self.settings.space)
+        ended = ending(before, self.outer, self.options, self.settings.space)
+        return {"best": best, "ended": ended, "done": ended is not None}
+
+    def _leave_to_scheduler(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """With a scheduler: it moves the values after this result, and ends a search that has converged."""
+        ended = "outer_steps" if self.options.is_last(self.outer.index) else None
+        best = best_so_far(scored(self.outer, outcome, self.options))
+        return {"best": best, "ended": ended, "done": ended is not None}
 
     def differentiate(self, epochs: float) -> Hypergradient:
         """Hypergradient of the current values over ``epochs`` from a fresh initialisation and data order."""
@@ -252,19 +269,29 @@ def best_so_far(state: OuterState) -> dict[str, Any] | None:
     return {"outer_step": state.best_index, "validation_loss": state.best_loss, "hyperparameters": state.best}
 
 
-def outer_update(result: Mapping[str, Any], options: FDSOptions, space: Space) -> OuterState:
+def is_comparable(result: Mapping[str, Any]) -> bool:
+    """Whether a result's loss may be held against others: not where training was shorter than the full budget."""
+    return bool(result["epochs"] >= result["full_epochs"])
+
+
+def scored(state: OuterState, result: Mapping[str, Any], options: FDSOptions) -> OuterState:
+    """The outer state with a result's loss noted, before any move; arguments as in :func:`outer_update`."""
+    loss, comparable = result["validation_loss"], is_comparable(result)
+    if options.outer_optimizer == "surrogate":
+        return with_loss(state, loss) if comparable else state
+    return judged(state, result["hypergradient"], loss, options.tolerance, comparable) or state
+
+
+def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptions, space: Space) -> OuterState:
     """The outer state after a trial's (nested) result: the same for scheduler and trainable.
 
-    Losses of other budgets than the full one are not compared with the best so far.
-
     Args:
+        state: Before the outer step.
         result: What :meth:`FDSTrainable.step` reported, or a group's combined result.
         options: The trial's options.
         space: The search space.
     """
-    state = OuterState.from_mapping(result["outer_state"])
-    comparable = result["epochs"] >= result["full_epochs"]
-    loss, horizon = result["validation_loss"], result["inner_steps"]
+    loss, horizon, comparable = result["validation_loss"], result["inner_steps"], is_comparable(result)
 
     def rule(inside: OuterState, slopes: Hyperparameters, ranges: Ranges) -> OuterState:
         if options.outer_optimizer == "surrogate":
@@ -276,6 +303,22 @@ def outer_update(result: Mapping[str, Any], options: FDSOptions, space: Space) -
     weights = {name: shapes.weights(name, len(own), horizon) for name, own in axes.items()}
     moved = coordinates.moved(rule, state, result["hypergradient"], weights, axes)
     return refined(moved, space) if moved.index == options.coarse_steps else moved
+
+
+def ending(before: OuterState, after: OuterState, options: FDSOptions, space: Space) -> Ending | None:
+    """Why the search ends with an outer step, or None if it goes on.
+
+    Args:
+        before: The outer state before the step.
+        after: The outer state after it.
+        options: The trial's options.
+        space: The search space.
+    """
+    if options.is_last(before.index):
+        return "outer_steps"
+    if options.stop_when_converged and settled(after, space.axes()):
+        return "converged"
+    return None
 
 
 def refined(state: OuterState, space: Space) -> OuterState:
@@ -331,12 +374,13 @@ class FDSScheduler(GroupScheduler):
         nested = _nested(result)
         # The driver knows no model, but every name of a layer's value is in the result.
         space = TrialSettings.from_config(trial.config).space.for_values(nested["outer_state"]["values"])
-        state = outer_update(nested, options, space)
-        if options.is_last(nested["outer_state"]["index"]):
+        before = OuterState.from_mapping(nested["outer_state"])
+        after = outer_update(before, nested, options, space)
+        ended = ending(before, after, options, space)
+        if ended is not None:
+            trial.set_config({**trial.config, ENDED: ended})
             return None
-        if options.stop_when_converged and settled(state, space.axes()):
-            return None
-        return {OUTER_STATE: state.to_mapping()}
+        return {OUTER_STATE: after.to_mapping()}
 
     def next_round(self, config: Mapping[str, Any]) -> int:
         """The outer step."""

@@ -39,6 +39,11 @@ def one(value: float, size: float, last: float = 0.0) -> OuterState:
     return OuterState(0, {"momentum": [value]}, {"momentum": [size]}, {"momentum": [last]})
 
 
+def evaluated(state: OuterState) -> OuterState:
+    """After training at these values."""
+    return replace(state, accepted=state.values)
+
+
 def moved(state: OuterState, *entries: float, growth: float = 1.0) -> tuple[float, float, float]:
     """Value, step size and sign after one update per entry."""
     for entry in entries:
@@ -153,7 +158,17 @@ def test_changing_a_mapping_does_not_change_its_state() -> None:
 def test_a_value_has_converged_when_its_step_is_small_or_a_bound_holds_it(
     value: float, size: float, last: float, expected: bool
 ) -> None:
-    assert converged(one(value, size, last), RANGES) is expected
+    assert converged(evaluated(one(value, size, last)), RANGES) is expected
+
+
+def test_a_bound_counts_once_training_there_has_been_differentiated() -> None:
+    """AdamW's learning rate from 1e-3 in (1e-5, 0.1) with step 0.1: the first move is cut at the bound."""
+    ranges = {"momentum": (1e-5, 0.1)}
+    at_bound = outer_step(one(1e-3, 0.1), {"momentum": [-1.0]}, 0.7, ranges)
+    assert at_bound.values == {"momentum": [0.1]}
+    assert not converged(at_bound, ranges)
+    assert converged(outer_step(at_bound, {"momentum": [-1.0]}, 0.6, ranges), ranges)
+    assert not converged(outer_step(at_bound, {"momentum": [1.0]}, 0.9, ranges), ranges)
 
 
 def test_values_below_zero_converge_by_their_magnitude() -> None:
@@ -166,6 +181,7 @@ def test_values_below_zero_converge_by_their_magnitude() -> None:
 def test_the_search_has_converged_when_every_value_has() -> None:
     small = {"learning_rate": [0.01, 0.01], "momentum": [0.1]}
     held = start(step_sizes=small, signs={"learning_rate": [1.0, 1.0], "momentum": [1.0]})
+    held = evaluated(held)
     assert converged(held, RANGES)
     assert not converged(replace(held, signs={"learning_rate": [1.0, 1.0], "momentum": [-1.0]}), RANGES)
     assert not converged(replace(held, step_sizes=small | {"learning_rate": [0.01, 0.1]}), RANGES)

@@ -12,6 +12,7 @@ import torch
 from ray.tune.utils import flatten_dict
 from torch import nn
 
+from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.tune import FDSTrainable
@@ -51,7 +52,9 @@ def expected(ensemble: int, shards: int, steps: int) -> list[list[dict[str, Any]
         hypergradient = {name: whole[f"hypergradient/{name}"] for name in SPACE.learned}
         loss = whole["validation_loss"]
         together = {**results[0], "validation_loss": loss, "hypergradient": hypergradient}
-        state = outer_update(together, FDSOptions(outer_steps=steps), SPACE)
+        state = outer_update(
+            OuterState.from_mapping(results[0]["outer_state"]), together, FDSOptions(outer_steps=steps), SPACE
+        )
         for one in group:
             one.apply_update({"outer_state": state.to_mapping()})
     return rounds
