@@ -10,8 +10,7 @@ import torch
 from ray import tune
 from torch import nn
 
-from raytune_hyperlearn.problems import Examples, Problem
-from raytune_hyperlearn.tune import ArbiterScheduler, ArbiterTrainable
+from raytune_hyperlearn import ArbiterScheduler, ArbiterTrainable, Examples, Problem
 
 
 def spirals() -> Problem:

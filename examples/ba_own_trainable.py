@@ -6,7 +6,7 @@ python examples/ba_own_trainable.py
 import torch
 from ray import tune
 
-from raytune_hyperlearn.tune import BatchAdaptiveScheduler
+from raytune_hyperlearn import BatchAdaptiveScheduler
 
 
 class LeastSquares(tune.Trainable):

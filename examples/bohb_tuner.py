@@ -5,9 +5,8 @@ python examples/bohb_tuner.py
 
 from ray import tune
 
+from raytune_hyperlearn import SearchSpace, SGDTrainable
 from raytune_hyperlearn.baselines import BOHB
-from raytune_hyperlearn.hyperparameters import SearchSpace
-from raytune_hyperlearn.tune import SGDTrainable
 
 if __name__ == "__main__":
     searcher = BOHB(SearchSpace().configuration_space(), min_budget=1, max_budget=9, seed=0, iterations=2)

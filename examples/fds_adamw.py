@@ -5,8 +5,7 @@ python examples/fds_adamw.py
 
 from ray import tune
 
-from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+from raytune_hyperlearn import FDSScheduler, FDSTrainable, OptimizerSpace, Schedule
 
 SPACE = OptimizerSpace(
     {

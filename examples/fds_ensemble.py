@@ -8,8 +8,7 @@ python examples/fds_ensemble.py
 
 from ray import tune
 
-from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+from raytune_hyperlearn import FDSScheduler, FDSTrainable, LearningRate, SearchSpace
 
 if __name__ == "__main__":
     scheduler = FDSScheduler(ensemble=2, shards=2)

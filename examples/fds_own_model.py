@@ -7,8 +7,7 @@ import torch
 from ray import tune
 from torch import nn
 
-from raytune_hyperlearn.problems import Examples, Problem
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable
+from raytune_hyperlearn import Examples, FDSScheduler, FDSTrainable, Problem
 
 
 def spirals() -> Problem:

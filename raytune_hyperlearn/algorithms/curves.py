@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # search spaces are read by every command, and torch takes seconds to import
+    from torch import Tensor
 
-CurveFunction = Callable[[float, Tensor], Tensor]
+CurveFunction: TypeAlias = "Callable[[float, Tensor], Tensor]"
 """(s ∈ [0, 1], θ [N] float64) ↦ λ []."""
 
 
@@ -47,11 +47,15 @@ class Curve:
 
     def value(self, parameters: Sequence[float], step: int, horizon: int) -> float:
         """f(t / T, θ)."""
+        import torch
+
         with torch.no_grad():
             return float(self.function(step / horizon, torch.tensor(parameters, dtype=torch.float64)))
 
     def slopes(self, parameters: Sequence[float], step: int, horizon: int) -> Mapping[int, float]:
         """∂f/∂θ, without the entries that are zero."""
+        import torch
+
         theta = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)
         with torch.enable_grad():
             value = self.function(step / horizon, theta)
@@ -97,7 +101,7 @@ class NamedCurve:
 
 def falling(x: Tensor) -> Tensor:
     """c(x) = (1 + cos π x) / 2."""
-    return (1 + torch.cos(math.pi * x)) / 2
+    return (1 + (math.pi * x).cos()) / 2
 
 
 def cosine(share: float, theta: Tensor) -> Tensor:
