@@ -28,9 +28,11 @@ compare: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-QUICK := tests/algorithms tests/derivatives tests/problems/test_problem.py tests/problems/test_losses.py \
-	tests/problems/test_models.py tests/comparison/analysis tests/comparison/test_experiment.py \
-	tests/comparison/test_records.py tests/test_checked.py tests/test_hyperparameters.py
+QUICK := tests/algorithms/test_schedules.py tests/algorithms/test_curves.py tests/algorithms/test_sampler.py \
+	tests/algorithms/test_sign_descent.py tests/algorithms/test_arbiter_agent.py tests/derivatives/test_micro_batches.py \
+	tests/problems/test_problem.py tests/problems/test_losses.py tests/problems/test_models.py \
+	tests/comparison/analysis tests/comparison/test_experiment.py tests/comparison/test_records.py \
+	tests/test_checked.py tests/test_hyperparameters.py
 
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest $(QUICK)
