@@ -96,13 +96,14 @@ class SGDTrainable(HyperLearningTrainable):
     def _train_on(self, index: int, end: int) -> dict[str, float]:
         """Train one replicate up to step ``end`` and score it."""
         model, seed, first = self.models[index], self.seeds[index], self.done_steps
+        shapes = self.settings.space.shapes()
         model.train()
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
             order = batches(
                 self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
             )
             for step, batch in enumerate(order, start=first):
-                now = self.settings.space.at_step(self.values, step, self.horizon)
+                now = shapes.at_step(self.values, step, self.horizon)
                 sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
         model.eval()
         return self.score(model)
