@@ -13,7 +13,23 @@ from typing import Any
 from raytune_hyperlearn.checked import Items, Whole, read, record
 from raytune_hyperlearn.comparison.plain_data import to_mapping
 
-PACKAGES = ("raytune-hyperlearn", "torch", "torchvision", "ray", "numpy", "scipy", "hpbandster", "ConfigSpace")
+PACKAGES = (
+    "raytune-hyperlearn",
+    "torch",
+    "torchvision",
+    "ray",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "hpbandster",
+    "ConfigSpace",
+    "optuna",
+    "cmaes",
+    "smac",
+    "dehb",
+    "schedulefree",
+    "prodigyopt",
+)
 
 
 @record

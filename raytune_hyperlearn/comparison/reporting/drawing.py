@@ -87,9 +87,14 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # hundredths of a point are finer than any screen
+    text = re.sub(r'"[^"]*"', _rounded, text)
     text = re.sub(r"font: ((?:bold |\d+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px system-ui, sans-serif", text)
     return text.replace(INK, "currentColor").replace("<defs>", f"<title>{escape(title)}</title><defs>", 1)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """An attribute's coordinates in hundredths of a point, which are finer than any screen."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", attribute.group())
 
 
 def _accessible(title: str) -> str:

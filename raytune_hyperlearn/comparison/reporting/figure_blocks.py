@@ -17,12 +17,20 @@ from raytune_hyperlearn.comparison.reporting.explorer import json_block, regret_
 from raytune_hyperlearn.comparison.reporting.figure_data import (
     FigureData,
     evaluation_data,
+    outer_step_data,
     rank_data,
     ranks_over_time_data,
     regret_data,
     schedule_data,
+    timeline_data,
     training_data,
     value_data,
+)
+from raytune_hyperlearn.comparison.reporting.insight_figures import (
+    draw_outer_steps,
+    draw_timelines,
+    outer_step_panels,
+    timeline_panels,
 )
 from raytune_hyperlearn.comparison.reporting.method_figures import (
     draw_evaluations,
@@ -212,10 +220,35 @@ def learned_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fi
     )
 
 
+def insight_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
+    """How learned schedules moved, and along which hypergradients."""
+    panels = outer_step_panels(study, styles)
+    return files.block(
+        "outer-steps",
+        "Schedules over outer steps, with their hypergradients",
+        draw_outer_steps,
+        panels,
+        "The best run of each method that computes hypergradients. One line per value of a schedule, the faintest at "
+        "the start of the training. Beside it dL/dλ times the width of λ's range: above zero the value should fall.",
+        "medium",
+        outer_step_data(panels),
+    )
+
+
 def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
     """What each method was doing."""
     panels = evaluation_panels(study, styles)
+    timelines = timeline_panels(study, styles)
     return files.block(
+        "timeline",
+        "Evaluations on workers",
+        draw_timelines,
+        timelines,
+        "The first seed of each method: a bar per evaluation on the worker that did it, darker for a larger budget, "
+        "hatched where it failed. Gaps are scheduling, restarts and the searcher's own computing.",
+        "medium",
+        timeline_data(timelines),
+    ) + files.block(
         "evaluations",
         "Every evaluation",
         draw_evaluations,

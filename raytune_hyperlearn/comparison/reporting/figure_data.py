@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
+from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel
 from raytune_hyperlearn.comparison.reporting.method_figures import EvaluationsPanel, SchedulePanel, ValuesPanel
 from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
@@ -132,6 +133,39 @@ def training_data(panels: Sequence[TrainingPanel]) -> FigureData:
         ("panel", "method", "line", "position", "value"),
         tuple(rows),
         "One row per completed record that tells a training loss or a mean batch size.",
+    )
+
+
+def outer_step_data(panels: Sequence[OuterStepsPanel]) -> FigureData:
+    """Values and hypergradients by outer step."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.title, i, float(step), float(value))
+        for panel in panels
+        for i, line in enumerate(panel.values.T)
+        for step, value in zip(panel.steps, line, strict=True)
+    ]
+    return FigureData(
+        ("panel", "window", "outer_step", "value"),
+        tuple(rows),
+        "The records of the method's best run that hold a finite hypergradient: the schedule they were at, and "
+        "dL/dλ_i · (highest − lowest of λ's range), L the validation loss at the end of the differentiated training.",
+    )
+
+
+def timeline_data(panels: Sequence[TimelinePanel]) -> FigureData:
+    """When which worker evaluated."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.style.label, panel.seed, int(lane) + 1, float(start), float(end), float(budget), int(failed))
+        for panel in panels
+        for start, end, lane, budget, failed in zip(
+            panel.starts, panel.ends, panel.lanes, panel.budgets, panel.failed, strict=True
+        )
+    ]
+    return FigureData(
+        ("method", "seed", "worker", "start", "end", "budget_fraction", "failed"),
+        tuple(rows),
+        "end = the record's time, start = end − its training seconds; each evaluation takes the lowest worker that is "
+        "free when it starts.",
     )
 
 

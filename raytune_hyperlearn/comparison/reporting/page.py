@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from raytune_hyperlearn.comparison.analysis.importance import importances
 from raytune_hyperlearn.comparison.analysis.results import Study, load_studies
 from raytune_hyperlearn.comparison.analysis.statistics import (
     CriticalDifference,
@@ -28,10 +29,19 @@ from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     FigureFiles,
     Styles,
     cost_blocks,
+    insight_blocks,
     learned_blocks,
     legend,
     rank_blocks,
     regret_blocks,
+)
+from raytune_hyperlearn.comparison.reporting.insight_tables import (
+    correlation_table,
+    failure_table,
+    importance_table,
+    kept,
+    methods_table,
+    repeat_code,
 )
 from raytune_hyperlearn.comparison.reporting.rank_figures import common_methods, final_ranks, ranks_over_time
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
@@ -236,15 +246,30 @@ def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> S
                 figures=learned_blocks(study, styles, files),
                 tables=(hyperparameter_table(study, styles),),
             ),
+            _insight_part(study, styles, anchor, files),
             Part(
                 f"{anchor}-costs",
                 "Costs and failures",
                 figures=cost_blocks(study, styles, files),
-                tables=tuple(t for t in (runs_table(study, styles), errors_table(study, styles)) if t is not None),
+                tables=kept(errors_table(study, styles), failure_table(study, styles), runs_table(study, styles)),
             ),
             _settings_part(study, styles, anchor),
+            Part(
+                f"{anchor}-repeat",
+                "Repeat it",
+                ("These commands run the same comparison again; the digests tell whether settings and records agree.",),
+                code=repeat_code(study),
+            ),
         ),
     )
+
+
+def _insight_part(study: Study, styles: Styles, anchor: str, files: FigureFiles) -> Part:
+    found = importances(study, BLACK_BOX)
+    tables = kept(importance_table(study, found, styles), correlation_table(study, styles))
+    figures = insight_blocks(study, styles, files)
+    silence = "" if tables or figures else "Too few evaluations to tell, and no method reports hypergradients."
+    return Part(f"{anchor}-mattered", "What mattered", (silence,) if silence else (), figures=figures, tables=tables)
 
 
 def _outcome_part(
@@ -276,7 +301,7 @@ def _outcome_part(
 
 
 def _settings_part(study: Study, styles: Styles, anchor: str) -> Part:
-    settings = (shared_table(study), given_table(study, styles), reference_table(study))
+    settings = (methods_table(study, styles), shared_table(study), given_table(study, styles), reference_table(study))
     folders = ", ".join(folder.name or str(folder) for folder in study.folders)
     many = "s" if len(study.folders) > 1 else ""
     return Part(

@@ -60,8 +60,29 @@ METHOD_STYLES = {
     "arbiter-replay": MethodStyle("its schedule on a new start", "Replay", "#44AA99", (0, (3, 1.2, 1, 1.2)), "v"),
     "arbiter-random-walk": MethodStyle("random walk of its steps", "Walk", "#AA4499", (0, (6, 1.5, 1, 1.5)), "X"),
 }
+METHOD_STYLES |= {
+    # The peers in P. Tol's bright and muted colors; line and marker tell what shares a hue with the ones above.
+    "asha": MethodStyle("ASHA", "ASHA", "#AA3377", (0, (4, 1.2)), "<"),
+    "pbt": MethodStyle("population based training", "PBT", "#228833", (0, (7, 1.5)), ">"),
+    "pb2": MethodStyle("population based bandits", "PB2", "#88A02C", (0, (2, 1.2)), "h"),
+    "tpe": MethodStyle("TPE", "TPE", "#4477AA", (0, (5, 1.2, 1, 1.2)), "P"),
+    "gp": MethodStyle("Gaussian process", "GP", "#332288", (0, (3, 1.2)), "p"),
+    "cma-es": MethodStyle("CMA-ES", "CMA-ES", "#A6761D", (0, (6, 1.2, 2, 1.2)), "d"),
+    "smac": MethodStyle("SMAC3", "SMAC", "#CC3311", (0, (1, 0.8)), "v"),
+    "dehb": MethodStyle("DEHB", "DEHB", "#117733", (0, (8, 1.2, 2, 1.2)), "^"),
+    "tune-bohb": MethodStyle("Ray Tune's BOHB", "TuneBOHB", "#44AA99", (0, (2, 0.8)), "8"),
+    "cosine-tpe": MethodStyle("cosine tuned by TPE", "Cos-TPE", "#8C6BB1", (0, (5, 1.2)), "s"),
+    "cosine-rs": MethodStyle("cosine tuned by random search", "Cos-RS", "#999933", (0, (1, 1.5)), "D"),
+    "one-cycle-tpe": MethodStyle("one cycle tuned by TPE", "1C-TPE", "#882255", (0, (5, 1.2, 1, 1.2)), "o"),
+    "one-cycle-rs": MethodStyle("one cycle tuned by random search", "1C-RS", "#4D4D4D", (0, (3, 1.5)), "X"),
+    "schedule-free": MethodStyle("Schedule-Free", "SF", "#BB5566", "-", "*"),
+    "prodigy": MethodStyle("Prodigy", "Prodigy", "#004488", "-", "P"),
+}
 GRADIENT_BASED = frozenset({"fds", "hd"})
-BLACK_BOX = frozenset({"rs", "bo", "hb", "bohb"})
+BLACK_BOX = frozenset(
+    {"rs", "bo", "hb", "bohb", "asha", "pbt", "pb2", "tpe", "gp", "cma-es", "smac", "dehb", "tune-bohb"}
+    | {"cosine-tpe", "cosine-rs", "one-cycle-tpe", "one-cycle-rs"}
+)
 
 _SPARE_COLOURS = ("#E69F00", "#8C6BB1", "#A6761D", "#4D4D4D")
 _SPARE_MARKERS = ("P", "*", "<", ">", "h")

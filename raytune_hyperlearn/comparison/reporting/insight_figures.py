@@ -1,0 +1,161 @@
+"""How schedules moved over outer steps with their hypergradients, and which trial each worker was busy with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.analysis.importance import outer_steps
+from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.analysis.summary import final_regret
+from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+
+MOST_TRIALS = 400
+"""Evaluations of a run that the timeline draws; a crowd of more would be a solid bar."""
+
+
+@dataclass(frozen=True)
+class OuterStepsPanel:
+    """One hyperparameter, or its hypergradient, over the outer steps of a run.
+
+    Attributes:
+        title: what is shown.
+        value_name: label of the ordinate.
+        style: the method's appearance.
+        steps: outer steps, shape [T].
+        values: one line per value of the schedule, shape [T, N].
+        has_zero: whether zero is marked.
+    """
+
+    title: str
+    value_name: str
+    style: MethodStyle
+    steps: FloatArray
+    values: FloatArray
+    has_zero: bool
+
+
+@dataclass(frozen=True)
+class TimelinePanel:
+    """Which evaluation each worker was busy with, in one run.
+
+    Attributes:
+        style: the method's appearance.
+        seed: seed of the run.
+        starts: seconds, shape [E].
+        ends: seconds, shape [E].
+        lanes: worker of each evaluation, from 0, shape [E].
+        budgets: as a fraction of the full budget, shape [E].
+        failed: whether each failed, shape [E].
+        limit: the time limit in seconds.
+    """
+
+    style: MethodStyle
+    seed: int
+    starts: FloatArray
+    ends: FloatArray
+    lanes: FloatArray
+    budgets: FloatArray
+    failed: FloatArray
+    limit: float
+
+
+def outer_step_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[OuterStepsPanel, ...]:
+    """Two panels per hyperparameter of each method that reports hypergradients: its best run's values and gradients."""
+    panels = []
+    for method in study.methods:
+        best = min(study.runs_of(method), key=lambda result: final_regret(study, result, "validation"))
+        for steps in outer_steps(study, best):
+            name, style = steps.name.replace("_", " "), styles[method]
+            scaled = steps.hypergradients * steps.width
+            panels += [
+                OuterStepsPanel(f"{style.short}: {name}", name, style, steps.steps, steps.values, False),
+                OuterStepsPanel(f"{style.short}: its hypergradient", "dL/dλ × range", style, steps.steps, scaled, True),
+            ]
+    return tuple(panels)
+
+
+def draw_outer_steps(panels: Sequence[OuterStepsPanel]) -> Figure:
+    """A line per value of the schedule, from light at the start of the training to dark at its end."""
+    return draw_grid(panels, _draw_outer_steps, columns=2, size=(4.4, 2.6), left_margin=0.8, right_margin=0.2)
+
+
+def timeline_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[TimelinePanel, ...]:
+    """The first run of each method."""
+    panels = (_timeline(study, study.runs_of(method)[0], styles[method]) for method in study.methods)
+    return tuple(panel for panel in panels if panel.starts.size)
+
+
+def draw_timelines(panels: Sequence[TimelinePanel]) -> Figure:
+    """A bar per evaluation on its worker's lane, darker for a larger budget, hatched where it failed."""
+    lanes = max(int(panel.lanes.max()) + 1 for panel in panels)
+    size = (4.6, 1.15 + 0.28 * lanes)
+    return draw_grid(panels, _draw_timeline, columns=2, size=size, left_margin=0.4, right_margin=0.2)
+
+
+def lanes_of(starts: FloatArray, ends: FloatArray) -> FloatArray:
+    """A worker for each evaluation: the lowest that is free when it starts, shape [E] for starts and ends [E]."""
+    lanes, free = np.zeros(len(starts)), [-np.inf]
+    for place in np.argsort(starts, kind="stable"):
+        open_lanes = [lane for lane, until in enumerate(free) if until <= starts[place] + 1e-9]
+        lane = open_lanes[0] if open_lanes else len(free)
+        if not open_lanes:
+            free.append(ends[place])
+        free[lane] = ends[place]
+        lanes[place] = lane
+    return lanes
+
+
+def _timeline(study: Study, result: RunResult, style: MethodStyle) -> TimelinePanel:
+    rows = study.records_in_time(result)[:MOST_TRIALS]
+    ends = np.array([row.time for row in rows])
+    spent = np.array([row.training_seconds for row in rows])
+    starts = np.maximum(ends - np.nan_to_num(spent), 0.0)
+    budgets = np.array([row.budget for row in rows]) / study.experiment.epochs
+    failed = np.array([float(row.status != "completed") for row in rows])
+    return TimelinePanel(
+        style, result.seed, starts, ends, lanes_of(starts, ends), budgets, failed, study.experiment.time_limit
+    )
+
+
+def _draw_outer_steps(axes: Axes, panel: OuterStepsPanel) -> None:
+    light_grid(axes)
+    axes.set_title(panel.title, loc="left", fontsize=10)
+    axes.set_xlabel("outer step")
+    axes.set_ylabel(panel.value_name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if panel.has_zero:
+        axes.axhline(0, color=INK, lw=0.8)
+    count = panel.values.shape[1]
+    for i, line in enumerate(panel.values.T):
+        alpha = 0.35 + 0.65 * (i + 1) / count
+        axes.plot(panel.steps, line, color=panel.style.colour, lw=1.5, alpha=alpha, marker=".", markersize=4)
+
+
+def _draw_timeline(axes: Axes, panel: TimelinePanel) -> None:
+    axes.set_title(f"{panel.style.heading}, seed {panel.seed}", loc="left", fontsize=10)
+    axes.set_xlabel("wall-clock seconds")
+    axes.set_xlim(0, panel.limit)
+    lanes = int(panel.lanes.max()) + 1
+    axes.set_ylim(lanes - 0.4, -0.6)
+    axes.set_yticks(range(lanes), [str(lane + 1) for lane in range(lanes)])
+    bars = zip(panel.starts, panel.ends, panel.lanes, panel.budgets, panel.failed, strict=True)
+    for start, end, lane, budget, failed in bars:
+        axes.barh(
+            lane,
+            end - start,
+            left=start,
+            height=0.8,
+            color=panel.style.colour,
+            alpha=0.25 + 0.65 * min(max(float(budget), 0.0), 1.0),
+            edgecolor=INK,
+            linewidth=0.4,
+            hatch="xxxx" if failed else None,
+        )
