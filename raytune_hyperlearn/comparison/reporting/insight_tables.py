@@ -154,7 +154,7 @@ def _column_name(name: str, styles: Styles) -> str:
 
 def _importance_note(found: Importances) -> str:
     note = (
-        "h is the hypergradient dL/dλ of one value, divided by the training steps that share it. Mean |h| × range, over "
+        "h is the hypergradient dL/dλ of one value, divided by the training steps that share it. Mean |h| × range over "
         "outer steps and seeds, is to first order one step's share of what the loss would change over the range. It is "
         "local to the path that the method took and costs nothing, for the method computes h anyway. Each share column "
         "sums to 100 %."
