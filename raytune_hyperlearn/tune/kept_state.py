@@ -121,7 +121,7 @@ def put_back(path: str | Path) -> None:
 
 def _newest_whole(system: fs.FileSystem, folder: str, path: str) -> dict[str, bytes]:
     """The files of the newest kept state that is whole; a damaged one is named in the log."""
-    damaged = []
+    damaged: list[str] = []
     for name in (KEPT_FILE, PREVIOUS_FILE):
         content = _read(system, f"{folder}/{name}")
         files = _unpacked(content)
