@@ -27,6 +27,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms.fds import Part, parts
+from raytune_hyperlearn.algorithms.groups import Groups
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State, UpdateMap
 from raytune_hyperlearn.derivatives.adjoint_products import AdjointProductOptions, AdjointProducts
@@ -70,7 +72,7 @@ class Slopes:
     """Derivatives of the validation loss with respect to what one step used.
 
     Attributes:
-        values: Hyperparameter → [], or [G] by groups of parameters.
+        values: Hyperparameter → [], or [G] by slices of the parameters.
         examples: Of the weights of the batch's examples [N], or None.
     """
 
@@ -124,15 +126,15 @@ class AdjointStep(Protocol):
         """
 
 
-# --------------------------------------------------------------------------------- groups and single examples
+# --------------------------------------------------------------------------------- slices and single examples
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Contiguous parts of the flat parameter vector [D].
+class Slices:
+    """Contiguous slices of the flat parameter vector [D], for entries of their own.
 
     Attributes:
-        names: One per group.
+        names: One per slice.
         sizes: Numbers of parameters, which add up to D.
     """
 
@@ -144,8 +146,8 @@ class Groups:
             raise ValueError(f"sizes is {self.sizes}; it must hold a positive number for each of {self.names}")
 
     @classmethod
-    def layers(cls, model: FunctionalModel) -> Groups:
-        """One group per module that owns trainable parameters (a parameter's own name where the model does)."""
+    def layers(cls, model: FunctionalModel) -> Slices:
+        """One slice per module that owns trainable parameters (a parameter's own name where the model does)."""
         sizes: dict[str, int] = {}
         for name, part in model.unflatten(model.parameters).items():
             owner = name.rpartition(".")[0] or name
@@ -153,18 +155,9 @@ class Groups:
         return cls(tuple(sizes), tuple(sizes.values()))
 
     def products(self, left: Tensor, right: Tensor) -> Tensor:
-        """Inner products within the groups [G] of two vectors [D]."""
+        """Inner products within the slices [G] of two vectors [D]."""
         parts = zip(left.split(self.sizes), right.split(self.sizes), strict=True)
         return torch.stack([torch.dot(a, b) for a, b in parts])
-
-    def spread(self, values: Sequence[float], like: Tensor) -> Tensor:
-        """One value per group, repeated for each of its parameters [D]."""
-        each = torch.tensor(values, dtype=like.dtype, device=like.device)
-        return torch.repeat_interleave(each, self._counts.to(like.device), output_size=len(like))
-
-    @cached_property
-    def _counts(self) -> Tensor:
-        return torch.tensor(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -190,45 +183,44 @@ class SGDAdjoint:
     Attributes:
         model: The network and loss; its parameters are the initial w_0.
         gradient_clamp: Bound k > 0 on batch gradients, clamped to [−k, k] element by element, or None.
-        per_layer: Hyperparameters that every group has for itself, under ``learning_rate@name`` and so on.
-        groups: Parts of the parameters; slopes of shared hyperparameters are then by group [G]. With ``per_layer``
-            the model's layers where none are given.
+        groups: Groups of parameters with hyperparameters of their own (:mod:`.groups`).
+        slices: Slopes are then by slices of the parameters [G]; with hyperparameters for all parameters only.
         examples: Weights of the training examples, or None: all are 1 and not differentiated.
         options: How products are computed.
     """
 
     model: FunctionalModel
     gradient_clamp: float | None = None
-    per_layer: tuple[str, ...] = ()
-    groups: Groups | None = None
+    groups: Groups = field(default_factory=dict)
+    slices: Slices | None = None
     examples: ExampleWeights | None = None
     options: AdjointProductOptions = field(default_factory=AdjointProductOptions)
 
     def __post_init__(self) -> None:
         if self.gradient_clamp is not None and not self.gradient_clamp > 0:
             raise ValueError(f"gradient_clamp is {self.gradient_clamp}; it must be positive or None")
-        for name in self.per_layer:
+        for name in self.groups:
             if name not in HYPERPARAMETERS:
-                raise ValueError(f"per_layer holds {name!r}; it must be among {', '.join(HYPERPARAMETERS)}")
-        if self.groups is not None and sum(self.groups.sizes) != len(self.model.parameters):
+                raise ValueError(f"groups hold {name!r}; they must be of {', '.join(HYPERPARAMETERS)}")
+        if self.slices is not None and self.groups:
+            raise ValueError(f"slices is {self.slices.names}; with groups it must be None")
+        if self.slices is not None and sum(self.slices.sizes) != len(self.model.parameters):
             raise ValueError(
-                f"groups hold {sum(self.groups.sizes)} parameters; they must hold all {len(self.model.parameters)}"
+                f"slices hold {sum(self.slices.sizes)} parameters; they must hold all {len(self.model.parameters)}"
             )
+        object.__setattr__(self, "_parts", parts(self.model, self.groups))
+
+    _parts: tuple[Part, ...] = field(init=False, repr=False)
 
     @cached_property
     def products(self) -> AdjointProducts:
         """Gradients and products of the model's batch loss; what they record serves every run."""
         return AdjointProducts(self.model, self.options, self.gradient_clamp)
 
-    @cached_property
+    @property
     def defaults(self) -> Mapping[str, float]:
         """No momentum, no decay and no learning."""
-        names = {name: [f"{name}@{group}" for group in self._groups.names] for name in self.per_layer}
-        return {key: 0.0 for name in HYPERPARAMETERS for key in names.get(name, [name])}
-
-    @cached_property
-    def _groups(self) -> Groups:
-        return self.groups or Groups.layers(self.model)
+        return dict.fromkeys((name for part in self._parts for name in part.names), 0.0)
 
     def begin(self, horizon: int, batch: Batch) -> Training:
         """The model's own parameters and running statistics, at rest."""
@@ -240,13 +232,14 @@ class SGDAdjoint:
         self, before: Training, batch: Batch, hyperparameters: Mapping[str, float], step: int
     ) -> tuple[Training, Tensor]:
         """The first line of the formulas above."""
-        rate, momentum, decay = self._in_use(hyperparameters, before.parameters)
         w, v = before.parameters, before.memory[VELOCITY]
         loss, gradient, statistics = self.products.gradient(w, before.memory[STATISTICS], *batch, self._weights(step))
         if self.gradient_clamp is not None:
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
-        velocity = _add(_plus(gradient, w, decay), v, momentum)
-        moved = _plus(w, velocity, -rate)
+        velocity, moved = torch.empty_like(w), torch.empty_like(w)
+        for here, (rate, momentum, decay) in self._in_use(hyperparameters):
+            torch.add(gradient[here], w[here], alpha=decay, out=velocity[here]).add_(v[here], alpha=momentum)
+            torch.sub(w[here], velocity[here], alpha=rate, out=moved[here])
         return Training(moved, {STATISTICS: statistics, VELOCITY: velocity}), loss
 
     def pull_back(
@@ -260,10 +253,11 @@ class SGDAdjoint:
         learned: Sequence[str],
     ) -> tuple[Adjoint, Slopes]:
         """The other formulas above."""
-        rate, momentum, decay = self._in_use(hyperparameters, before.parameters)
         p, q = adjoint.parameters, adjoint.memory[VELOCITY]
-        r = _plus(q, p, -rate)
-        slopes = self._slopes(before, after, p, r, learned)
+        r = torch.empty_like(p)
+        for here, (rate, _, _) in self._in_use(hyperparameters):
+            torch.sub(q[here], p[here], alpha=rate, out=r[here])
+        slopes = self._slopes(before, after, p, r)
         pulled = self.products.pull_back(
             before.parameters,
             before.memory[STATISTICS],
@@ -272,37 +266,33 @@ class SGDAdjoint:
             *batch,
             self._weights(step),
         )
-        p = _add(pulled.parameters.add_(p), r, decay)
-        found = Adjoint(p, {VELOCITY: r.mul_(momentum), STATISTICS: pulled.statistics})
-        return found, Slopes(slopes, None if self.examples is None else pulled.examples)
+        p = pulled.parameters.add_(p)
+        for here, (_, momentum, decay) in self._in_use(hyperparameters):
+            p[here].add_(r[here], alpha=decay)
+            r[here].mul_(momentum)
+        found = Adjoint(p, {VELOCITY: r, STATISTICS: pulled.statistics})
+        examples = None if self.examples is None else pulled.examples
+        return found, Slopes({name: slopes[name] for name in learned}, examples)
 
-    def _slopes(
-        self, before: Training, after: Training, p: Tensor, r: Tensor, learned: Sequence[str]
-    ) -> dict[str, Tensor]:
-        factors = {
-            "learning_rate": (p, after.memory[VELOCITY]),
-            "momentum": (r, before.memory[VELOCITY]),
-            "weight_decay": (r, before.parameters),
-        }
+    def _slopes(self, before: Training, after: Training, p: Tensor, r: Tensor) -> dict[str, Tensor]:
+        """Of every hyperparameter; parts that share one add up."""
+        factors = (
+            (p.neg(), after.memory[VELOCITY]),
+            (r, before.memory[VELOCITY]),
+            (r, before.parameters),
+        )
+        if self.slices is not None:
+            return {n: self.slices.products(*pair) for n, pair in zip(HYPERPARAMETERS, factors, strict=True)}
         found: dict[str, Tensor] = {}
-        for name in dict.fromkeys(key.partition("@")[0] for key in learned):
-            by_group = name in self.per_layer or self.groups is not None
-            products = self._groups.products(*factors[name]) if by_group else torch.dot(*factors[name])
-            products = -products if name == "learning_rate" else products
-            if name in self.per_layer:
-                found |= {f"{name}@{g}": part for g, part in zip(self._groups.names, products.unbind(), strict=True)}
-            else:
-                found[name] = products
-        return {name: found[name] for name in learned}
+        for part in self._parts:
+            for name, (left, right) in zip(part.names, factors, strict=True):
+                product = torch.dot(left[part.where], right[part.where])
+                found[name] = found[name] + product if name in found else product
+        return found
 
-    def _in_use(self, values: Mapping[str, float], like: Tensor) -> list[float | Tensor]:
-        """α, μ and ξ at a step: numbers, or [D] where layers have their own."""
-        return [
-            self._groups.spread([values[f"{name}@{group}"] for group in self._groups.names], like)
-            if name in self.per_layer
-            else values[name]
-            for name in HYPERPARAMETERS
-        ]
+    def _in_use(self, values: Mapping[str, float]) -> list[tuple[slice, tuple[float, ...]]]:
+        """Where each part of the parameters lies, and its α, μ and ξ."""
+        return [(part.where, tuple(values[name] for name in part.names)) for part in self._parts]
 
     def _weights(self, step: int) -> Tensor | None:
         return None if self.examples is None else self.examples.values[self.examples.rows(step)]
@@ -376,15 +366,3 @@ class MapAdjoint:
 
 def _tensors(values: Mapping[str, float], device: torch.device) -> State:
     return {name: torch.full((), value, dtype=torch.float64, device=device) for name, value in values.items()}
-
-
-def _plus(first: Tensor, second: Tensor, factor: float | Tensor) -> Tensor:
-    """First + factor · second."""
-    if isinstance(factor, Tensor):
-        return torch.addcmul(first, second, factor)
-    return torch.add(first, second, alpha=factor)
-
-
-def _add(to: Tensor, second: Tensor, factor: float | Tensor) -> Tensor:
-    """The same in place."""
-    return to.addcmul_(second, factor) if isinstance(factor, Tensor) else to.add_(second, alpha=factor)

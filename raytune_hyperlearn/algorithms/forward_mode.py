@@ -153,6 +153,8 @@ class Hypergradient:
         parameters: w [D] after the last step.
         statistics: b [B] after the last step.
         steps: Number of steps done since training began.
+        differentiation: ``"forward"`` or ``"reverse"``.
+        why: That direction was chosen, where there was a choice.
     """
 
     values: dict[str, list[float]]
@@ -161,6 +163,8 @@ class Hypergradient:
     parameters: Tensor
     statistics: Tensor
     steps: int = 0
+    differentiation: str = "forward"
+    why: str = ""
 
     @property
     def finite(self) -> bool:

@@ -46,7 +46,7 @@ class ReverseHypergradient(Hypergradient):
     """A hypergradient with what reverse mode knows beyond it.
 
     Attributes:
-        per_step: Hyperparameter → dL_val/dλ_t for every step t, [T], or [T, G] by groups of parameters.
+        per_step: Hyperparameter → dL_val/dλ_t for every step t, [T], or [T, G] by slices of the parameters.
         per_example: dL_val/dω [n] of the weights of all training examples, [0] where they are not learned.
         plan: How many states were kept, where.
         recomputed: Number of steps that were computed again.
@@ -123,6 +123,7 @@ def hypergradient(
         parameters=rewound.end.parameters,
         statistics=rewound.end.memory[STATISTICS],
         steps=horizon,
+        differentiation="reverse",
         per_step=entries.per_step,
         per_example=entries.per_example,
         plan=plan,
@@ -158,7 +159,7 @@ class Entries:
             self.per_example.index_add_(0, self._examples.rows(step), slopes.examples)
 
     def by_step(self) -> dict[str, list[float]]:
-        """Hyperparameter → [T], groups added up."""
+        """Hyperparameter → [T], slices added up."""
         return {name: own.reshape(self._horizon, -1).sum(dim=1).tolist() for name, own in self.per_step.items()}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -193,14 +194,19 @@ def batches(
     for step in range(first, steps):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            shuffle = torch.Generator().manual_seed(derived_seed(seed, Purpose.ORDER, epoch))
-            order = torch.randperm(len(examples), generator=shuffle).to(device, non_blocking=True)
+            order = _order(len(examples), seed, epoch).to(device, non_blocking=True)
         begin = step % per_epoch * batch_size
         rows = order[begin : begin + batch_size]
         inputs, targets = examples.inputs[rows], examples.targets[rows]
         if augmentation is not None:
             inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, Purpose.AUGMENTATION, step)))
         yield inputs, targets
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    """Order of a pass over the data; kept, because reverse mode reads batch after batch from the last to the first."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derived_seed(seed, Purpose.ORDER, epoch)))
 
 
 @torch.no_grad()

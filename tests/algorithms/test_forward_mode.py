@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raytune_hyperlearn.algorithms import forward_mode as module
+from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.curves import named_curve
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
@@ -440,7 +441,7 @@ def test_schedules_of_every_shape_by_hand_and_in_general(
     with torch.random.fork_rng():
         torch.manual_seed(MASKS)
         batches, held_out = training_batches(network, STEPS), validation_batches(network)
-        found = backwards(SGD(model), batches, held_out, SHAPED_VALUES, STEPS, list(SHAPED_VALUES), shapes)
+        found = backwards(SGDAdjoint(model), batches, held_out, SHAPED_VALUES, STEPS, list(SHAPED_VALUES), shapes)
     assert_agree([found], [(loss, expected)])
 
 

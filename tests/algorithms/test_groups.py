@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raytune_hyperlearn.algorithms import forward_mode, reverse_mode
+from raytune_hyperlearn.algorithms.adjoint_steps import MapAdjoint, SGDAdjoint
 from raytune_hyperlearn.algorithms.fds import SGDStep, parts
 from raytune_hyperlearn.algorithms.groups import grouped, layers, names_in_use, ungrouped
 from raytune_hyperlearn.algorithms.schedules import Hats, Shapes
@@ -54,7 +55,8 @@ def test_hypergradients_of_groups_are_finite_differences_of_plain_training() -> 
     model = FunctionalModel(NETWORK.build(), cross_entropy)
     by_hand = forward_mode.hypergradient(SGDStep(model, HessianProducts(model), groups=GROUPS), *arguments())
     general = forward_mode.hypergradient(GradientStep(SGD(model, groups=GROUPS)), *arguments())
-    backwards = reverse_mode.hypergradient(SGD(model, groups=GROUPS), *arguments())
+    backwards = reverse_mode.hypergradient(SGDAdjoint(model, groups=GROUPS), *arguments())
+    mapped = reverse_mode.hypergradient(MapAdjoint(SGD(model, groups=GROUPS)), *arguments())
     assert by_hand.validation_loss == pytest.approx(loss(trained(VALUES)), rel=1e-10)
     for name, entries in VALUES.items():
         divisors = SHAPES.divisors(name, len(entries), range(STEPS), STEPS)
@@ -66,6 +68,7 @@ def test_hypergradients_of_groups_are_finite_differences_of_plain_training() -> 
             assert by_hand.values[name][index] == pytest.approx(expected, rel=1e-5, abs=1e-9)
         assert general.values[name] == pytest.approx(by_hand.values[name], rel=1e-9)
         assert backwards.values[name] == pytest.approx(by_hand.values[name], rel=1e-9)
+        assert mapped.values[name] == pytest.approx(by_hand.values[name], rel=1e-9)
 
 
 def test_groups_that_are_all_alike_are_no_groups() -> None:

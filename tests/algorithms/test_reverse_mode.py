@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from raytune_hyperlearn.algorithms import forward_mode, reverse_mode
-from raytune_hyperlearn.algorithms.adjoint_steps import AdjointStep, ExampleWeights, Groups, MapAdjoint, SGDAdjoint
+from raytune_hyperlearn.algorithms.adjoint_steps import AdjointStep, ExampleWeights, MapAdjoint, SGDAdjoint, Slices
 from raytune_hyperlearn.algorithms.checkpoints import Keeping
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
+from raytune_hyperlearn.algorithms.groups import layers
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Hats, Shapes, Values, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep
 from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW, GradientUpdate, label_smoothing
@@ -144,10 +145,10 @@ def test_refusals() -> None:
         by_reverse_mode(SGDAdjoint, "mlp", SGD_VALUES, steps=0)
     with pytest.raises(ValueError, match="gradient_clamp is -1; it must be positive or None"):
         SGDAdjoint(update.model, gradient_clamp=-1)
-    with pytest.raises(ValueError, match="per_layer holds 'rate'; it must be among learning_rate"):
-        SGDAdjoint(update.model, per_layer=("rate",))
-    with pytest.raises(ValueError, match="groups hold 3 parameters; they must hold all"):
-        SGDAdjoint(update.model, groups=Groups(("a",), (3,)))
+    with pytest.raises(ValueError, match="groups hold 'rate'; they must be of learning_rate"):
+        SGDAdjoint(update.model, groups={"rate": {}})
+    with pytest.raises(ValueError, match="slices hold 3 parameters; they must hold all"):
+        SGDAdjoint(update.model, slices=Slices(("a",), (3,)))
     with pytest.raises(ValueError, match="way is 'fast'; it must be one of double_backward, forward_over_reverse"):
         AdjointProductOptions("fast")
 
@@ -173,24 +174,23 @@ def test_by_hand_equals_forward_mode_with_dropout_and_clamps(network: str, way: 
 
 def test_layers_have_entries_and_values_of_their_own() -> None:
     """Equal values in every layer train as one value does; the entries of the layers add up to its entry."""
-    layers = Groups.layers(FunctionalModel(NETWORKS["mlp"].build(), cross_entropy)).names
-    names = [f"learning_rate@{layer}" for layer in layers]
+    model = FunctionalModel(NETWORKS["mlp"].build(), cross_entropy)
+    groups = {"learning_rate": layers(list(model.unflatten(model.parameters)))}
+    names = [f"learning_rate@{layer}" for layer in groups["learning_rate"]]
     values = {**dict.fromkeys(names, SGD_VALUES["learning_rate"]), "momentum": [0.9, 0.5], "weight_decay": [0.03]}
-    apart = by_reverse_mode(lambda model: SGDAdjoint(model, per_layer=("learning_rate",)), "mlp", values)
+    apart = by_reverse_mode(lambda model: SGDAdjoint(model, groups=groups), "mlp", values)
     whole = by_reverse_mode(SGDAdjoint, "mlp", SGD_VALUES)
-    grouped = by_reverse_mode(lambda model: SGDAdjoint(model, groups=Groups.layers(model)), "mlp", SGD_VALUES)
+    sliced = by_reverse_mode(lambda model: SGDAdjoint(model, slices=Slices.layers(model)), "mlp", SGD_VALUES)
     entries = torch.stack([apart.per_step[name] for name in names], dim=1)
     assert torch.allclose(entries.sum(dim=1), whole.per_step["learning_rate"], rtol=1e-12)
-    assert torch.allclose(grouped.per_step["learning_rate"], entries, rtol=1e-12)
-    assert grouped.per_step["momentum"].shape == (STEPS, len(layers))
+    assert torch.allclose(sliced.per_step["learning_rate"], entries, rtol=1e-12)
+    assert sliced.per_step["momentum"].shape == (STEPS, len(names))
     for name, own in whole.values.items():
-        assert grouped.values[name] == pytest.approx(own, rel=1e-12)
+        assert sliced.values[name] == pytest.approx(own, rel=1e-12)
 
     def loss(rate: float) -> float:
         moved = {**values, names[-1]: [rate, *SGD_VALUES["learning_rate"][1:]]}
-        return by_reverse_mode(
-            lambda model: SGDAdjoint(model, per_layer=("learning_rate",)), "mlp", moved
-        ).validation_loss
+        return by_reverse_mode(lambda model: SGDAdjoint(model, groups=groups), "mlp", moved).validation_loss
 
     difference = (loss(0.3 + 1e-5) - loss(0.3 - 1e-5)) / 2e-5
     assert apart.values[names[-1]][0] * 3 == pytest.approx(difference, rel=1e-7)

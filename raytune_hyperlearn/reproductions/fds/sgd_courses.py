@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from raytune_hyperlearn.algorithms import reverse_mode
+from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.groups import grouped, layers
 from raytune_hyperlearn.algorithms.schedules import at_step
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, NO_MOMENTUM
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
-from raytune_hyperlearn.algorithms.update_maps import SGD, Batch
+from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, OptimizerSpace, Schedule, Space, WeightDecay
 from raytune_hyperlearn.problems import Problem, Split, batches, evaluate
@@ -37,9 +38,9 @@ class SGDCourse:
     def __init__(self, problem: Problem, epochs: float, windows: int, layered: bool) -> None:
         self.problem, self.steps = problem, problem.horizon(epochs)
         self.model = FunctionalModel(initialise(problem.model, 0), problem.loss)
-        groups = {RATE: layers(list(self.model.unflatten(self.model.parameters)))} if layered else {}
-        self.update = SGD(self.model, groups=groups)
-        names = [grouped(RATE, layer) for layer in groups.get(RATE, ())] or [RATE]
+        own = layers(list(self.model.unflatten(self.model.parameters))) if layered else {}
+        self.inner = SGDAdjoint(self.model, groups={RATE: own} if layered else {})
+        names = [grouped(RATE, layer) for layer in own] or [RATE]
         self._space = sgd_space(names, windows)
         self._splits: dict[int, Split] = {}
 
@@ -64,7 +65,7 @@ class SGDCourse:
         self.model.load_initial(initialise(self.problem.model, seed))
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         held_out = validation_batches(parts.validation)
-        found = reverse_mode.hypergradient(self.update, order, held_out, values, steps, self.space.learned)
+        found = reverse_mode.hypergradient(self.inner, order, held_out, values, steps, self.space.learned)
         outputs = partial(self.model.evaluation_outputs, found.parameters, found.statistics)
         return Trained(found.validation_loss, partial(self._scores, outputs), found.values)
 
