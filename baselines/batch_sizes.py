@@ -229,6 +229,9 @@ class GradientNoiseScale(_NextBatch):
         return batch.trace, batch.gradient_norm_squared - batch.trace / batch.size
 
 
-def _require_size(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
+LARGEST_SIZE = 10**9
+
+
+def _require_size(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_SIZE:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number in [{least}, {LARGEST_SIZE}]")

@@ -32,6 +32,7 @@ Member = TypeVar("Member")
 LARGEST_SEED = 2**32 - 1
 """The largest seed that numpy's older generators take."""
 MOST_SEEDS = 10_000
+MOST_VALUES = 100_000
 
 
 def _distinct(values: tuple[Member, ...]) -> tuple[Member, ...]:
@@ -50,6 +51,21 @@ def _space_entry(entry: Any) -> Any:
     if isinstance(entry, bool) or not isinstance(entry, (dict, int, float)):
         raise ValueError("it must be a mapping of a schedule's settings, or a number")
     return as_plain(entry)
+
+
+def check_space_sizes(space: object) -> None:
+    """Refuse schedules of so many values that building them would not end.
+
+    Args:
+        space: Settings of a search space, checked or not.
+
+    Raises:
+        ValueError: In one line.
+    """
+    for name, entry in space.items() if isinstance(space, dict) else ():
+        values = entry.get("values") if isinstance(entry, dict) else None
+        if isinstance(values, (int, float)) and not values <= MOST_VALUES:
+            raise ValueError(f"space.{name}.values is {values}; it must be a whole number in [1, {MOST_VALUES}]")
 
 
 OneLine = Annotated[str, AfterValidator(_of_one_line), Described("text of one line")]

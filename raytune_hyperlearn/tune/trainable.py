@@ -34,6 +34,10 @@ from raytune_hyperlearn.problems.references import ProblemSource
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
 
 
+DIVERGENCE_FACTOR = 100.0
+"""A validation loss so many times that of the untrained network's is a divergence, although it is finite."""
+
+
 def _as_space(given: Any) -> Any:
     """A space from a mapping."""
     return SearchSpace.from_mapping(given) if isinstance(given, Mapping) else given
@@ -113,6 +117,7 @@ class HyperLearningTrainable(tune.Trainable):
             ValueError: If the config does not fit; the trial then ends in an error that says why.
         """
         self._loaded: tuple[object, Problem] | None = None
+        self._untrained: tuple[int | None, float] = None, math.nan
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -167,6 +172,7 @@ class HyperLearningTrainable(tune.Trainable):
         problem = load(asked).to(self.device)
         check_problem(problem)
         self._loaded = asked, problem
+        self._untrained = None, math.nan
         return problem
 
     @property
@@ -209,6 +215,25 @@ class HyperLearningTrainable(tune.Trainable):
         model.eval()
         return self.score(model)
 
+    def is_divergence(self, loss: float) -> bool:
+        """Whether a validation loss is not finite, or beyond ``DIVERGENCE_FACTOR`` times the untrained network's.
+
+        Where the untrained network's loss is not positive (some losses are negative) any finite loss is none.
+        """
+        if not math.isfinite(loss):
+            return True
+        untrained = self.untrained_loss()
+        return 0 < untrained < math.inf and loss > DIVERGENCE_FACTOR * untrained
+
+    def untrained_loss(self) -> float:
+        """Validation loss of a freshly initialised network; measured once for a problem and seed."""
+        measured, loss = self._untrained
+        if measured != self.settings.seed:
+            model = self.new_model(self.settings.seed).eval()
+            loss = evaluate(model, self.problem, self.split.validation)[0]
+            self._untrained = self.settings.seed, loss
+        return loss
+
     def result(
         self,
         scores: Mapping[str, float],
@@ -217,7 +242,7 @@ class HyperLearningTrainable(tune.Trainable):
         instances: int,
         **more: Any,
     ) -> dict[str, Any]:
-        """A step's result under the names that every method uses; a loss that is not finite is a divergence.
+        """A step's result under the names that every method uses; a loss that :meth:`is_divergence` is one.
 
         Args:
             scores: From :meth:`score`, or empty for a failure.
@@ -226,7 +251,7 @@ class HyperLearningTrainable(tune.Trainable):
             instances: Training examples read by this step.
             more: What the method adds.
         """
-        diverged = not math.isfinite(scores.get("validation_loss", math.nan))
+        diverged = self.is_divergence(scores.get("validation_loss", math.nan))
         worst = {
             "validation_loss": math.inf,
             "validation_accuracy": 0.0,

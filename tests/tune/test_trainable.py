@@ -145,6 +145,17 @@ def test_a_loss_that_is_not_finite_is_a_divergence(loss: float) -> None:
     assert [result[name] for name in SCORES] == [math.inf, 0.0, math.inf, 0.0]
 
 
+def test_a_loss_far_beyond_the_untrained_networks_is_a_divergence() -> None:
+    trainable = Scoring(CONFIG)
+    untrained = trainable.step()["validation_loss"]
+    assert trainable.untrained_loss() == pytest.approx(untrained)
+    for factor, status in ((0.9, "completed"), (99, "completed"), (101, "diverged"), (1e9, "diverged")):
+        scores = {**dict.fromkeys(SCORES, 0.5), "validation_loss": factor * untrained}
+        result = trainable.result(scores, {}, 1.0, 7)
+        assert result["status"] == status, factor
+        assert (result["validation_loss"] == math.inf) == (status == "diverged")
+
+
 def test_the_mean_of_scores_is_finite_only_if_all_are() -> None:
     assert mean_scores([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}]) == {"a": 2.0, "b": 3.0}
     assert not math.isfinite(mean_scores([{"a": 1.0}, {"a": math.nan}])["a"])

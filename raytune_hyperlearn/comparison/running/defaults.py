@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from raytune_hyperlearn.comparison.experiment import Experiment, experiment_from_mapping
+from raytune_hyperlearn.comparison.experiment import Experiment, check_space_sizes, experiment_from_mapping
 from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems.names import PROBLEMS
@@ -63,6 +63,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
         **BY_PROBLEM.get(problem, GENERAL),
         **settings,
     }
+    check_space_sizes(complete.get("space"))
     complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
     if "min_epochs" not in settings and isinstance(complete["epochs"], (int, float)):
         complete["min_epochs"] = min(complete["min_epochs"], complete["epochs"])

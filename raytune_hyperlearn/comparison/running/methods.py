@@ -103,6 +103,7 @@ def _at_batch_sizes(
         names = ("learning_rate", "momentum", "max_batch_size")
         config = {name: arguments.options[name] for name in names if name in arguments.options}
         config["rule"] = rule(arguments)
+        config["rule"]()  # refuses sizes that it cannot use here, and not in a worker
         tune.BatchSizeOptions.from_config(config)
         return MethodSetup(tune.BatchAdaptiveTrainable, config, checkpoint_frequency=1)
 

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from raytune_hyperlearn.checked import shown
 from raytune_hyperlearn.comparison.environment import describe_environment, write_environment
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.records import (
@@ -33,7 +34,7 @@ from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
-from raytune_hyperlearn.problems import check_problem, load
+from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 TUNE_FOLDER = "tune"
@@ -45,15 +46,33 @@ def check_experiment(experiment: Experiment) -> None:
     """Refuse what cannot run, before anything is started or written.
 
     Raises:
-        ValueError: In one line, for an unknown problem, method or option, or missing data.
+        ValueError: In one line, for an unknown problem, method or option, missing data, or settings with which one of
+            the methods cannot run.
     """
+    check_problem(load(problem_source(experiment)))
     for method in experiment.methods:
         try:
-            setup_method(experiment, method, 0)
-        except TypeError as error:
-            given = experiment.method_options.get(method, {})
-            raise ValueError(f"method_options of {method} is {given}; a value has another type ({error})") from error
-    check_problem(load(problem_source(experiment)))
+            _make_first_trial(experiment, method)
+        except ValueError as error:
+            raise ValueError(f"method {method}: {error}") from error
+        except (ImportError, OSError):
+            raise
+        except Exception as error:  # whatever another package makes of an option that it cannot use
+            given = shown(experiment.method_options.get(method, {}))
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            allowed = "it must be options with which the method can run"
+            raise ValueError(f"method_options of {method} is {given}; {allowed} ({reason})") from error
+
+
+def _make_first_trial(experiment: Experiment, method: str) -> None:
+    """Make a run's first trial as a worker would, without a step: this is how a method is asked whether it can run."""
+    seed = experiment.seeds[0]
+    setup = setup_method(experiment, method, seed)
+    proposed = {} if setup.searcher is None else setup.searcher.suggest("check")
+    config = {**trial_config(setup, experiment, seed), **(proposed if isinstance(proposed, dict) else {})}
+    trial = setup.trainable.__new__(setup.trainable)  # the constructor would make a folder for Tune's logs
+    trial.config = config
+    trial.setup(config)
 
 
 def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -> None:
