@@ -34,7 +34,7 @@ from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
-from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 TUNE_FOLDER = "tune"
