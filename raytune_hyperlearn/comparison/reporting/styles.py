@@ -42,6 +42,8 @@ METHOD_STYLES = {
     "bo": MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D"),
     "hb": MethodStyle("Hyperband", "HB", "#009E73", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "^"),
     "bohb": MethodStyle("BOHB", "BOHB", "#56B4E9", (0, (8, 2)), "v"),
+    "boat": MethodStyle("BOAT, unrolled", "BOAT", "#E69F00", (0, (4, 1.2)), "P"),
+    "betty": MethodStyle("Betty, finite differences", "Betty", "#8C6BB1", (0, (2, 1.2)), "X"),
     "ba-sgd": MethodStyle("batch adaptive SGD", "BA-SGD", "#E69F00", (0, (7, 1.5)), "p"),
     "ba-momentum": MethodStyle("batch adaptive momentum", "BA-M", "#A50F15", "-", "P"),
     "mini-32": MethodStyle("batches of 32", "Mini-32", "#56B4E9", (0, (1, 1.2)), "s"),

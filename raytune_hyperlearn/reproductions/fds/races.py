@@ -41,11 +41,13 @@ class Trained:
         validation_loss: Of the trained network; not finite where training diverged.
         scores: Scores it on examples that nothing is chosen by.
         hypergradient: One entry per learned value where it was asked for, else empty.
+        moved: The values at the end, where training itself moved them; else empty.
     """
 
     validation_loss: float
     scores: Callable[[], Scores]
     hypergradient: Numbers = field(default_factory=dict)
+    moved: Numbers = field(default_factory=dict)
 
 
 class Course(Protocol):
@@ -247,7 +249,7 @@ class Run:
             proposal.share,
             proposal.model_based,
             loss,
-            proposal.values if is_best else {},
+            (trained.moved or proposal.values) if is_best else {},
             trained.scores() if is_best else {},
         )
         self.rows.append(row)

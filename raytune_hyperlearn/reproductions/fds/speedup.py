@@ -12,7 +12,7 @@ Every network counts, however long it was trained. What each run chose is traine
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +27,14 @@ from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, load
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.models import MLP, BatchNormCNN
+from raytune_hyperlearn.reproductions.fds.cleaning_peers import BettyCleaning, BettySearch, BOATCleaning, installed
 from raytune_hyperlearn.reproductions.fds.hyper_cleaning import HyperCleaning
 from raytune_hyperlearn.reproductions.fds.races import (
     BLACK_BOX,
     FDS,
-    BlackBoxSearch,
     Course,
     HypergradientSearch,
+    Method,
     OuterRule,
     Row,
     Run,
@@ -60,6 +61,7 @@ SMALLEST = 1 / 9
 """Share of the full training on the lowest rung, and in FDS's first outer steps."""
 LADDER = (SMALLEST, SMALLEST, 1 / 3, 1.0)
 TOLERANCE = 1.4
+PEERS: Mapping[str, type[HyperCleaning]] = {"boat": BOATCleaning, "betty": BettyCleaning}
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ class Contest:
         name: Of its folder.
         title: What is trained.
         course: Makes it; data that are missing are an error.
-        fds_seconds: On FDS's clock.
-        black_box_seconds: On every other method's.
+        fds_seconds: On the clock of FDS and of the peers.
+        black_box_seconds: On every black-box method's.
         seeds: Runs per method.
         rule: FDS's outer rule.
         confirmations: Fresh seeds that every choice is trained again with.
+        peers: Other libraries that are raced beside where they are installed, each with its course.
     """
 
     name: str
@@ -85,19 +88,25 @@ class Contest:
     seeds: int = 3
     rule: Literal["sign", "adam"] = "sign"
     confirmations: int = 3
+    peers: Mapping[str, Callable[[], Course]] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """FDS, the black-box methods, and the peers that can be imported here."""
+        return (*METHODS, *(peer for peer in self.peers if peer in installed()))
 
 
-def _digits_course(windows: int, layered: bool) -> Course:
-    return SGDCourse(load("digits"), 3, windows, layered)
+def _digits_course(windows: int, groups: Literal["layers"] | None = None) -> Course:
+    return SGDCourse(load("digits"), 3, windows, groups)
 
 
-def _digits_cleaning() -> Course:
+def _digits_cleaning(kind: type[HyperCleaning] = HyperCleaning) -> Course:
     known = load("digits")
-    return HyperCleaning(partial(MLP, 64, ()), 400, 30, 0.3, known=known.train, test=known.test)
+    return kind(partial(MLP, 64, ()), 400, 30, 0.3, known=known.train, test=known.test)
 
 
 def _fashion_mnist() -> Course:
-    return SGDCourse(load("fashion-mnist"), 1, windows=7, layered=False)
+    return SGDCourse(load("fashion-mnist"), 1, windows=7)
 
 
 def cifar_images(train: int, test: int) -> Problem:
@@ -119,31 +128,37 @@ def cifar_images(train: int, test: int) -> Problem:
 
 
 def _cifar_in_layers(epochs: float) -> Course:
-    return SGDCourse(cifar_images(10_000, 2_000), epochs, windows=8, layered=True)
+    return SGDCourse(cifar_images(10_000, 2_000), epochs, windows=8, groups="layers")
 
 
-def _cleaning(hidden: tuple[int, ...], steps: int) -> Course:
-    return HyperCleaning(partial(MLP, 784, hidden), 5_000, steps, 0.05)
+def _cleaning(hidden: tuple[int, ...], steps: int, kind: type[HyperCleaning] = HyperCleaning) -> Course:
+    return kind(partial(MLP, 784, hidden), 5_000, steps, 0.05)
+
+
+def cleaning_contest(
+    name: str, title: str, course: Callable[..., Course], fds_seconds: float, others: float, **settings: Any
+) -> Contest:
+    """Hyper-cleaning, with the other libraries beside."""
+    peers = {peer: partial(course, kind=kind) for peer, kind in PEERS.items()}
+    return Contest(name, title, course, fds_seconds, others, rule="adam", peers=peers, **settings)
 
 
 SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
     "smoke": (
-        Contest("schedules", "digits", partial(_digits_course, 3, False), 3, 3, seeds=1, confirmations=1),
-        Contest("layers", "digits, by layer", partial(_digits_course, 4, True), 3, 3, seeds=1, confirmations=1),
-        Contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 2, 3, seeds=1, rule="adam", confirmations=1),
+        Contest("schedules", "digits", partial(_digits_course, 3), 3, 3, seeds=1, confirmations=1),
+        Contest("layers", "digits, by layer", partial(_digits_course, 4, "layers"), 3, 3, seeds=1, confirmations=1),
+        cleaning_contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 2, 3, seeds=1, confirmations=1),
     ),
     "small": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 60),
         Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 60, 40),
-        Contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 60, 40, rule="adam"),
+        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 60, 40),
     ),
     "paper": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 300, 1_500),
         Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 3), 600, 3_000),
-        Contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 500), 600, 1_500, rule="adam"),
-        Contest(
-            "cleaning-mlp", "hyper-cleaning, 784-300-10", partial(_cleaning, (300,), 500), 3_600, 7_200, rule="adam"
-        ),
+        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 500), 600, 1_500),
+        cleaning_contest("cleaning-mlp", "hyper-cleaning, 784-300-10", partial(_cleaning, (300,), 500), 3_600, 7_200),
     ),
 }
 
@@ -167,22 +182,25 @@ def race_all(contests: tuple[Contest, ...], courses: Mapping[str, Course], outpu
     for contest in contests:
         folder = output / contest.name
         folder.mkdir(parents=True, exist_ok=True)
-        for method in METHODS:
+        for method in contest.methods:
+            course = contest.peers[method]() if method in contest.peers else courses[contest.name]
             for seed in range(contest.seeds):
-                course, name = courses[contest.name], f"{method}-{seed}"
+                name = f"{method}-{seed}"
                 begin = partial(begun, contest, method, course.space, seed)
                 runs[f"{contest.name}/{name}"] = Run(course, begin, seed, folder / f"{name}.jsonl")
-                seconds = contest.fds_seconds if method == FDS else contest.black_box_seconds
+                seconds = contest.black_box_seconds if method in BLACK_BOX else contest.fds_seconds
                 limits[f"{contest.name}/{name}"] = seconds
     with Bar(console=console) as bar:
         race(runs, limits, bar, "processor seconds")
 
 
-def begun(contest: Contest, method: str, space: Space, seed: int) -> HypergradientSearch | BlackBoxSearch:
+def begun(contest: Contest, method: str, space: Space, seed: int) -> Method:
     """A method before its first evaluation."""
-    if method == FDS:
-        return HypergradientSearch(space, outer_rule(contest.rule, space), LADDER)
-    return black_box(method, space, SMALLEST, seed)
+    if method in BLACK_BOX:
+        return black_box(method, space, SMALLEST, seed)
+    if method == "betty":
+        return BettySearch(space.initial())
+    return HypergradientSearch(space, outer_rule(contest.rule, space), LADDER)
 
 
 def outer_rule(rule: Literal["sign", "adam"], space: Space) -> OuterRule:
@@ -235,7 +253,7 @@ def read_contest(contest: Contest, folder: Path) -> dict[str, dict[int, list[Row
     """All evaluations of a contest."""
     return {
         method: {seed: read_rows(folder / f"{method}-{seed}.jsonl") for seed in range(contest.seeds)}
-        for method in METHODS
+        for method in contest.methods
     }
 
 

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from rich.progress import Progress
 
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
+from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds import races
 from raytune_hyperlearn.reproductions.fds.races import (
     HypergradientSearch,
@@ -27,7 +27,7 @@ from raytune_hyperlearn.reproductions.fds.races import (
     race,
     read_rows,
 )
-from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse, parameter_groups
+from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, sign_rule
 from tests.reproductions.small_problem import small_problem
 
@@ -175,24 +175,8 @@ def test_choices_are_trained_again_once(tmp_path: Path) -> None:
     assert again[0]["scores"] == {"test_loss": 9.0}
 
 
-@pytest.mark.parametrize("layered", [False, True])
-def test_a_course_differentiates_what_it_trains(layered: bool) -> None:
-    course = SGDCourse(small_problem(), 1, windows=2, layered=layered)
-    course.model.model[2].p = 0.0  # type: ignore[union-attr,operator]
-    values = {name: [0.05 * (i + 1)] * len(v) for i, (name, v) in enumerate(course.space.initial().items())}
-    values = {**values, "momentum": [0.5], "weight_decay": [1e-3]}
-    assert course.space.dimensions == (2 * 2 if layered else 2) + 2
-    torch.manual_seed(0)
-    found = course.differentiate(values, 1.0, 0, 3)
-    model = small_problem().model()
-    model[2].p = 0.0  # type: ignore[index]
-    assert set(found.hypergradient) == set(course.space.learned)
-    groups = parameter_groups(model, values)
-    assert [len(group) for group in groups.values()] == ([2, 2] if layered else [4])
-
-
 def test_layers_train_with_rates_of_their_own() -> None:
-    course = SGDCourse(small_problem(), 1, windows=1, layered=True)
+    course = SGDCourse(small_problem(), 1, windows=1, groups="layers")
     names = course.space.learned[:2]
     values = {names[0]: [0.0], names[1]: [0.5], "momentum": [0.9], "weight_decay": [0.0]}
     still = course.train({**values, names[1]: [0.0]}, 1.0, 0, 3).validation_loss
@@ -201,9 +185,7 @@ def test_layers_train_with_rates_of_their_own() -> None:
 
 
 def test_plain_training_is_what_is_differentiated() -> None:
-    from raytune_hyperlearn.problems import load
-
-    course = SGDCourse(load("digits"), 1, windows=2, layered=True)
+    course = SGDCourse(load("digits"), 1, windows=2, groups="layers")
     rates = {name: [0.02 * (i + 1), 0.1] for i, name in enumerate(course.space.learned[:-2])}
     values = {**rates, "momentum": [0.5], "weight_decay": [1e-3]}
     plain, found = course.train(values, 0.5, 0, 3), course.differentiate(values, 0.5, 0, 3)
