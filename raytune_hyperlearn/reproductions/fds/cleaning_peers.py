@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
-from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.problems import evaluate
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.problems.problem import cross_entropy
-from raytune_hyperlearn.reproductions.fds.hyper_cleaning import WEIGHT, HyperCleaning
+from raytune_hyperlearn.reproductions.fds.hyper_cleaning import WEIGHT, HyperCleaning, example_weights
 from raytune_hyperlearn.reproductions.fds.races import Proposal, Trained
 
 PACKAGES = {"boat": ("boat_torch", "higher"), "betty": ("betty",)}
@@ -81,10 +82,9 @@ class BOATCleaning(HyperCleaning):
             problem.build_ul_solver()
             feeds = ({"inputs": part.inputs, "targets": part.targets} for part in (data.train, data.validation))
             (slope,), _ = problem.run_iter(*feeds, current_iter=0)
-        model = FunctionalModel(lower, cross_entropy)  # BOAT has copied the last parameters into it
-        loss = self._validation_loss(model, split, model.parameters)
-        scores = self._scorer(model, model.parameters, upper().detach(), split)
-        return Trained(loss.item(), scores, {WEIGHT: slope.tolist()})
+        loss, _ = evaluate(lower, self.problem, data.validation)  # BOAT has copied the last parameters into it
+        scores = partial(self._scores, lower, example_weights(values), split)
+        return Trained(loss, scores, {WEIGHT: slope.tolist()})
 
 
 BOAT_LOSSES = {
@@ -143,12 +143,10 @@ class BettyCleaning(HyperCleaning):
         data = self.data(split)
         lower, upper = initialise(self.problem.model, seed), ExampleWeights(torch.tensor(values[WEIGHT]))
         run_betty(lower, upper, data.train, data.validation, self._steps(share), self.rate)
-        model = FunctionalModel(lower, cross_entropy)
         low, high = self.space.ranges()[WEIGHT]
-        moved = upper.values.detach().clamp(low, high)
-        loss = self._validation_loss(model, split, model.parameters)
-        scores = self._scorer(model, model.parameters, moved.sigmoid(), split)
-        return Trained(loss.item(), scores, moved={WEIGHT: moved.tolist()})
+        moved = {WEIGHT: upper.values.detach().clamp(low, high).tolist()}
+        loss, _ = evaluate(lower, self.problem, data.validation)
+        return Trained(loss, partial(self._scores, lower, example_weights(moved), split), moved=moved)
 
 
 def run_betty(lower: nn.Module, upper: nn.Module, train: Any, validation: Any, steps: int, rate: float) -> None:
@@ -158,13 +156,13 @@ def run_betty(lower: nn.Module, upper: nn.Module, train: Any, validation: Any, s
     from betty.logging.logger_base import get_logger
     from betty.problems import ImplicitProblem
 
-    class Network(ImplicitProblem):  # type: ignore[misc, valid-type]
+    class Network(ImplicitProblem):
         def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
             inputs, targets = batch
             weighted: Tensor = (self.weights() * cross_entropy(self.module(inputs), targets)).mean()
             return weighted
 
-    class Weights(ImplicitProblem):  # type: ignore[misc, valid-type]
+    class Weights(ImplicitProblem):
         def forward(self) -> Tensor:
             weights: Tensor = self.module()
             return weights

@@ -9,24 +9,21 @@ descent on all training examples at once,
 for T steps, and λ ∈ R^N minimizes the validation loss L(w_T). An example counts as found to be wrong where its weight
 σ(λ_i) is below one half.
 
-**Hypergradient.** With ω_i = σ(λ_i), p = ∂L/∂w_{t+1}, r = −α p, going back from p = ∇L(w_T):
-
-    ∂L/∂ω_i += (1/N) r · ∇ℓ_i(w_t)        p ← p + (1/N) Σ_i ω_i ∇²ℓ_i(w_t) r
-
-Both come from one derivative in the direction r: d_i = r · ∇ℓ_i for all examples together, and the gradient of
-(1/N) Σ ω_i d_i. So the cost does not depend on N learned values, but on N examples alone.
+Reverse mode gives ∂L/∂σ(λ_i) for all examples together (:class:`.ExampleWeights`).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jvp
 
+from raytune_hyperlearn.algorithms import reverse_mode
+from raytune_hyperlearn.algorithms.adjoint_steps import ExampleWeights, SGDAdjoint
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, Space
@@ -78,47 +75,6 @@ def detection(wrong: Tensor, found: Tensor) -> float:
     return 2 * both / either if either else 0.0
 
 
-class WeightedTraining:
-    """Gradient descent on all training examples at once, each with its weight.
-
-    Args:
-        model: A network without dropout or BatchNorm.
-        examples: N training examples.
-        rate: Learning rate α.
-    """
-
-    def __init__(self, model: FunctionalModel, examples: Examples, rate: float) -> None:
-        self.model, self.examples, self.rate = model, examples, rate
-
-    def losses(self, parameters: Tensor) -> Tensor:
-        """ℓ_i [N]."""
-        outputs, _ = self.model.training_outputs(parameters, self.model.buffers, self.examples.inputs)
-        return self.model.loss(outputs, self.examples.targets)
-
-    def run(self, weights: Tensor, steps: int) -> list[Tensor]:
-        """w_0 … w_T, [D] each, with weights ω [N]."""
-        slope = grad(lambda parameters: (weights * self.losses(parameters)).mean())
-        course = [self.model.parameters]
-        for _ in range(steps):
-            course.append(course[-1] - self.rate * slope(course[-1]))
-        return course
-
-    def pull_back(self, course: list[Tensor], weights: Tensor, slope: Tensor) -> Tensor:
-        """∂L/∂ω [N] from w_0 … w_T and ∂L/∂w_T [D]."""
-        found = torch.zeros_like(weights)
-        for parameters in reversed(course[:-1]):
-            direction = -self.rate * slope
-            product, along = grad(partial(self._along, weights, direction), has_aux=True)(parameters)
-            found += along / len(weights)
-            slope = slope + product
-        return found
-
-    def _along(self, weights: Tensor, direction: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(1/N) Σ ω_i d_i and d [N], the losses' derivatives in a direction [D]."""
-        along: Tensor = jvp(self.losses, (parameters,), (direction,))[1]
-        return (weights * along).mean(), along
-
-
 class HyperCleaning:
     """The course: λ [N] are searched, all methods within the same bounds.
 
@@ -166,41 +122,51 @@ class HyperCleaning:
         return self._data[split]
 
     def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
-        """Train with these weights."""
-        with torch.no_grad():
-            training, weights = self._training(values, split, seed)
-            final = training.run(weights, self._steps(share))[-1]
-            loss = self._validation_loss(training.model, split, final)
-        return Trained(loss.item(), self._scorer(training.model, final, weights, split))
+        """By PyTorch's own gradient descent."""
+        data, weights = self.data(split), example_weights(values)
+        module = initialise(self.problem.model, seed)
+        descend(module, data.train, weights, self.rate, self._steps(share))
+        loss, _ = evaluate(module, self.problem, data.validation)
+        return Trained(loss, partial(self._scores, module, weights, split))
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
-        """Train with these weights, and go back."""
-        with torch.no_grad():
-            training, weights = self._training(values, split, seed)
-            course = training.run(weights, self._steps(share))
-            validation = partial(self._validation_loss, training.model, split)
-            loss, slope = validation(course[-1]), grad(validation)(course[-1])
-            found = training.pull_back(course, weights, slope) * weights * (1 - weights)
-        scores = self._scorer(training.model, course[-1], weights, split)
-        return Trained(loss.item(), scores, {WEIGHT: found.tolist()})
-
-    def _training(self, values: Numbers, split: int, seed: int) -> tuple[WeightedTraining, Tensor]:
+        """By reverse mode."""
+        data, weights, steps = self.data(split), example_weights(values), self._steps(share)
         model = FunctionalModel(initialise(self.problem.model, seed), cross_entropy)
-        weights = torch.tensor(values[WEIGHT], dtype=model.parameters.dtype).sigmoid()
-        return WeightedTraining(model, self.data(split).train, self.rate), weights
+        rows = torch.arange(len(weights))
+        inner = SGDAdjoint(model, examples=ExampleWeights(weights, lambda _step: rows))
+        found = reverse_mode.hypergradient(
+            inner,
+            lambda first, end: itertools.repeat((data.train.inputs, data.train.targets), end - first),
+            [(data.validation.inputs, data.validation.targets)],
+            {"learning_rate": [self.rate], "momentum": [0.0], "weight_decay": [0.0]},
+            steps,
+            (),
+        )
+        slopes = found.per_example * weights * (1 - weights)
+        outputs = partial(model.evaluation_outputs, found.parameters, found.statistics)
+        return Trained(found.validation_loss, partial(self._scores, outputs, weights, split), {WEIGHT: slopes.tolist()})
 
     def _steps(self, share: float) -> int:
         return max(1, round(share * self.steps))
 
-    def _validation_loss(self, model: FunctionalModel, split: int, parameters: Tensor) -> Tensor:
-        held_out = self.data(split).validation
-        return model.evaluation_loss(parameters, model.buffers, held_out.inputs, held_out.targets).mean()
+    @torch.no_grad()
+    def _scores(self, outputs: Callable[[Tensor], Tensor], weights: Tensor, split: int) -> Scores:
+        loss, accuracy = evaluate(outputs, self.problem, self.problem.test)
+        found = detection(self.data(split).wrong, weights < HALF)
+        return {"test_loss": loss, "test_accuracy": accuracy, "f1": found}
 
-    def _scorer(self, model: FunctionalModel, parameters: Tensor, weights: Tensor, split: int) -> Callable[[], Scores]:
-        def scores() -> Scores:
-            outputs = partial(model.evaluation_outputs, parameters, model.buffers)
-            loss, accuracy = evaluate(outputs, self.problem, self.problem.test)
-            found = detection(self.data(split).wrong, weights < HALF)
-            return {"test_loss": loss, "test_accuracy": accuracy, "f1": found}
 
-        return scores
+def example_weights(values: Numbers) -> Tensor:
+    """σ(λ) [N]."""
+    return torch.tensor(values[WEIGHT]).sigmoid()
+
+
+def descend(model: nn.Module, examples: Examples, weights: Tensor, rate: float, steps: int) -> None:
+    """Train in place on all examples at once, each with its weight [N]."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        (weights * cross_entropy(model(examples.inputs), examples.targets)).mean().backward()
+        optimizer.step()
+    model.eval()

@@ -15,7 +15,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState
-from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser, ConfigId
+from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 
@@ -152,7 +152,7 @@ class BlackBoxSearch:
             seed=seed,
             iterations=None,
         )
-        self._asked: ConfigId | None = None
+        self._asked: Hashable = None
 
     def ask(self) -> Proposal:
         """HpBandSter's next evaluation; there always is one, as none runs meanwhile."""
