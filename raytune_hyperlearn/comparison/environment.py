@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ class Environment:
     versions: dict[str, str]
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(packages: Iterable[str] = ()) -> dict[str, Any]:
     """Date, processor, cores, GPUs, threads and package versions of this machine, as plain data.
+
+    Args:
+        packages: Packages that matter besides those that always do.
 
     Returns:
         The entries of :class:`Environment`.
@@ -76,7 +80,7 @@ def describe_environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "torch_threads": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
-        "versions": _versions(),
+        "versions": _versions(dict.fromkeys((*PACKAGES, *packages))),
     }
 
 
@@ -115,9 +119,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Iterable[str]) -> dict[str, str]:
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

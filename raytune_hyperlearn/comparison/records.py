@@ -81,6 +81,8 @@ class Run:
         failures: number of results by status other than completed.
         finished: why the run ended.
         options: what the method was given.
+        implementation: packages that implement the method, with their versions; empty for this package's own methods.
+        reference: publication that describes the method; empty where its record names none.
     """
 
     method: str
@@ -92,6 +94,8 @@ class Run:
     failures: dict[str, Whole]
     finished: Finish
     options: dict[str, Plain] = field(default_factory=dict)
+    implementation: str = ""
+    reference: str = ""
 
 
 @record

@@ -32,7 +32,7 @@ from raytune_hyperlearn.comparison.records import (
 )
 from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
-from raytune_hyperlearn.comparison.running.methods import method_options, setup_method
+from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
@@ -86,7 +86,8 @@ def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -
     Raises:
         KeyboardInterrupt: After Ctrl-C; all records are in the folder and a later call goes on.
     """
-    write_environment(describe_environment(), folder.path / ENVIRONMENT_FILE)
+    packages = [package for method in experiment.methods for package in METHODS[method].packages]
+    write_environment(describe_environment(packages), folder.path / ENVIRONMENT_FILE)
     finished = folder.finished()
     for seed in experiment.seeds:  # seed by seed, so that an early end leaves every method with the same seeds
         for method in experiment.methods:
@@ -131,6 +132,8 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
         failures=dict(Counter(record.status for record in own if record.status != "completed")),
         finished="time_limit" if times["wall_seconds"] >= experiment.time_limit else "ended",
         options=method_options(method, experiment.method_options.get(method, {})),
+        implementation=METHODS[method].implementation,
+        reference=METHODS[method].reference,
         **times,
     )
 

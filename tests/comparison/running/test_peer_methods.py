@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from ray import tune
 
+from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment
-from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Record, read_confirmations, read_records
-from raytune_hyperlearn.comparison.running.confirmation import confirm
+from raytune_hyperlearn.comparison.records import ENVIRONMENT_FILE, read_records, read_runs
+from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import prepare_folder
 from raytune_hyperlearn.comparison.running.methods import METHODS, setup_method
@@ -92,41 +94,55 @@ def test_the_table_is_read_without_the_peers_packages() -> None:
     assert not any(package in head for head in heads for package in ("optuna", "smac", "dehb", "ray.", "peers"))
 
 
-def rows(path: Path, method: str) -> list[Record]:
-    return [record for record in read_records(path) if record.method == method]
+def tuned(asked: Experiment, name: str, trials: int, folder: Path) -> list[dict[str, Any]]:
+    """The last results of so many trials, run as in a comparison but for its time limit."""
+    setup = setup_method(asked, name, 1)
+    results = tune.Tuner(
+        running._trainable(setup, asked),
+        param_space=trial_config(setup, asked, 1),
+        tune_config=replace(running._tune_config(setup, asked), num_samples=trials),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    ).fit()
+    assert results.num_errors == 0
+    return [result.metrics for result in results if result.metrics is not None]
 
 
-def test_whole_runs_of_a_population_of_pruned_trials_and_of_one_training(ray_session: str, tmp_path: Path) -> None:
-    asked = experiment(
-        methods=["pbt", "tpe", "schedule-free"],
-        seeds=[1],
-        time_limit=6.0,
-        confirmations=1,
-        method_options={"pbt": {"population": 4, "intervals": 3}},
-    )
+@pytest.mark.parametrize("name", ["pbt", "pb2"])
+def test_members_of_a_population_copy_others_and_record_the_course_of_their_weights(
+    ray_session: str, tmp_path: Path, name: str
+) -> None:
+    """One worker: the members take turns."""
+    asked = experiment(method_options={name: {"population": 4, "intervals": 8}})
+    members = tuned(asked, name, 4, tmp_path)
+    rates = [member["hyperparameters"]["learning_rate"] for member in members]
+    assert all(member["epochs"] == 1.0 and member["done"] for member in members)
+    assert any(len(set(schedule)) > 1 for schedule in rates), "no member has copied another"
+    # A course begins with the values of the member that the weights come from, so of fewer members than there are.
+    assert len({schedule[0] for schedule in rates}) < 4
+    assert all(0 <= rate <= 0.5 for schedule in rates for rate in schedule)
+    assert len({member["pid"] for member in members}) == 1
+
+
+@pytest.mark.parametrize("name", ["asha", "tpe"])
+def test_bad_trials_are_stopped_early_and_good_ones_trained_to_the_end(
+    ray_session: str, tmp_path: Path, name: str
+) -> None:
+    trials = tuned(experiment(), name, 8, tmp_path)
+    assert {trial["epochs"] == 1.0 for trial in trials} == {True, False}
+    assert max(trial["training_iteration"] for trial in trials) == 9
+
+
+def test_one_training_is_a_whole_run_with_one_record(ray_session: str, tmp_path: Path) -> None:
+    asked = experiment(methods=["schedule-free"], seeds=[1], time_limit=300.0)
     folder = prepare_folder(asked, tmp_path / "runs", resume=False)
     run_experiment(asked, folder, lambda method, seed: None)
 
-    members = rows(folder.records, "pbt")
-    assert {record.status for record in members} == {"completed"}
-    whole = [record for record in members if record.budget == 1.0]
-    changed = [record for record in whole if len(set(record.hyperparameters["learning_rate"])) > 1]
-    assert changed, "no member has copied another"
-    # A schedule that changes begins with the values of the member whose weights were copied.
-    begun = {record.hyperparameters["learning_rate"][0] for record in members if record.budget < 0.4}
-    assert {record.hyperparameters["learning_rate"][0] for record in changed} <= begun
-    assert all(0 <= rate <= 0.5 for record in members for rate in record.hyperparameters["learning_rate"])
-    assert len({record.trial for record in members}) >= 4
-
-    trials = Counter(record.trial for record in rows(folder.records, "tpe"))
-    assert max(trials.values()) == 9
-    assert min(trials.values()) < 9, "no trial was pruned"
-
-    (once,) = rows(folder.records, "schedule-free")
-    assert (once.status, once.budget) == ("completed", 1.0)
-    assert once.hyperparameters["learning_rate"] == [0.0025]
-
-    confirm(asked, folder.path, Console(quiet=True))
-    confirmed = {row.method: row for row in read_confirmations(folder.path / CONFIRMATIONS_FILE)}
-    assert set(confirmed) == {"pbt", "tpe"}
-    assert confirmed["pbt"].validation_accuracy[0] > 0.5
+    (record,) = read_records(folder.records)
+    assert (record.status, record.budget) == ("completed", 1.0)
+    assert record.hyperparameters["learning_rate"] == [0.0025]
+    (run,) = read_runs(folder.runs)
+    assert run.finished == "ended"
+    assert run.implementation == f"schedulefree {metadata.version('schedulefree')}"
+    assert run.reference.startswith("Defazio")
+    versions = read_environment(folder.path / ENVIRONMENT_FILE)["versions"]
+    assert versions["schedulefree"] == metadata.version("schedulefree")
