@@ -160,12 +160,23 @@ def load_study(folder: Path) -> Study:
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
     _require_own_rows(folder, experiment, records, runs)
     environment = read_environment(folder / ENVIRONMENT_FILE)
+    study = study_of_records(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE))
+    return dataclasses.replace(study, environments=(environment,) if environment else (), folders=(folder,))
+
+
+def study_of_records(
+    experiment: Experiment,
+    records: Iterable[Record],
+    runs: Iterable[Run] = (),
+    confirmations: Iterable[Confirmation] = (),
+) -> Study:
+    """The study of rows in memory, all of the experiment's methods and seeds."""
     return Study(
         experiment,
         None if experiment.reference is None else reference_from_mapping(experiment.reference),
-        _runs(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE)),
-        (environment,) if environment else (),
-        (folder,),
+        _runs(experiment, records, runs, confirmations),
+        (),
+        (),
     )
 
 

@@ -20,7 +20,10 @@ from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import FEWEST
 from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, best_method, final_regret, speed_up
 
+Seeds = npt.NDArray[np.integer[Any]]
 RESAMPLES = 2000
+AT_ONCE = 200
+"""Resamples whose curves are in memory together."""
 MOST_EVENTS = 500
 """Event times of a curve that a resample looks at; more are thinned out evenly."""
 
@@ -146,17 +149,21 @@ def _sooner(study: Study, hero: str, box: str, level: float, generator: np.rando
     if not seeds:
         return Estimate(math.nan, math.nan, math.nan)
     curves = [_on_events([study.curve(study.runs[m, s], "validation") for s in seeds]) for m in (hero, box)]
-    every = np.arange(len(seeds))
-    value = speed_up(*(_first_time(*curve, level, every) for curve in curves))
+    every = np.arange(len(seeds))[None]
+    value = speed_up(*(float(_first_times(*curve, np.array([level]), every)[0]) for curve in curves))
     if len(seeds) < FEWEST:
         return Estimate(value, math.nan, math.nan)
-    ratios = []
-    for drawn in generator.integers(len(seeds), size=(RESAMPLES, len(seeds))):
-        # The level is the resampled rival's own: where it ends is as uncertain as when it got there.
-        ends = np.median(curves[1][1][drawn, -1]) if curves[1][1].size else math.inf
-        ratio = speed_up(*(_first_time(*curve, float(ends), drawn) for curve in curves))
-        ratios.append(1.0 if math.isnan(ratio) else ratio)
-    return Estimate(value, *interval(np.array(ratios)))
+    drawn = generator.integers(len(seeds), size=(RESAMPLES, len(seeds)))
+    ratios = [_ratios(curves, part) for part in np.array_split(drawn, max(1, RESAMPLES // AT_ONCE))]
+    return Estimate(value, *interval(np.concatenate(ratios)))
+
+
+def _ratios(curves: Sequence[tuple[FloatArray, FloatArray]], drawn: Seeds) -> FloatArray:
+    """Speed-ups in resamples drawn [B, S]: to the resampled rival's own end, which is as uncertain as its times."""
+    levels = np.median(curves[1][1][drawn, -1], axis=1) if curves[1][1].size else np.full(len(drawn), math.inf)
+    times = [_first_times(*curve, levels, drawn) for curve in curves]
+    ratios = [speed_up(*pair) for pair in zip(*(part.tolist() for part in times), strict=True)]
+    return np.array([1.0 if math.isnan(ratio) else ratio for ratio in ratios])
 
 
 def _on_events(curves: Sequence[StepCurve]) -> tuple[FloatArray, FloatArray]:
@@ -168,7 +175,9 @@ def _on_events(curves: Sequence[StepCurve]) -> tuple[FloatArray, FloatArray]:
     return times, np.where(np.isnan(values), math.inf, values)
 
 
-def _first_time(times: FloatArray, values: FloatArray, level: float, drawn: npt.NDArray[np.integer[Any]]) -> float:
-    """First event at which the median of the drawn curves is at most ``level``; infinite if it never is."""
-    reached = np.flatnonzero(np.median(values[drawn], axis=0) <= level) if times.size else np.empty(0, dtype=int)
-    return float(times[reached[0]]) if reached.size else math.inf
+def _first_times(times: FloatArray, values: FloatArray, levels: FloatArray, drawn: Seeds) -> FloatArray:
+    """First events [B] at which the medians of the drawn curves [B, S] are at most ``levels`` [B]; else infinite."""
+    if times.size == 0:
+        return np.full(len(drawn), math.inf)
+    reached = np.median(values[drawn], axis=1) <= levels[:, None]
+    return np.where(reached.any(axis=1), times[reached.argmax(axis=1)], math.inf)

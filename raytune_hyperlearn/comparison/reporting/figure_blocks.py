@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from raytune_hyperlearn.comparison.analysis.across import TARGETS, common_methods
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, name_lines, save_figure
@@ -32,6 +33,15 @@ from raytune_hyperlearn.comparison.reporting.insight_figures import (
     outer_step_panels,
     timeline_panels,
 )
+from raytune_hyperlearn.comparison.reporting.line_figures import (
+    LinePanel,
+    draw_lines,
+    ecdf_panel,
+    line_data,
+    line_source,
+    profile_panel,
+    rank_panel,
+)
 from raytune_hyperlearn.comparison.reporting.method_figures import (
     draw_evaluations,
     draw_schedules,
@@ -43,7 +53,6 @@ from raytune_hyperlearn.comparison.reporting.method_figures import (
 from raytune_hyperlearn.comparison.reporting.rank_figures import (
     RanksOverTime,
     draw_critical_difference,
-    draw_ranks_over_time,
 )
 from raytune_hyperlearn.comparison.reporting.regret_figures import LINEAR_BELOW, draw_regret, draw_swatch, regret_panels
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
@@ -261,22 +270,23 @@ def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Figur
 
 
 def rank_blocks(
-    over_time: RanksOverTime, final: CriticalDifference, styles: Styles, files: FigureFiles
+    studies: Sequence[Study], over_time: RanksOverTime, final: CriticalDifference, styles: Styles, files: FigureFiles
 ) -> tuple[FigureBlock, ...]:
     """Ranks over several problems."""
     caption = "Mean rank of the final median validation regret over problems; 1 is best."
     if final.groups:
         caption += " A bar joins methods that Nemenyi's test cannot tell apart at 5 %."
+    panels = [rank_panel(over_time, common_methods(studies))] if over_time.fractions.size else []
     return (
-        *files.block(
+        *_line_blocks(
+            files,
             "ranks-over-time",
             "Ranks over time",
-            lambda panels: draw_ranks_over_time(panels[0]),
-            [over_time],
+            panels,
+            styles,
             "At each fraction of the time limit the methods are ranked by median validation regret on each problem; "
             "a method without a result in every run ranks last.",
-            "wide",
-            ranks_over_time_data(over_time),
+            ranks_over_time_data(over_time).formula,
         ),
         *files.block(
             "ranks",
@@ -287,4 +297,61 @@ def rank_blocks(
             "wide",
             rank_data(final),
         ),
+    )
+
+
+def target_blocks(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
+    """How often and how soon targets are reached over several problems."""
+    methods = common_methods(studies)
+    targets = (
+        f"{len(TARGETS)} regrets relative to the reference's value, from {TARGETS[0]:g} down to 0 and evenly spread on "
+        "a logarithmic scale"
+    )
+    return (
+        *_line_blocks(
+            files,
+            "targets-reached",
+            "Targets reached over time",
+            [ecdf_panel(studies, methods)],
+            styles,
+            f"Fraction of all (problem, seed, target) triples that a method has reached. The targets are {targets}; "
+            "they do not move when a method is added. Higher is better.",
+            "ecdf(f) = share of triples whose first time at or below the target, over the time limit, is at most f.",
+        ),
+        *_line_blocks(
+            files,
+            "performance-profile",
+            "Performance profile",
+            [profile_panel(studies, methods)],
+            styles,
+            "Fraction of (problem, target) pairs that a method's median reached within a multiple of the fastest "
+            "method's time. At 1 it is how often the method was the fastest. A profile is relative to the methods "
+            "that stand in it. Higher is better.",
+            "ρ(τ) = share of (problem, target) pairs with t_method / min over methods of t <= τ, t the first time at "
+            "which the median over seeds is at or below the target; pairs that no method reached are left out.",
+        ),
+    )
+
+
+def _line_blocks(
+    files: FigureFiles,
+    name: str,
+    title: str,
+    panels: Sequence[LinePanel],
+    styles: Styles,
+    caption: str,
+    formula: str,
+) -> tuple[FigureBlock, ...]:
+    if not panels:
+        return ()
+    return files.block(
+        name,
+        title,
+        lambda drawn: draw_lines(drawn, styles),
+        panels,
+        caption,
+        "wide",
+        line_data(panels[0], formula),
+        interactive="chart",
+        source=line_source(panels[0], styles),
     )

@@ -5,9 +5,20 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from raytune_hyperlearn.comparison.analysis.across import (
+    LARGEST_RATIO,
+    aggregate,
+    algoperf_score,
+    common_methods,
+    improvements,
+    profile_ratios,
+    relative_regrets,
+)
 from raytune_hyperlearn.comparison.analysis.importance import (
     FEWEST_ROWS,
     Importances,
@@ -15,6 +26,7 @@ from raytune_hyperlearn.comparison.analysis.importance import (
     hypergradient_importance,
 )
 from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.verdict import Estimate
 from raytune_hyperlearn.comparison.experiment import experiment_to_yaml
 from raytune_hyperlearn.comparison.reporting.explorer import record_note
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
@@ -23,6 +35,7 @@ from raytune_hyperlearn.comparison.reporting.wording import number, seconds
 
 Styles = Mapping[str, MethodStyle]
 MOST_FAILURES = 30
+BOOTSTRAP_SEED = 0
 
 
 def importance_table(study: Study, found: Importances, styles: Styles) -> Table | None:
@@ -61,6 +74,52 @@ def correlation_table(study: Study, styles: Styles) -> Table | None:
     note += "that a bracket stopped are missing, which lowers the correlation of those that went on."
     columns = ("method", "epochs", "settings", "correlation")
     return Table("Correlation between budgets", columns, rows, note) if rows else None
+
+
+def aggregate_table(studies: Sequence[Study], styles: Styles) -> Table:
+    """Interquartile mean of relative regrets and AlgoPerf's score, by method."""
+    methods = common_methods(studies)
+    ratios = profile_ratios(studies, methods)
+    rows = []
+    for i, method in enumerate(methods):
+        estimate = aggregate(relative_regrets(studies, method), np.random.default_rng(BOOTSTRAP_SEED))
+        rows.append(
+            (
+                styles[method].heading,
+                number(estimate.value),
+                interval_cell(estimate),
+                number(algoperf_score(ratios[:, i])),
+            )
+        )
+    columns = ("method", "interquartile mean of relative regret", "95 % interval", "AlgoPerf score")
+    note = (
+        "Relative regret: final validation regret over the reference's value, of every run on every problem; lower is "
+        "better. The interval resamples runs within each problem. AlgoPerf's score is the mean of the performance "
+        f"profile from 1 to {LARGEST_RATIO:g} times the fastest method's time; higher is better."
+    )
+    return Table("Aggregates over problems", columns, tuple(rows), note)
+
+
+def improvement_table(studies: Sequence[Study], styles: Styles) -> Table | None:
+    """How probably the focus's run is better than another method's."""
+    found = improvements(studies, studies[0].focus, np.random.default_rng(BOOTSTRAP_SEED))
+    if not found:
+        return None
+    rows = tuple(
+        (
+            f"{styles[one.first].short} better than {styles[one.second].short}",
+            number(one.probability.value),
+            interval_cell(one.probability),
+        )
+        for one in found
+    )
+    note = "Mean over problems of P(X < Y) + P(X = Y) / 2 for two runs drawn at random; 0.5 means alike."
+    return Table("Probability of improvement", ("", "probability", "95 % interval"), rows, note)
+
+
+def interval_cell(estimate: Estimate) -> str:
+    """An interval in brackets; a dash where there are too few runs for one."""
+    return f"[{number(estimate.lower)}, {number(estimate.upper)}]" if estimate.is_known else "–"
 
 
 def failure_table(study: Study, styles: Styles) -> Table | None:

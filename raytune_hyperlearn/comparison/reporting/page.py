@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from raytune_hyperlearn.comparison.analysis.across import common_methods
 from raytune_hyperlearn.comparison.analysis.importance import importances
 from raytune_hyperlearn.comparison.analysis.results import Study, load_studies
 from raytune_hyperlearn.comparison.analysis.statistics import (
@@ -34,16 +35,19 @@ from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     legend,
     rank_blocks,
     regret_blocks,
+    target_blocks,
 )
 from raytune_hyperlearn.comparison.reporting.insight_tables import (
+    aggregate_table,
     correlation_table,
     failure_table,
     importance_table,
+    improvement_table,
     kept,
     methods_table,
     repeat_code,
 )
-from raytune_hyperlearn.comparison.reporting.rank_figures import common_methods, final_ranks, ranks_over_time
+from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import (
     Table,
@@ -323,10 +327,15 @@ def _across(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> Acr
     if len(common_methods(studies)) < 2:
         return AcrossSection("ranks", "", "No two methods ran on every problem, so there are no ranks.", ())
     final = final_ranks(studies)
-    figures = rank_blocks(ranks_over_time(studies, styles), final, styles, files)
-    return AcrossSection(
-        "across", "", _rank_sentence(final, styles), (Part("across-ranks", "Ranks", figures=figures, is_open=True),)
+    ranks = rank_blocks(studies, ranks_over_time(studies, styles), final, styles, files)
+    targets = target_blocks(studies, styles, files)
+    tables = kept(aggregate_table(studies, styles), improvement_table(studies, styles))
+    parts = (
+        Part("across-targets", "Targets over all problems", figures=targets, is_open=True),
+        Part("across-aggregates", "Aggregates with intervals", tables=tables, is_open=True),
+        Part("across-ranks", "Ranks", figures=ranks),
     )
+    return AcrossSection("across", "", _rank_sentence(final, styles), parts)
 
 
 def _rank_sentence(final: CriticalDifference, styles: Styles) -> str:

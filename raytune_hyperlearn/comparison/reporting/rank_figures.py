@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raytune_hyperlearn.comparison.analysis.across import common_methods
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray, StepCurve, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference, critical_difference, ranks
 from raytune_hyperlearn.comparison.analysis.summary import summarize
-from raytune_hyperlearn.comparison.reporting.drawing import INK, label_line_ends, light_grid, look, time_axis
+from raytune_hyperlearn.comparison.reporting.drawing import INK, look
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 
 
@@ -33,11 +34,6 @@ class RanksOverTime:
     mean_ranks: FloatArray
 
 
-def common_methods(studies: Sequence[Study]) -> tuple[str, ...]:
-    """The methods that have a run on every problem."""
-    return tuple(m for m in studies[0].methods if all(m in study.methods for study in studies))
-
-
 def final_ranks(studies: Sequence[Study]) -> CriticalDifference:
     """Ranks by the final median validation regret on each problem."""
     methods = common_methods(studies)
@@ -53,26 +49,6 @@ def ranks_over_time(studies: Sequence[Study], styles: dict[str, MethodStyle]) ->
     begun = np.isfinite(medians).any(axis=1).all(axis=0)
     mean_ranks = ranks(np.moveaxis(medians, 1, 2)).mean(axis=0)  # [G, k]
     return RanksOverTime(tuple(styles[m] for m in methods), fractions[begun], mean_ranks[begun])
-
-
-def draw_ranks_over_time(data: RanksOverTime) -> Figure:
-    """One line of steps per method, rank 1 on top."""
-    with look():
-        figure = Figure(figsize=(5.4, 3.6))
-        axes = figure.add_axes((0.11, 0.15, 0.75, 0.75))
-        light_grid(axes)
-        axes.set_title("Mean rank over problems", loc="left")
-        axes.set_xlabel("fraction of the time limit (log scale)")
-        axes.set_ylabel("mean rank (1 is best)")
-        axes.set_ylim(len(data.styles) + 0.3, 0.7)
-        if data.fractions.size:
-            time_axis(axes, min(data.fractions[0], 0.9), 1.0)
-            for style, line in zip(data.styles, data.mean_ranks.T, strict=True):
-                axes.plot(data.fractions, line, color=style.colour, ls=style.line, lw=1.9, drawstyle="steps-post")
-                axes.plot([1.0], line[-1:], color=style.colour, marker=style.marker, clip_on=False)
-            ends = zip(data.styles, data.mean_ranks[-1], strict=True)
-            label_line_ends(axes, [(float(rank), style.short, style.colour) for style, rank in ends])
-    return figure
 
 
 def draw_critical_difference(data: CriticalDifference, styles: dict[str, MethodStyle]) -> Figure:

@@ -15,6 +15,7 @@ from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.analysis.statistics import critical_difference
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import RecordWriter
+from raytune_hyperlearn.comparison.reporting.line_figures import draw_lines, line_source, rank_panel
 from raytune_hyperlearn.comparison.reporting.method_figures import (
     CROWDED,
     draw_evaluations,
@@ -26,7 +27,6 @@ from raytune_hyperlearn.comparison.reporting.method_figures import (
 )
 from raytune_hyperlearn.comparison.reporting.rank_figures import (
     draw_critical_difference,
-    draw_ranks_over_time,
     final_ranks,
     ranks_over_time,
 )
@@ -217,7 +217,9 @@ def test_ranks_over_time_by_hand(tmp_path: Path) -> None:
     final = final_ranks(studies)
     assert final.mean_ranks == (1.5, 1.5)
     assert math.isnan(final.difference)
-    assert "mean rank (1 is best)" in texts(draw_ranks_over_time(data))
+    panel = rank_panel(data, ("fds", "bohb"))
+    assert "mean rank (1 is best)" in texts(draw_lines([panel], METHOD_STYLES))
+    assert line_source(panel, METHOD_STYLES)["series"][0]["y"][-1] == 1.5
     assert "FDS 1.50" in texts(draw_critical_difference(final, METHOD_STYLES))
 
 
