@@ -135,10 +135,6 @@ class HyperLearningTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.settings = TrialSettings.from_config(config)
-        known = self.known_keys()
-        for key in config:
-            if key not in known and not key.startswith("_"):
-                raise ValueError(unknown("config key", key, known))
         if not isinstance(self.settings.space, self.spaces):
             kind, allowed = type(self.settings.space).__name__, " or ".join(kind.__name__ for kind in self.spaces)
             raise ValueError(f"space is of type {kind}; {type(self).__name__} needs a {allowed}")
@@ -147,6 +143,10 @@ class HyperLearningTrainable(tune.Trainable):
         if self.settings.batch_size is not None:
             self.problem = replace(self.problem, batch_size=self.settings.batch_size)
         self.settings = replace(self.settings, space=self._space_of_the_model())
+        known = self.known_keys()  # flat names of layers' values among them
+        for key in config:
+            if key not in known and not key.startswith("_"):
+                raise ValueError(unknown("config key", key, known))
         self.split = self.problem.split(self.settings.seed)
         self.training_seconds = 0.0
         self.test_seconds = 0.0

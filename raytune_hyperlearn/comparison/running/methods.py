@@ -350,5 +350,13 @@ def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
     """
     options = method_options(name, experiment.method_options.get(name, {}))
     METHODS[name].require(name)
+    return METHODS[name].setup(MethodArguments(experiment, searched_space(experiment), seed, options))
+
+
+def searched_space(experiment: Experiment) -> SearchSpace:
+    """The experiment's space; groups ``"layers"`` are those of the problem's model."""
     space = SearchSpace.from_mapping(experiment.space)
-    return METHODS[name].setup(MethodArguments(experiment, space, seed, options))
+    if not space.has_groups:
+        return space
+    model = problems.load(problem_source(experiment)).model()
+    return space.for_model([name for name, parameter in model.named_parameters() if parameter.requires_grad])

@@ -70,6 +70,18 @@ def test_black_box_searches_draw_from_the_shared_space(name: str) -> None:
         assert suggestion["epochs"] == pytest.approx(1 / 9 if name in ("hb", "bohb") else 1)
 
 
+@pytest.mark.parametrize("name", ["rs", "fds"])
+def test_values_of_layers_are_searched_by_every_method(name: str) -> None:
+    layered = {**SPACE, "learning_rate": {"values": 10, "range": [0, 0.5], "init": 0.05, "groups": "layers"}}
+    _, trainable, config = first_trial(name, space=layered)
+    names = [key for key in trainable.settings.space.learned if key.startswith("learning_rate@")]
+    assert len(names) == len({key.rpartition(".")[0] for key in trainable.new_model(0).state_dict() if "weight" in key})
+    assert trainable.settings.space.dimensions == 10 * len(names) + 1
+    if name == "rs":
+        assert set(config["hyperparameters"]) == set(trainable.settings.space.flat_names())
+    assert {f"{key}_9" for key in names} <= set(trainable.settings.space.flat_names())
+
+
 def test_brackets_go_from_the_smallest_budget_to_the_full_one_by_eta() -> None:
     options = {"hb": {"eta": 3}, "bohb": {"eta": 9}}
     asked = experiment(method_options=options)
