@@ -113,13 +113,13 @@ class Hypergradients:
     ) -> tuple[Literal["forward", "reverse"], str]:
         if not learned:
             return "forward", "nothing is learned"
-        if part != WHOLE:
+        learnable = columns(values, learned, horizon, shapes)
+        if len(learnable[part]) < len(learnable):
             return "forward", "a part of the columns is differentiated"
         if self._obstacle:
             return "forward", self._obstacle
         if self.differentiation != "auto":
             return self.differentiation, "as asked for"
-        learnable = columns(values, learned, horizon, shapes)
         again = self._recomputed(source, horizon)
         if isinstance(again, str):
             return "forward", again

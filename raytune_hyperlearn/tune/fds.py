@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,12 +26,15 @@ from ray.tune.experiment import Trial
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms import coordinates
+from raytune_hyperlearn.algorithms.checkpoints import Keeping
 from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
-from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, hypergradient
+from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
+from raytune_hyperlearn.algorithms.hypergradients import Hypergradients
 from raytune_hyperlearn.algorithms.schedules import Shapes, Values
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, judged, outer_step, with_loss
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
+from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
@@ -98,6 +102,7 @@ class FDSTrainable(HyperLearningTrainable):
             # Shards that chose by their own measurements would not compute alike.
             options = replace(options, hessian=replace(options.hessian, way="forward_over_reverse"))
         self.inner = options.inner_step(self.functional, self.settings.gradient_clamp, space)
+        self.hypergradients = Hypergradients(self.inner, options.differentiation, Keeping(options.memory_limit))
         for name in space.parts:
             if name not in self.inner.defaults:
                 raise ValueError(f"space holds {name!r}; the optimizer has {', '.join(self.inner.defaults)}")
@@ -153,6 +158,8 @@ class FDSTrainable(HyperLearningTrainable):
             inner_steps=inner_steps,
             inner_validation_loss=found.validation_loss,
             hessian_way=self.products.way if self.products is not None else None,
+            differentiation=found.differentiation,
+            differentiation_why=found.why,
         )
         return outcome if found.finite else outcome | {"status": DIVERGED}
 
@@ -214,6 +221,7 @@ class FDSTrainable(HyperLearningTrainable):
         """The outer state, what has been reported of it, and how products are computed; networks start afresh."""
         choices = self.products.choices() if self.products is not None else None
         state = {OUTER_STATE: self.outer.to_mapping(), "outcome": self.outcome, "choices": choices}
+        state["directions"] = self.hypergradients.choices()
         (Path(checkpoint_dir) / "fds.json").write_text(json.dumps(state))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -222,6 +230,7 @@ class FDSTrainable(HyperLearningTrainable):
         saved = OuterState.from_mapping(state[OUTER_STATE])
         if self.products is not None and state["choices"] is not None:
             self.products.take_choices(state["choices"])
+        self.hypergradients.take_choices(state["directions"])
         if OUTER_STATE not in self.config or saved.index >= self.outer.index:
             self.outer, self.outcome = saved, state["outcome"]
 
@@ -239,9 +248,8 @@ class FDSTrainable(HyperLearningTrainable):
 
     def _train(self, values: Values, learned: Sequence[str], horizon: int, seed: int, shapes: Shapes) -> Hypergradient:
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
-            return hypergradient(
-                self.inner,
-                batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation),
+            return self.hypergradients(
+                partial(self._batches, seed),
                 validation_batches(self.split.validation),
                 values,
                 horizon,
@@ -249,6 +257,10 @@ class FDSTrainable(HyperLearningTrainable):
                 shapes,
                 part=self.member.columns,
             )
+
+    def _batches(self, seed: int, first: int, end: int) -> Iterator[Batch]:
+        """Of the steps first … end − 1."""
+        return batches(self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first)
 
     def _train_and_score(self, seed: int) -> dict[str, float]:
         if self.options.optimizer == "sgd" and set(self.settings.space.given) <= set(HYPERPARAMETERS):

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from raytune_hyperlearn.algorithms.checkpoints import MEMORY
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
 from raytune_hyperlearn.algorithms.groups import ungrouped
+from raytune_hyperlearn.algorithms.hypergradients import Differentiation
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import (
     SGD,
@@ -92,6 +94,10 @@ class FDSOptions:
         stop_when_converged: Stop when every step size is below 5 % of its value.
         optimizer: What trains: ``"sgd"``, ``"adam"``, ``"adamw"``, or a function that makes an own
             :class:`UpdateMap` of a model. Other than for SGD, the space is an :class:`OptimizerSpace`.
+        differentiation: ``"forward"``, the paper's own; ``"reverse"``, whose cost does not depend on the number of
+            values; or ``"auto"``, the one whose predicted cost is lower
+            (:mod:`raytune_hyperlearn.algorithms.hypergradients`).
+        memory_limit: Bytes for the states of training that reverse mode keeps; with fewer it computes more steps again.
         objective: The training loss, where it has hyperparameters of its own: ``"label_smoothing"`` (of that name, in
             [0, 1]) or ``"class_weights"`` (``class_weight@0`` … , one per class), both for cross-entropy. The space is
             an :class:`OptimizerSpace` that has them; None is the problem's own loss.
@@ -116,6 +122,8 @@ class FDSOptions:
         Literal["sgd", "adam", "adamw"] | MakeUpdate, Described("'sgd', 'adam', 'adamw' or a function of the model")
     ] = "sgd"
     objective: Literal["label_smoothing", "class_weights"] | None = None
+    differentiation: Differentiation = "auto"
+    memory_limit: Count = MEMORY
 
     @model_validator(mode="after")
     def _an_own_optimizer_has_its_objective(self) -> FDSOptions:

@@ -32,7 +32,14 @@ from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, SGDTrainable, fds
 from tests.tune.small import SPACE, small_problem
 
-CONFIG: dict[str, Any] = {"problem": small_problem, "space": SPACE, "seed": 5, "epochs": 2, "outer_steps": 4}
+CONFIG: dict[str, Any] = {
+    "problem": small_problem,
+    "space": SPACE,
+    "seed": 5,
+    "epochs": 2,
+    "outer_steps": 4,
+    "differentiation": "forward",  # two trials that measured for themselves might not choose alike
+}
 
 
 @pytest.fixture
@@ -148,6 +155,24 @@ def test_a_way_that_was_measured_is_not_measured_again(tmp_path: Path, monkeypat
     second = FDSTrainable(config)
     second.load_checkpoint(str(tmp_path))
     assert second.step()["hessian_way"] == way
+
+
+def test_both_directions_move_alike_and_say_which_it_was() -> None:
+    forward, reverse = (FDSTrainable({**CONFIG, "differentiation": way}).train() for way in ("forward", "reverse"))
+    assert (forward["differentiation"], reverse["differentiation"]) == ("forward", "reverse")
+    for name, entries in forward["hypergradient"].items():
+        assert reverse["hypergradient"][name] == pytest.approx(entries, rel=1e-3, abs=1e-5)
+
+
+def test_a_direction_that_was_chosen_is_chosen_again(tmp_path: Path) -> None:
+    first = FDSTrainable({**CONFIG, "differentiation": "auto"})
+    result = first.train()
+    assert "plain trainings forward" in result["differentiation_why"]
+    first.save_checkpoint(str(tmp_path))
+    again = FDSTrainable({**CONFIG, "differentiation": "auto"})
+    again.load_checkpoint(str(tmp_path))
+    assert again.hypergradients.costs == first.hypergradients.costs != {}
+    assert again.train()["hypergradient"] == first.train()["hypergradient"]
 
 
 def test_config_of_a_scheduler_wins_over_an_older_checkpoint(tmp_path: Path) -> None:
