@@ -296,10 +296,39 @@ def report(
     focus: Annotated[
         str | None, typer.Option(help="Method to test against each other one (default: as the comparison was asked).")
     ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE", help="Print the rows (CSV) and the formula behind a figure, and write nothing."),
+    ] = None,
 ) -> None:
     """Rebuild the report of a comparison from its records, or join several into one."""
     with _one_line_errors():
+        if explain is not None:
+            from raytune_hyperlearn.comparison.analysis.results import load_studies
+            from raytune_hyperlearn.comparison.reporting.explain import explain as numbers_behind
+
+            for problem, data in numbers_behind(load_studies(folders, focus), explain).items():
+                typer.echo(f"# {explain}, {problem}\n# {data.formula}\n{data.to_csv()}", nl=False)
+            return
         _report(folders, output or folders[0] / "report.html", focus)
+
+
+@app.command()
+def export(
+    folders: Annotated[list[Path], typer.Argument(help="Result folders.")],
+    to: Annotated[str, typer.Option(help="csv (one table) or optuna (a journal that optuna-dashboard opens).")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write (default: in the first folder).")
+    ] = None,
+) -> None:
+    """Write a comparison's records in the format of another viewer."""
+    with _one_line_errors():
+        from raytune_hyperlearn.comparison.analysis.results import load_studies
+        from raytune_hyperlearn.comparison.reporting.export import export as write
+        from raytune_hyperlearn.comparison.reporting.export import file_name
+
+        path = output or folders[0] / file_name(to)
+        console.print(f"{write(load_studies(folders), to, path)}", soft_wrap=True)
 
 
 @app.command(name="list")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.analysis.curves import (
     CLOCKS,
@@ -35,6 +35,9 @@ from raytune_hyperlearn.comparison.records import (
     read_runs,
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
 POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations", "focus")
@@ -141,6 +144,29 @@ class Study:
     def zero(self, quantity: Quantity) -> float:
         """Where the regret of validation or test is zero."""
         return regret_zero(self.reference, self.metric, quantity)
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """All records, one row each, with a column per hyperparameter value."""
+        from raytune_hyperlearn.comparison.analysis.frames import records_frame
+
+        return records_frame(self)
+
+    def curves(self, clock: str = "wall_clock") -> pd.DataFrame:
+        """Median and quartiles of every method's regret at each event.
+
+        Args:
+            clock: ``wall_clock``, ``worker_seconds``, ``evaluations`` or ``epochs``.
+        """
+        from raytune_hyperlearn.comparison.analysis.frames import curves_frame
+
+        return curves_frame(self, clock)
+
+    def summary(self) -> pd.DataFrame:
+        """One row per method: final regrets, seconds to each target, evaluations, failures."""
+        from raytune_hyperlearn.comparison.analysis.frames import summary_frame
+
+        return summary_frame(self)
 
     def curve(self, result: RunResult, quantity: Quantity, clock: Clock = "time") -> StepCurve:
         """The run's anytime curve of regret."""

@@ -163,7 +163,6 @@ def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fig
             "Zero is the reference; the shaded region below it is better than the reference. On the logarithmic axis "
             f"values between −{LINEAR_BELOW:g} and {LINEAR_BELOW:g} are drawn linearly. "
         )
-    data = regret_data(study)
     return (
         *files.block(
             "regret-wall-clock",
@@ -172,7 +171,7 @@ def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fig
             regret_panels(study, styles, "time"),
             caption,
             "wide",
-            data,
+            regret_data(study),
             reading,
             "regret",
             regret_explorer(study, styles),
@@ -185,7 +184,7 @@ def regret_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fig
             "The seconds of all of a run's workers together: a method that keeps several busy pays for each. A "
             "method's line ends with its median run; the dotted line only leads to its name.",
             "wide",
-            data,
+            regret_data(study, ("worker_seconds",)),
         ),
     )
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, across_seeds
+from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, Clock, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel
@@ -49,10 +49,10 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int
     return buffer.getvalue()
 
 
-def regret_data(study: Study) -> FigureData:
-    """Every run's curve and every method's band, on all clocks."""
+def regret_data(study: Study, clocks: Sequence[Clock] = CLOCKS) -> FigureData:
+    """Every run's curve and every method's band, on each of the clocks."""
     rows: list[tuple[Cell, ...]] = []
-    for clock in CLOCKS:
+    for clock in clocks:
         for quantity in ("validation", "test"):
             for method in study.methods:
                 curves = {result.seed: study.curve(result, quantity, clock) for result in study.runs_of(method)}

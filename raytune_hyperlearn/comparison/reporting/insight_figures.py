@@ -15,6 +15,7 @@ from raytune_hyperlearn.comparison.analysis.importance import outer_steps
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.comparison.analysis.summary import final_regret
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid
+from raytune_hyperlearn.comparison.reporting.method_figures import CROWDED
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 
 MOST_TRIALS = 400
@@ -158,4 +159,5 @@ def _draw_timeline(axes: Axes, panel: TimelinePanel) -> None:
             edgecolor=INK,
             linewidth=0.4,
             hatch="xxxx" if failed else None,
+            rasterized=len(panel.starts) > CROWDED,
         )

@@ -25,7 +25,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 
 Schedules = tuple[tuple[float, ...], ...]
-CROWDED = 600  # more dots than this are drawn as pixels: as shapes they would make the page heavy
+CROWDED = 60  # more dots than this are drawn as pixels: as shapes they would make the page heavy
 
 
 @dataclass(frozen=True)

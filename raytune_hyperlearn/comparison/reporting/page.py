@@ -240,9 +240,7 @@ def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> S
         legend=legend(tuple(summaries), styles, anchor),
         regret=(regret,),
         parts=(
-            Part(
-                f"{anchor}-findings", "Findings, sentence by sentence", tuple(headline(study, summaries, styles, pairs))
-            ),
+            Part(f"{anchor}-findings", "Findings", tuple(headline(study, summaries, styles, pairs))),
             _outcome_part(study, summaries, styles, anchor, pairs, tuple(other_clocks)),
             Part(
                 f"{anchor}-learned",

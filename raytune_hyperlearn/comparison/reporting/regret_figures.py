@@ -26,7 +26,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     regret_axis,
     time_axis,
 )
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name
 
 CLOCK_NAMES: dict[Clock, str] = {
@@ -83,6 +83,11 @@ def draw_regret(panels: Sequence[RegretPanel]) -> Figure:
     """Medians as steps with quartile bands; lower is better."""
     room = label_width(line.style.short for panel in panels for line in panel.lines)
     return draw_grid(panels, _draw_regret_panel, columns=2, size=(4.9, 3.6), left_margin=0.75, right_margin=room)
+
+
+def plot(study: Study, clock: Clock = "time") -> Figure:
+    """The regret figure of a study, which a notebook shows as it is."""
+    return draw_regret(regret_panels(study, method_styles(study.methods), clock))
 
 
 def draw_swatch(style: MethodStyle) -> Figure:

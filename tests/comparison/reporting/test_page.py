@@ -75,6 +75,10 @@ def test_report_needs_no_network(page: Path) -> None:
     assert page.stat().st_size < 3e6
 
 
+def test_joined_page_stays_small(joined_page: Path) -> None:
+    assert joined_page.stat().st_size < 3e6
+
+
 def test_ids_are_unique_and_references_within_the_page_resolve(joined_page: Path) -> None:
     text = joined_page.read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]+)"', text)
