@@ -6,19 +6,19 @@ hypergradient over T steps costs, in steps of plain training,
     forward:  T + c_f Σ_k (T − f_k)            reverse:  T + c_r T + R
 
 where c_f is what one column adds to a step, c_r what one adjoint step costs and R the number of steps that are computed
-again because ``memory_limit`` does not hold all states. ``"auto"`` measures c_f and c_r once, on the first batch, and
-takes the cheaper direction for each run. What was measured is kept by :meth:`Hypergradients.choices`, so that a run
-that goes on makes the same choices.
+again because ``memory_limit`` does not hold all states. ``"auto"`` counts c_f and c_r once, on the first batch, and takes
+the cheaper direction for each run. It counts multiplications and additions, not seconds: the same run makes the same
+choice on every machine and every time, so its numbers can be repeated.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from raytune_hyperlearn.algorithms import forward_mode, reverse_mode
 from raytune_hyperlearn.algorithms.adjoint_steps import Adjoint, AdjointStep, MapAdjoint, SGDAdjoint
@@ -35,7 +35,9 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProductOption
 Differentiation = Literal["auto", "forward", "reverse"]
 DIFFERENTIATIONS: tuple[Differentiation, ...] = ("auto", "forward", "reverse")
 TRIED = 4
-"""Most columns with which a forward step is timed; what one column adds hardly depends on their number."""
+"""Columns with which a forward step is counted; what one column adds hardly depends on their number."""
+WITHOUT_PRODUCTS = {"forward": 2.0, "reverse": 3.0}
+"""Costs where a step multiplies no matrices and so has nothing that is counted; those of matrix products are about these."""
 
 
 class Hypergradients:
@@ -47,7 +49,7 @@ class Hypergradients:
         keeping: Limits on the states that reverse mode keeps.
 
     Attributes:
-        costs: c_f and c_r under ``"forward"`` and ``"reverse"``, once they have been measured.
+        costs: c_f and c_r under ``"forward"`` and ``"reverse"``, once they have been counted.
 
     Raises:
         ValueError: If ``differentiation`` is unknown, or is ``"reverse"`` where that is not possible.
@@ -101,7 +103,7 @@ class Hypergradients:
         return replace(found, differentiation=direction, why=why)
 
     def choices(self) -> dict[str, Any]:
-        """What has been measured, in plain values."""
+        """What has been counted, in plain values."""
         return {"costs": dict(self.costs)}
 
     def take_choices(self, choices: Mapping[str, Any]) -> None:
@@ -124,7 +126,7 @@ class Hypergradients:
         if isinstance(again, str):
             return "forward", again
         if not self.costs:
-            self.costs = measured_costs(self.inner, self._reverse_step(), next(source(0, 1)), learned)
+            self.costs = counted_costs(self.inner, self._reverse_step(), next(source(0, 1)), learned)
         moved = sum(horizon - column.first for column in learnable) / horizon
         forward, reverse = 1 + self.costs["forward"] * moved, 1 + self.costs["reverse"] + again / horizon
         why = f"K = {len(learnable)}, T = {horizon}: {forward:.1f} plain trainings forward, {reverse:.1f} in reverse"
@@ -168,7 +170,7 @@ def adjoint_of(inner: InnerStep) -> AdjointStep:
     return MapAdjoint(inner.update)
 
 
-def measured_costs(inner: InnerStep, adjoint: AdjointStep, batch: Batch, learned: Sequence[str]) -> dict[str, float]:
+def counted_costs(inner: InnerStep, adjoint: AdjointStep, batch: Batch, learned: Sequence[str]) -> dict[str, float]:
     """What a column adds to a forward step and what an adjoint step costs, in plain steps; random numbers are put back.
 
     Args:
@@ -194,23 +196,17 @@ def measured_costs(inner: InnerStep, adjoint: AdjointStep, batch: Batch, learned
         return adjoint.pull_back(start, after, batch, values, 0, slope, names)
 
     with torch.no_grad():
-        plain = _seconds(lambda: adjoint.forward(start, batch, values, 0), device)
-        tangents = _seconds(lambda: inner.with_tangents(state, batch, values, moving), device)
-        pulled = _seconds(back, device)
+        plain = _operations(lambda: adjoint.forward(start, batch, values, 0))
+        tangents = _operations(lambda: inner.with_tangents(state, batch, values, moving))
+        pulled = _operations(back)
     set_random_state(device, before)
+    if plain == 0:
+        return WITHOUT_PRODUCTS
     return {"forward": max(0.0, tangents / plain - 1) / TRIED, "reverse": pulled / plain}
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The shorter of two calls after a first one."""
-    return min(list(_timed(call, device))[1:])
-
-
-def _timed(call: Callable[[], object], device: torch.device) -> Iterator[float]:
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    for _ in range(3):
-        begun = clock()
+def _operations(call: Callable[[], object]) -> int:
+    """Multiplications and additions of matrix products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        yield clock() - begun
+    return int(counter.get_total_flops())

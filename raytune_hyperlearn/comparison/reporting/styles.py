@@ -37,6 +37,7 @@ class MethodStyle:
 
 METHOD_STYLES = {
     "fds": MethodStyle("FDS", "FDS", "#D55E00", "-", "o"),
+    "fds-forward": MethodStyle("FDS by forward mode", "FDS forward", "#8C3A00", (0, (6, 2)), "o"),
     "hd": MethodStyle("hypergradient descent", "HD", "#CC79A7", (0, (5, 1.5)), "X"),
     "rs": MethodStyle("random search", "RS", "#666666", (0, (1, 1.2)), "s"),
     "bo": MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D"),
@@ -80,7 +81,7 @@ METHOD_STYLES |= {
     "schedule-free": MethodStyle("Schedule-Free", "SF", "#BB5566", "-", "*"),
     "prodigy": MethodStyle("Prodigy", "Prodigy", "#004488", "-", "P"),
 }
-GRADIENT_BASED = frozenset({"fds", "hd"})
+GRADIENT_BASED = frozenset({"fds", "fds-forward", "hd"})
 BLACK_BOX = frozenset(
     {"rs", "bo", "hb", "bohb", "asha", "pbt", "pb2", "tpe", "gp", "cma-es", "smac", "dehb", "tune-bohb"}
     | {"cosine-tpe", "cosine-rs", "one-cycle-tpe", "one-cycle-rs"}

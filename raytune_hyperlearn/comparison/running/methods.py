@@ -207,24 +207,40 @@ ARBITER_OPTIONS = {
 }
 LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
 
+FDS_OPTIONS = {
+    # Far from good values a short training tells the direction, one value per schedule is enough, and there is nothing
+    # worth scoring; then come longer ones, scored at the full budget, and separate values.
+    "horizon_fractions": [1 / 27, 1 / 9, 1 / 3],
+    "outer_steps": None,
+    "replay_from": 2,
+    "coarse_steps": 2,
+    "outer_optimizer": "sign",
+    "tolerance": 1.4,
+    "growth": 1.0,
+    "replay": True,
+    "clamp_product": None,
+    "hessian": {},
+    "differentiation": "auto",
+}
+
 OWN_METHODS: Mapping[str, Method] = {
     "fds": Method(
-        "FDS: hypergradients through the whole training run, forward mode with sharing (NeurIPS 2021)",
+        "FDS: hypergradients through the whole training run, with sharing (NeurIPS 2021), forward or in reverse",
+        fds,
+        FDS_OPTIONS,
+        reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",
+    ),
+    "fds-forward": Method(
+        "FDS as published, by forward mode: its cost grows with the number of values",
         fds,
         {
-            # Far from good values a short training tells the direction, one value per schedule is enough, and there
-            # is nothing worth scoring; then come longer ones, scored at the full budget, and separate values.
+            **FDS_OPTIONS,
             "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
-            "outer_steps": None,
             "replay_from": 3,
             "coarse_steps": 6,
-            "outer_optimizer": "sign",
-            "tolerance": 1.4,
-            "growth": 1.0,
-            "replay": True,
-            "clamp_product": None,
-            "hessian": {},
+            "differentiation": "forward",
         },
+        reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",
     ),
     "hd": Method(
         "Hypergradient descent: lr, momentum and weight decay learned online, random restarts (ICLR 2018)",
