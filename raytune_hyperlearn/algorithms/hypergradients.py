@@ -6,9 +6,9 @@ hypergradient over T steps costs, in steps of plain training,
     forward:  T + c_f Σ_k (T − f_k)            reverse:  T + c_r T + R
 
 where c_f is what one column adds to a step, c_r what one adjoint step costs and R the number of steps that are computed
-again because ``memory_limit`` does not hold all states. ``"auto"`` counts c_f and c_r once, on the first batch, and takes
-the cheaper direction for each run. It counts multiplications and additions, not seconds: the same run makes the same
-choice on every machine and every time, so its numbers can be repeated.
+again because ``memory_limit`` does not hold all states. ``"auto"`` counts c_f and c_r once, on the first batch, and
+takes the cheaper direction for each run. It counts multiplications and additions, not seconds: the same run makes the
+same choice on every machine and every time, so its numbers can be repeated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DIFFERENTIATIONS: tuple[Differentiation, ...] = ("auto", "forward", "reverse")
 TRIED = 4
 """Columns with which a forward step is counted; what one column adds hardly depends on their number."""
 WITHOUT_PRODUCTS = {"forward": 2.0, "reverse": 3.0}
-"""Costs where a step multiplies no matrices and so has nothing that is counted; those of matrix products are about these."""
+"""Costs where a step multiplies no matrices, so that nothing is counted; matrix products have about these."""
 
 
 class Hypergradients:

@@ -163,7 +163,7 @@ def test_every_method_has_a_line_for_the_list_and_plain_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("luck", {}, "method is 'luck'; it must be one of fds, hd, rs"),
+        ("luck", {}, "method is 'luck'; it must be one of fds, fds-forward, hd, rs"),
         ("rs", {"eta": 3}, "option of rs is 'eta'; allowed: none"),
         ("hb", {"growth": 1}, "option of hb is 'growth'; allowed: eta"),
         ("hb", {"eta": 1}, "eta must be a finite number >= 2"),
