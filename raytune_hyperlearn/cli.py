@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raytune_hyperlearn.comparison.running.stopping import exit_status, stopping_on_sigterm
+
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.experiment import Experiment
-    from raytune_hyperlearn.comparison.running.folder import Folder
 
 app = typer.Typer(
     name="hyperlearn",
@@ -49,18 +50,23 @@ def _whole(text: str) -> int:
 
 
 DEFAULT_METHODS = "fds,hd,rs,bo,hb,bohb"
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Continue though others could have written to the folder: its pickles can run code."),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM).")]
 
 
 def main() -> None:
-    """Entry point: bad input is one line on standard error and exit status 2; Ctrl-C is exit status 130."""
+    """Entry point: bad input is one line on standard error and exit status 2; Ctrl-C is 130 and SIGTERM 143."""
     try:
-        status = app(args=sys.argv[1:] or ["--help"], prog_name="hyperlearn", standalone_mode=False)
+        with stopping_on_sigterm():
+            status = app(args=sys.argv[1:] or ["--help"], prog_name="hyperlearn", standalone_mode=False)
     except USAGE_ERROR as error:
         _say(error.format_message())
         status = 2
-    except (KeyboardInterrupt, typer.Abort):
-        status = 130
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        status = exit_status(stop)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -136,6 +142,7 @@ def compare(
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a comparison that was stopped: continue where it was.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Run methods head-to-head on a problem and write a regret-vs-wallclock report.
 
@@ -175,14 +182,8 @@ def compare(
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
             path = output or head_to_head.default_folder(experiment)
-        folder = _started(experiment, path, resume is not None)
-        if len(experiment.methods) > 1:
-            from raytune_hyperlearn.comparison.reporting.styles import method_styles
-            from raytune_hyperlearn.comparison.reporting.wording import seeds_text
-
-            label = method_styles(experiment.methods)[experiment.tested].label
-            console.print(seeds_text(label, len(experiment.methods) - 1, len(experiment.seeds)))
-    _run(experiment, folder, f"hyperlearn compare --resume {shlex.quote(str(path))}")
+    command = f"hyperlearn compare --resume {shlex.quote(str(path))}{' --trust' if trust else ''}"
+    _run(experiment, path, resume is not None, trust, command)
     with _one_line_errors():
         error = _report([path], path / "report.html")
     if error:
@@ -213,6 +214,7 @@ def tune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the search in the output folder that was stopped.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Search with one method, then show what was found and how to train with it."""
     with _one_line_errors():
@@ -232,8 +234,8 @@ def tune(
             }
         )
         path = output or Path("results") / f"{experiment.name}-{method}"
-        folder = _started(experiment, path, resume)
-    _run(experiment, folder, shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])]))
+    command = shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])])
+    _run(experiment, path, resume, trust, command)
     with _one_line_errors():
         from raytune_hyperlearn.comparison.analysis.best import BEST_FILE
         from raytune_hyperlearn.comparison.analysis.results import load_study
@@ -265,26 +267,54 @@ def _show_best(path: Path) -> None:
     console.print("\n".join(filter(None, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _started(experiment: Experiment, path: Path, resume: bool) -> Folder:
-    """The experiment's folder, after all checks; Ray is running."""
-    from raytune_hyperlearn.comparison import head_to_head
+def _run(experiment: Experiment, path: Path, resume: bool, trust: bool, command: str) -> None:
+    """Check all, then run to the end and leave Ray; if it is stopped, name the command that continues.
 
-    head_to_head.check_quickly(experiment, path, resume)
-    return head_to_head.start(experiment, path, resume)
-
-
-def _run(experiment: Experiment, folder: Folder, command: str) -> None:
-    """Run to the end and leave Ray; after Ctrl-C, name the command that continues."""
+    Args:
+        experiment: What to run.
+        path: The experiment's folder, which no other process may write to meanwhile.
+        resume: Whether the folder is to be continued.
+        trust: Whether it may be continued though others could have written to it.
+        command: Continues the run.
+    """
     from raytune_hyperlearn.comparison import head_to_head
     from raytune_hyperlearn.comparison.running import cluster
+    from raytune_hyperlearn.comparison.running.lock import locked
+    from raytune_hyperlearn.comparison.running.trust import require_own
 
+    with ExitStack() as held:
+        with _one_line_errors():
+            if resume and not trust:
+                require_own(path)
+            held.enter_context(locked(path))
+            head_to_head.check_quickly(experiment, path, resume)
+            folder = head_to_head.start(experiment, path, resume)
+        held.callback(cluster.stop_ray)
+        _say_what_seeds_can_show(experiment)
+        with _ways_to_continue(command):
+            head_to_head.run(experiment, folder, console)
+
+
+def _say_what_seeds_can_show(experiment: Experiment) -> None:
+    if len(experiment.methods) > 1:
+        from raytune_hyperlearn.comparison.reporting.styles import method_styles
+        from raytune_hyperlearn.comparison.reporting.wording import seeds_text
+
+        label = method_styles(experiment.methods)[experiment.tested].label
+        console.print(seeds_text(label, len(experiment.methods) - 1, len(experiment.seeds)))
+
+
+@contextmanager
+def _ways_to_continue(command: str) -> Iterator[None]:
+    """After Ctrl-C, SIGTERM or a write that failed, say in one line how to continue."""
     try:
-        head_to_head.run(experiment, folder, console)
-    except KeyboardInterrupt:
+        yield
+    except KeyboardInterrupt as stop:
         _say(f"stopped; every record is kept, continue with: {command}")
-        raise typer.Exit(130) from None
-    finally:
-        cluster.stop_ray()
+        raise typer.Exit(exit_status(stop)) from None
+    except OSError as error:
+        _say(f"{error}; every record before is kept, continue with: {command}")
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -406,12 +436,8 @@ def reproduce_experiment(
             raise ValueError(f"name is missing; it must be one of {', '.join(REPRODUCTIONS)}")
         chosen, size = find(name), as_scale(scale)
         folder = output or Path("results") / f"{name}-{scale}"
-        try:
+        with _ways_to_continue(f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"):
             findings = reproduce(name, chosen, size, folder, console)
-        except KeyboardInterrupt:
-            command = f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"
-            _say(f"stopped; continue with: {command}")
-            raise typer.Exit(130) from None
     for verdict in findings.verdicts:
         claim, found = escape(verdict.claim), escape(verdict.found)
         console.print(f"[bold]{verdict.word}[/bold]: {claim}\n  {found}", highlight=False)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -18,7 +24,7 @@ import yaml
 from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.experiment import read_experiment
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
-from raytune_hyperlearn.comparison.running import cluster
+from raytune_hyperlearn.comparison.running import cluster, stopping
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.methods import METHODS
 from raytune_hyperlearn.learned import Learned
@@ -244,6 +250,51 @@ def test_ctrl_c_says_how_to_go_on_in_one_line_that_a_shell_takes(
     assert read_experiment(folder / "experiment.yaml").epochs == 0.2
 
 
+def test_sigterm_is_as_ctrl_c_with_a_status_of_its_own(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_experiment: Any) -> None:
+        with stopping.keeping_sigterm():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(6))  # as ray.init does
+
+    def terminate(*_arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", start)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)
+    monkeypatch.setattr(running, "run_experiment", terminate)
+    outcome = hyperlearn("compare", *TINY, "--output", tmp_path / "run")
+    assert outcome.status == 143
+    assert outcome.errors.count("\n") == 1
+    assert outcome.errors.strip().endswith(f"continue with: hyperlearn compare --resume {tmp_path / 'run'}")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_is_one_line_and_the_lock_is_released(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
+
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)
+    monkeypatch.setattr(running, "run_experiment", fill)
+    folder = tmp_path / "run"
+    outcome = hyperlearn("compare", *TINY, "--output", folder)
+    assert outcome.status == 1
+    assert outcome.errors.count("\n") == 1
+    assert "No space left on device: 'records.jsonl'" in outcome.errors
+    assert outcome.errors.strip().endswith(f"continue with: hyperlearn compare --resume {folder}")
+    assert not (folder / ".lock").exists()
+    (folder / "experiment.yaml").chmod(0o666)
+    refused(hyperlearn("compare", "--resume", folder), "experiment.yaml is writable by others", "--trust")
+    assert hyperlearn("compare", "--resume", folder, "--trust").status == 1  # the disk is still full
+
+
 def test_options_win_over_the_file_and_the_file_over_the_defaults(
     hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +406,34 @@ def test_report_writes_a_page_and_prints_the_table(hyperlearn: Hyperlearn, tmp_p
     for name in ("digits: medians over seeds, 60 s per run", "FDS", "BOHB", "HB"):
         assert name in outcome.output
     assert not (result_folder / "report.html").exists()
+
+
+class Canary:
+    """Leaves a mark where its pickle is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_what_reads_results_never_loads_a_pickle(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    folder, mark = write_folder(tmp_path / "run", make_experiment(methods=("rs",), seeds=(0,))), tmp_path / "mark"
+    planted = pickle.dumps(Canary(mark))
+    (folder / "tune" / "rs-0").mkdir(parents=True)
+    for name in ("tuner.pkl", "searcher-state.pkl", "experiment_state-1.json"):
+        (folder / "tune" / "rs-0" / name).write_bytes(planted)
+    for name in ("best.pkl", "records.pkl", "tune/rs-0.pkl"):
+        (folder / name).write_bytes(planted)
+    with ZipFile(folder / "tune" / "rs-0" / "kept_state.zip", "w") as kept:
+        kept.writestr("tuner.pkl", planted)
+    assert hyperlearn("report", folder).status == 0
+    assert hyperlearn("list").status == 0
+    hyperlearn("export", folder)
+    assert not mark.exists()
+    pickle.loads(planted)
+    assert mark.exists()  # the canary sings where it is loaded
 
 
 def test_report_tests_the_method_that_is_named(hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path) -> None:

@@ -12,6 +12,7 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import Folder, check_folder, prepare_folder
+from raytune_hyperlearn.comparison.running.lock import locked
 from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.comparison.running.methods import method_options
 from raytune_hyperlearn.hyperparameters import SearchSpace
@@ -54,7 +55,8 @@ def compare(
         The records of all runs, with what each run found.
 
     Raises:
-        ValueError: In one line, if a setting is unknown or not allowed, or the folder holds something else.
+        ValueError: In one line, if a setting is unknown or not allowed, the folder holds something else, or another
+            process writes to it.
     """
     given = {
         "problem": problem if isinstance(problem, str) else reference_to(problem),
@@ -64,14 +66,15 @@ def compare(
     }
     experiment = experiment_from_settings({**settings, **{k: v for k, v in given.items() if v is not None}})
     path = Path(output) if output is not None else default_folder(experiment)
-    check_quickly(experiment, path, resume)
-    joined = cluster.is_running()
-    folder = start(experiment, path, resume)
-    try:
-        run(experiment, folder, Console(quiet=not progress))
-    finally:
-        if not joined:
-            cluster.stop_ray()
+    with locked(path):
+        check_quickly(experiment, path, resume)
+        joined = cluster.is_running()
+        folder = start(experiment, path, resume)
+        try:
+            run(experiment, folder, Console(quiet=not progress))
+        finally:
+            if not joined:
+                cluster.stop_ray()
     from raytune_hyperlearn.comparison.analysis.results import load_study
 
     return load_study(path)

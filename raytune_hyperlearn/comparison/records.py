@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,8 @@ from typing import Literal, TypeVar
 
 from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
 from raytune_hyperlearn.comparison.plain_data import Numbers, Plain, Schedules, to_mapping
+
+LOGGER = logging.getLogger(__name__)
 
 Status = Literal["completed", "diverged", "crashed", "out_of_memory"]
 Finish = Literal["time_limit", "ended"]
@@ -83,6 +87,7 @@ class Run:
         options: what the method was given.
         implementation: packages that implement the method, with their versions; empty for this package's own methods.
         reference: publication that describes the method; empty where its record names none.
+        redone: results that were made again because a driver or a worker had died; each is recorded once.
     """
 
     method: str
@@ -96,6 +101,7 @@ class Run:
     options: dict[str, Plain] = field(default_factory=dict)
     implementation: str = ""
     reference: str = ""
+    redone: Whole = 0
 
 
 @record
@@ -126,18 +132,31 @@ class RecordWriter:
     So a killed driver loses at most the row it was writing. Opening a file whose last line was torn that way removes
     the torn part, which would otherwise spoil the next row.
 
+    A row that cannot be written, on a full disk say, leaves no part of itself.
+
     Args:
         path: the file, made where absent, continued where present.
     """
 
     def __init__(self, path: Path) -> None:
         _mend_last_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._file = path.open("ab", buffering=0)
 
     def append(self, row: Record | Run | Confirmation) -> None:
-        """Writes one row."""
-        self._file.write(json.dumps(to_mapping(row)) + "\n")
-        self._file.flush()
+        """Writes one row.
+
+        Raises:
+            OSError: with the file's name, if it cannot be written; the file is as it was before.
+        """
+        line = memoryview((json.dumps(to_mapping(row)) + "\n").encode())
+        before = self._path.stat().st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         """Closes the file; further rows are refused."""
@@ -150,6 +169,47 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def remove_records(path: Path, unwanted: Callable[[Record], bool]) -> int:
+    """Takes rows out of a file of records, all at once or not at all; the number taken out.
+
+    Args:
+        path: the file.
+        unwanted: asked once of every row, in the order they were written.
+    """
+    records = read_records(path)
+    kept = [record for record in records if not unwanted(record)]
+    if len(kept) < len(records):
+        unfinished = path.with_suffix(".rewritten")
+        unfinished.unlink(missing_ok=True)
+        with RecordWriter(unfinished) as writer:
+            for record in kept:
+                writer.append(record)
+        unfinished.replace(path)
+    return len(records) - len(kept)
+
+
+def check_rows(folder: Path) -> None:
+    """Reads all rows of a folder before something is done with them; a torn last line is noted in the log.
+
+    Raises:
+        ValueError: in one line with file and line number, if a line is malformed; or if there are fewer results of a
+            finished run than its summary counts.
+    """
+    for path in (folder / RECORDS_FILE, folder / RUNS_FILE, folder / CONFIRMATIONS_FILE):
+        if path.exists() and _torn(path.read_bytes()):
+            LOGGER.warning("%s: its last line is torn and is left out", path)
+    records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
+    counts = Counter((record.method, record.seed) for record in records)
+    read_confirmations(folder / CONFIRMATIONS_FILE)
+    for run in read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ():
+        found = counts[run.method, run.seed]
+        if found < run.evaluations:
+            raise ValueError(
+                f"{folder / RECORDS_FILE} holds {found} results of method {run.method!r} with seed {run.seed}; it must "
+                f"hold {run.evaluations}, as {RUNS_FILE} says"
+            )
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
@@ -181,7 +241,7 @@ def read_confirmations(path: Path) -> tuple[Confirmation, ...]:
 
 def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
     *lines, tail = path.read_bytes().split(b"\n")
-    if _parses(tail):
+    if _parses(tail):  # whole but for its newline
         lines.append(tail)
     for number, line in enumerate(lines, start=1):
         where = f"{path} line {number}"
@@ -206,6 +266,11 @@ def _mend_last_line(path: Path) -> None:
             file.write(b"\n")
         else:
             file.truncate(len(content) - len(tail))
+
+
+def _torn(content: bytes) -> bool:
+    tail = content.rpartition(b"\n")[2]
+    return bool(tail) and not _parses(tail)
 
 
 def _parses(line: bytes) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.environment import describe_environment
+from raytune_hyperlearn.comparison.running.lock import LOCK_FILE, locked
 from raytune_hyperlearn.reproductions.reproduction import SCALE_NOTES, Findings, Reproduction, Scale
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -41,13 +42,14 @@ def reproduce(name: str, reproduction: Reproduction, scale: Scale, folder: Path,
         console: Shows progress.
 
     Raises:
-        ValueError: In one line, if the folder holds something else or data are missing.
+        ValueError: In one line, if the folder holds something else, another process writes to it or data are missing.
     """
-    began_anew = prepare_folder(folder, {"name": name, "scale": scale})
-    begun = time.monotonic()
-    findings = reproduction.run(scale, folder, console)
-    seconds = time.monotonic() - begun if began_anew else None
-    write_findings(name, reproduction, scale, findings, seconds, folder)
+    with locked(folder):
+        began_anew = prepare_folder(folder, {"name": name, "scale": scale})
+        begun = time.monotonic()
+        findings = reproduction.run(scale, folder, console)
+        seconds = time.monotonic() - begun if began_anew else None
+        write_findings(name, reproduction, scale, findings, seconds, folder)
     return findings
 
 
@@ -65,7 +67,7 @@ def prepare_folder(folder: Path, identity: Mapping[str, str]) -> bool:
         held = json.loads(mark.read_text(encoding="utf-8"))
         if held != identity:
             raise ValueError(f"output is {folder}; it holds {held['name']} at scale {held['scale']}")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not item.name.startswith(LOCK_FILE) for item in folder.iterdir()):
         raise ValueError(f"output is {folder}; it is neither empty nor a reproduction's folder")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps(identity) + "\n", encoding="utf-8")

@@ -12,6 +12,8 @@ cluster all at once could therefore never finish a round; it is refused.
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -30,6 +32,10 @@ MEMBER = "member"
 """Config key: which member of its group a trial is."""
 MAILBOX = "mailbox"
 """Config key: name of the actor that a member gets its updates from."""
+
+WORD_EVERY = 30.0
+"""Seconds of waiting for workers after which a group says so, and again."""
+LOGGER = logging.getLogger(__name__)
 
 Update = dict[str, Any]
 
@@ -89,6 +95,7 @@ class GroupScheduler(HyperLearningScheduler):
         self._name = f"hyperlearn-{uuid.uuid4().hex}"
         self._mailbox: Any = None
         self._ended = False
+        self._silent_since = time.monotonic()
 
     def members(self) -> dict[str, Any]:
         """The config entry ``member``: a grid search over the group, so that Tune makes one trial of each."""
@@ -142,6 +149,13 @@ class GroupScheduler(HyperLearningScheduler):
         elif len(group) == self.size and all(self._last_round(member) is None for member in group):
             self._check_room(trial)
 
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """As Tune's first in, first out; Tune asks many times per second, so this is where a long wait is noticed."""
+        if self.size > 1:
+            self._say_what_is_awaited(tune_controller.get_trials())
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
+
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Combine the group's results once all members have reported, and move all of them.
 
@@ -190,6 +204,22 @@ class GroupScheduler(HyperLearningScheduler):
         super().on_trial_error(tune_controller, trial)
         if self.size > 1 and not trial.should_recover():
             self._end(tune_controller, trial)
+
+    def _say_what_is_awaited(self, group: Sequence[Trial]) -> None:
+        """Say every ``WORD_EVERY`` seconds which members have no worker, and what the cluster has."""
+        without = [trial.trial_id for trial in group if trial.status == Trial.PENDING]
+        now = time.monotonic()
+        if not without:
+            self._silent_since = now
+        elif now - self._silent_since >= WORD_EVERY:
+            self._silent_since = now
+            needs, has = group[0].placement_group_factory.required_resources, ray.cluster_resources()
+            there = ", ".join(f"{has.get(name, 0.0):g} {name}" for name in needs)
+            each = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
+            LOGGER.warning(
+                "the group waits for workers of %d of its %d trials (%s), which need %s each; the cluster has %s",
+                *(len(without), self.size, ", ".join(without), each, there),
+            )
 
     def _of_round(
         self, index: int, group: Sequence[Trial], trial: Trial, result: dict[str, Any]
@@ -254,3 +284,8 @@ class GroupScheduler(HyperLearningScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Without the mailbox's handle; a restored scheduler starts another."""
         return {**super().__getstate__(), "_mailbox": None, "_ended": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Clocks of two processes have nothing to do with each other."""
+        self.__dict__.update(state)
+        self._silent_since = time.monotonic()

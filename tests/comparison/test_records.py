@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import signal
 import subprocess
 import sys
@@ -98,6 +99,23 @@ def test_a_killed_driver_loses_no_finished_row(tmp_path: Path) -> None:
     assert [record.seed for record in read_records(path)] == list(range(25))
 
 
+def test_a_row_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    softly, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RecordWriter(path) as writer:
+        writer.append(make_record(seed=0))
+        whole = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, most))
+        try:
+            with pytest.raises(OSError, match=str(path)):
+                writer.append(make_record(seed=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (softly, most))
+        assert path.read_bytes() == whole
+        writer.append(make_record(seed=2))
+    assert [record.seed for record in read_records(path)] == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -105,6 +123,7 @@ def test_a_killed_driver_loses_no_finished_row(tmp_path: Path) -> None:
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("1" * 5000, "not JSON"),
+        ('{"time": ' + "1" * 400 + "}", "experiment is missing"),
         ("[1, 2]", "entry is [1, 2]; it must be a mapping of experiment, problem, method"),
         ('{"method": "fds"}', "experiment is missing"),
     ],
@@ -128,6 +147,7 @@ def test_any_other_malformed_line_is_refused_with_file_and_line(line: str, reaso
         ({"time": math.nan}, "time is nan; it must be a number of at least 0"),
         ({"time": -1}, "time is -1; it must be a number of at least 0"),
         ({"worker_seconds": math.inf}, "worker_seconds is inf; it must be a number of at least 0"),
+        ({"time": 10**400}, f"time is 1{'0' * 17}...{'0' * 19}; it must be a number of at least 0"),
         ({"budget": -1}, "budget is -1; it must be a number of at least 0"),
         ({"seed": "0"}, "seed is '0'; it must be a whole number of at least 0"),
         ({"validation_loss": None}, "validation_loss is None; it must be a number"),

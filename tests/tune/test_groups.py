@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,7 @@ class Trial:
         self.last_result: dict[str, Any] = {"trial_id": self.trial_id}
         self.placement_group_factory = SimpleNamespace(required_resources={"CPU": 1.0})
         self.finished, self.recovers = False, True
+        self.status = "RUNNING"
 
     def set_config(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -187,6 +189,26 @@ def test_a_restored_member_of_a_group_that_had_ended_does_not_wait(tune: Control
     tune.scheduler = pickle.loads(pickle.dumps(tune.scheduler))
     tune.scheduler.on_trial_add(tune, tune.trials[0])
     assert mailbox.closed
+
+
+def test_a_group_that_waits_for_a_worker_says_so_every_thirty_seconds(
+    tune: Controller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(now=time.monotonic())
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(groups, "time", clock)
+    first, second = tune.trials
+    for status, seconds in [("RUNNING", 100), ("PENDING", 20), ("PENDING", 15), ("PENDING", 20), ("PENDING", 15)]:
+        second.status = status
+        clock.now += seconds
+        tune.scheduler.choose_trial_to_run(tune)
+    said = "the group waits for workers of 1 of its 2 trials (t1), which need 1 CPU each; the cluster has 2 CPU"
+    assert caplog.messages == [said, said]
+    second.status = "RUNNING"
+    clock.now += 100
+    tune.scheduler.choose_trial_to_run(tune)
+    assert len(caplog.messages) == 2
+    assert first.status == "RUNNING"
 
 
 def test_a_group_with_too_few_trials_is_refused_at_its_first_result(mailbox: Mailbox) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.running.stopping import keeping_sigterm
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -57,11 +58,13 @@ def start_ray(experiment: Experiment) -> None:
     if experiment.address is None:
         cores = max(experiment.workers, os.cpu_count() or 1)
         # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
+        with keeping_sigterm():
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
     else:
         try:
             environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
-            ray.init(address=experiment.address, runtime_env=environment, **shared)
+            with keeping_sigterm():
+                ray.init(address=experiment.address, runtime_env=environment, **shared)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"address is {experiment.address!r}; no Ray cluster answers there ({reason})") from error

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
-from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE, read_runs
+from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE, check_rows, read_runs
+from raytune_hyperlearn.comparison.running.lock import LOCK_FILE
 
 
 class FolderInUseError(ValueError):
@@ -41,6 +42,7 @@ def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:
 
     Raises:
         FolderInUseError: If it holds another experiment, or this one's records and ``resume`` is False.
+        ValueError: With file and line, if rows are damaged that a resumed experiment needs.
     """
     folder = Folder(path)
     settings = path / EXPERIMENT_FILE
@@ -49,9 +51,11 @@ def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:
     if settings.exists():
         if read_experiment(settings) != experiment:
             raise FolderInUseError(f"output is {path}; it holds another experiment, choose another folder")
-        if not resume and folder.records.exists():
+        if resume:
+            check_rows(path)
+        elif folder.records.exists():
             raise FolderInUseError(f"output is {path}; it holds this experiment's records, add --resume {path}")
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(not item.name.startswith(LOCK_FILE) for item in path.iterdir()):
         raise FolderInUseError(f"output is {path}; it is neither empty nor an experiment's folder")
 
 

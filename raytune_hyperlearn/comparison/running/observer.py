@@ -7,19 +7,23 @@ leaves out the seconds that workers spent on scoring the test set, which no meth
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from ray.tune import Callback
+from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records
+from raytune_hyperlearn.comparison.records import RECORDS_FILE, Record, RecordWriter, read_records, remove_records
+
+LOGGER = logging.getLogger(__name__)
 
 INFO = (
     "config_id",
@@ -112,33 +116,40 @@ class TimeLimit(Stopper):
 class Observer(Callback):
     """Appends a record to a file for every result, as the driver observes it.
 
+    Every result is recorded once. A trial that is started again, because its worker or the driver has died, makes what
+    came after its last checkpoint again. After a driver's death, those rows are removed, with all that Tune's kept
+    state knows nothing of, and the clock goes back to the last row that stays: work is charged once. After a worker's
+    death the rows stay, the same results are not written a second time, and the clock goes on.
+
+    All paths come from where Tune keeps the run, so that a run continues in the folder it was moved or copied to.
+
     Args:
-        records: File of records.
         experiment: Name of the experiment.
         problem: Name of the problem.
         method: Name of the method.
         seed: Seed of the run.
         clock: The run's clock, started here.
         searcher: The run's searcher, whose ``optimiser_seconds`` are noted at the end, or None.
-        summary: File that gets the run's times at the end, as JSON. A restored run has other objects than the ones
-            that its driver made, so they cannot be asked.
     """
 
     def __init__(
-        self,
-        records: Path,
-        experiment: str,
-        problem: str,
-        method: str,
-        seed: int,
-        clock: RunClock,
-        searcher: Searcher | None,
-        summary: Path,
+        self, experiment: str, problem: str, method: str, seed: int, clock: RunClock, searcher: Searcher | None
     ) -> None:
-        self.records, self.searcher, self.summary = records, searcher, summary
+        self.searcher = searcher
         self.experiment, self.problem, self.method, self.seed = experiment, problem, method, seed
         self.clock = clock
         self.worker_seconds = 0.0
+        self.redone = 0
+        self._recorded: Counter[str] = Counter()  # results by trial
+        self._checkpointed: Counter[str] = Counter()  # those of them that the trial's last checkpoint holds
+        self._expected_again: Counter[str] = Counter()  # those that a trial started again has still to repeat
+        self._is_restored = False
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """After a driver's death, go back to the state that Tune has kept."""
+        if self._is_restored and trials:
+            self._is_restored = False
+            self._go_back(trials)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker is up."""
@@ -147,10 +158,31 @@ class Observer(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Write the result's record."""
+        """Write the result's record, unless it was written before the trial was started again."""
         self.clock.leave_out(result.get("test_seconds", 0.0))
         self.worker_seconds += result.get("training_seconds", 0.0)
-        self._append(trial, result, result["status"])
+        if self._expected_again[trial.trial_id]:
+            self._expected_again[trial.trial_id] -= 1
+            self.redone += 1
+        else:
+            self._append(trial, result, result["status"])
+            self._recorded[trial.trial_id] += 1
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
+    ) -> None:
+        """What the trial has done so far is safe."""
+        self._note_safe(trial)
+
+    def on_trial_restore(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial goes on from a checkpoint: its own, or another's that it takes over."""
+        self._note_safe(trial)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Write the record of a crash after which the trial is started again."""
+        name = trial.trial_id
+        self._expected_again[name] = self._recorded[name] - self._checkpointed[name]
+        self.on_trial_error(iteration, trials, trial, **info)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write the record of a crash: its time and the first line of its exception, and no values."""
@@ -158,23 +190,63 @@ class Observer(Callback):
         self._append(trial, {"epochs": trial.config.get("epochs", 0.0)}, "crashed", _error_of(trial))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Note the run's times."""
+        """Note the run's times beside its folder. A restored run has other objects than its driver, who reads them."""
         times = {
             "startup_seconds": self.clock.startup_seconds,
             "wall_seconds": self.clock.now,
             "searcher_seconds": getattr(self.searcher, "optimiser_seconds", 0.0),
+            "redone": self.redone,
         }
-        self.summary.write_text(json.dumps(times))
+        storage = trials[0].storage
+        summary = Path(storage.storage_fs_path) / f"{storage.experiment_dir_name}.json"
+        summary.write_text(json.dumps(times), encoding="utf-8")
 
     def get_state(self) -> dict[str, Any]:
         """What a restored run goes on from."""
-        return {"elapsed": self.clock.now, "worker_seconds": self.worker_seconds}
+        return {
+            "recorded": dict(self._recorded),
+            "checkpointed": dict(self._checkpointed),
+            "redone": self.redone,
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from the later of Tune's snapshot and the last record: no second is given back."""
-        own = [r for r in read_records(self.records) if (r.method, r.seed) == (self.method, self.seed)]
-        self.clock.before = max([state["elapsed"], *(record.time for record in own)])
-        self.worker_seconds = max([state["worker_seconds"], *(record.worker_seconds for record in own)])
+        """Take up what was kept; the rows are looked at once the trials are known."""
+        self._recorded, self._checkpointed = Counter(state["recorded"]), Counter(state["checkpointed"])
+        self._expected_again = Counter()
+        self.redone = state["redone"]
+        self._is_restored = True
+
+    def _go_back(self, trials: list[Trial]) -> None:
+        """Remove the rows of what will be made again, and set the clock to the last one that stays."""
+        stays = {
+            trial.trial_id: (self._recorded if trial.is_finished() else self._checkpointed)[trial.trial_id]
+            for trial in trials
+        }
+        seen: Counter[str] = Counter()
+
+        def is_made_again(record: Record) -> bool:
+            if (record.method, record.seed) != (self.method, self.seed):
+                return False
+            if record.status == "crashed":
+                return record.trial not in stays
+            seen[record.trial] += 1
+            return seen[record.trial] > stays.get(record.trial, 0)
+
+        path = records_file(trials[0])
+        removed = remove_records(path, is_made_again)
+        if removed:
+            LOGGER.warning(
+                "%s seed %d: %d results after the kept state are made again", self.method, self.seed, removed
+            )
+        self.redone += removed
+        self._recorded = Counter(stays)
+        own = [r for r in read_records(path) if (r.method, r.seed) == (self.method, self.seed)]
+        self.clock.before = max((record.time for record in own), default=0.0)
+        self.worker_seconds = max((record.worker_seconds for record in own), default=0.0)
+
+    def _note_safe(self, trial: Trial) -> None:
+        name = trial.trial_id
+        self._checkpointed[name] = self._recorded[name] - self._expected_again[name]
 
     def _append(self, trial: Trial, result: dict[str, Any], status: Any, error: str = "") -> None:
         known = {**trial.config, **result}
@@ -197,8 +269,13 @@ class Observer(Callback):
             error=error,
             info={name: known[name] for name in INFO if known.get(name) is not None},
         )
-        with RecordWriter(self.records) as writer:
+        with RecordWriter(records_file(trial)) as writer:
             writer.append(record)
+
+
+def records_file(trial: Trial) -> Path:
+    """The experiment's file of records: the run's folder lies in ``tune/`` beside it."""
+    return Path(trial.storage.storage_fs_path).parent / RECORDS_FILE
 
 
 def first_line_of_error(text: str) -> str:

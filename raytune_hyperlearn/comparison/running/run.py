@@ -29,6 +29,7 @@ from raytune_hyperlearn.comparison.records import (
     RecordWriter,
     Run,
     read_records,
+    remove_records,
 )
 from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
@@ -96,35 +97,23 @@ def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -
                 run = run_method(experiment, method, seed, folder)
                 with RecordWriter(folder.runs) as writer:
                     writer.append(run)
+                shutil.rmtree(folder.path / TUNE_FOLDER / f"{method}-{seed}", ignore_errors=True)
 
 
 def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -> Run:
     """One run: a method with a seed, from its first trial to the time limit.
 
-    A run whose Tune state is still in the folder (its driver was stopped) is continued from there.
+    A run whose Tune state is still in the folder (its driver was stopped) is continued from there, and one that had
+    ended is not begun again.
     """
-    storage = folder.path.resolve() / TUNE_FOLDER
     name = f"{method}-{seed}"
-    summary = storage / f"{name}.json"
-    setup = setup_method(experiment, method, seed)
-    trainable = _trainable(setup, experiment)
-    config = trial_config(setup, experiment, seed)
-    if can_restore(storage / name):
-        tuner = restore_tuner(storage / name, trainable, resume_unfinished=True, param_space=config)
-    else:
-        storage.mkdir(exist_ok=True)
-        shutil.rmtree(storage / name, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
-        _drop_records(folder.records, method, seed)
-        tuner = tune.Tuner(
-            trainable,
-            param_space=config,
-            tune_config=_tune_config(setup, experiment),
-            run_config=_run_config(setup, experiment, method, seed, folder, summary),
-        )
-    tuner.fit()
-    times = json.loads(summary.read_text())
+    ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
+    times = _read_times(ended)
+    if times is None:
+        _tuner(experiment, method, seed, folder).fit()
+        (folder.path / TUNE_FOLDER / f"{name}.json").replace(ended)
+        times = json.loads(ended.read_text(encoding="utf-8"))
     own = [record for record in read_records(folder.records) if (record.method, record.seed) == (method, seed)]
-    shutil.rmtree(storage / name)
     return Run(
         method=method,
         seed=seed,
@@ -138,6 +127,36 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
     )
 
 
+def _read_times(ended: Path) -> dict[str, Any] | None:
+    """The times of a run that has ended; None if it has not, or the file is damaged."""
+    try:
+        times = json.loads(ended.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    names = {"startup_seconds", "wall_seconds", "searcher_seconds", "redone"}
+    return times if isinstance(times, dict) and set(times) == names else None
+
+
+def _tuner(experiment: Experiment, method: str, seed: int, folder: Folder) -> tune.Tuner:
+    """The run's tuner: restored if the run was stopped, else new."""
+    storage = folder.path.resolve() / TUNE_FOLDER
+    name = f"{method}-{seed}"
+    setup = setup_method(experiment, method, seed)
+    trainable = _trainable(setup, experiment)
+    config = trial_config(setup, experiment, seed)
+    if can_restore(storage / name):
+        return restore_tuner(storage / name, trainable, resume_unfinished=True, param_space=config)
+    storage.mkdir(exist_ok=True)
+    shutil.rmtree(storage / name, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
+    remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
+    return tune.Tuner(
+        trainable,
+        param_space=config,
+        tune_config=_tune_config(setup, experiment),
+        run_config=_run_config(setup, experiment, method, seed, storage),
+    )
+
+
 def _tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
     return tune.TuneConfig(
         search_alg=setup.searcher,
@@ -148,24 +167,20 @@ def _tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
     )
 
 
-def _run_config(
-    setup: MethodSetup, experiment: Experiment, method: str, seed: int, folder: Folder, summary: Path
-) -> tune.RunConfig:
+def _run_config(setup: MethodSetup, experiment: Experiment, method: str, seed: int, storage: Path) -> tune.RunConfig:
     clock = RunClock(experiment.workers)
     observer = Observer(
-        records=folder.records.resolve(),
         experiment=experiment.name,
         problem=experiment.problem,
         method=method,
         seed=seed,
         clock=clock,
         searcher=setup.searcher,
-        summary=summary,
     )
     checkpoints = setup.checkpoint_frequency
     return tune.RunConfig(
-        name=summary.stem,
-        storage_path=str(summary.parent),
+        name=f"{method}-{seed}",
+        storage_path=str(storage),
         callbacks=[observer, KeepState()],
         stop=TimeLimit(clock, experiment.time_limit),
         verbose=0,
@@ -198,14 +213,3 @@ def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[
         "gradient_clamp": experiment.gradient_clamp,
         **setup.config,
     }
-
-
-def _drop_records(path: Path, method: str, seed: int) -> None:
-    """Remove the rows of a run that is begun anew."""
-    kept = [record for record in read_records(path) if (record.method, record.seed) != (method, seed)]
-    unfinished = path.with_suffix(".rewritten")
-    unfinished.unlink(missing_ok=True)
-    with RecordWriter(unfinished) as writer:
-        for record in kept:
-            writer.append(record)
-    unfinished.replace(path)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune import Checkpoint
 
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit, first_line_of_error
 from tests.comparison.synthetic import make_record
+
+Trials = Callable[..., Any]
 
 
 class Seconds:
@@ -37,19 +42,37 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
 def observer(tmp_path: Path, seconds: Seconds) -> Observer:
     (tmp_path / "records.jsonl").touch()
     return Observer(
-        records=tmp_path / "records.jsonl",
         experiment="digits-comparison",
         problem="digits",
         method="bohb",
         seed=2,
         clock=RunClock(workers=1),
         searcher=None,
-        summary=tmp_path / "bohb-2.json",
     )
 
 
-def trial(name: str = "t1", **config: Any) -> Any:
-    return SimpleNamespace(trial_id=name, config={"epochs": 9.0, **config}, error_file=None)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The comparison's folder."""
+    return tmp_path
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[..., Any]:
+    """Makes trials as Tune hands them to callbacks."""
+    storage = SimpleNamespace(storage_fs_path=str(tmp_path / "tune"), experiment_dir_name="bohb-2")
+    (tmp_path / "tune").mkdir()
+
+    def make(name: str = "t1", finished: bool = False, **config: Any) -> Any:
+        return SimpleNamespace(
+            trial_id=name,
+            config={"epochs": 9.0, **config},
+            error_file=None,
+            storage=storage,
+            is_finished=lambda: finished,
+        )
+
+    return make
 
 
 TRACEBACK = """\x1b[36mray::Crashing.train()\x1b[39m (pid=7, ip=127.0.0.1, actor_id=a)
@@ -78,8 +101,8 @@ def result(**changes: Any) -> dict[str, Any]:
     }
 
 
-def written(observer: Observer) -> tuple[Record, ...]:
-    return read_records(observer.records)
+def written(folder: Path) -> tuple[Record, ...]:
+    return read_records(folder / "records.jsonl")
 
 
 class TestClock:
@@ -156,7 +179,7 @@ class TestTimeLimit:
         assert not limit("t1", result())
 
     def test_it_keeps_reading_the_observers_clock_after_each_is_pickled_on_its_own(
-        self, observer: Observer, seconds: Seconds
+        self, observer: Observer, seconds: Seconds, trial: Trials
     ) -> None:
         pickled = pickle.dumps(observer), pickle.dumps(TimeLimit(observer.clock, 15))
         del observer.clock
@@ -168,7 +191,7 @@ class TestTimeLimit:
 
 class TestRecords:
     def test_a_result_is_a_row_with_its_time_and_what_its_method_says(
-        self, observer: Observer, seconds: Seconds
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
     ) -> None:
         one = trial(config_id="(0, 0, 4)", model_based_pick=True)
         seconds.now += 5
@@ -177,7 +200,7 @@ class TestRecords:
         observer.on_trial_result(1, [one], one, result(test_seconds=1.0, outer_step=4, other="left out"))
         seconds.now += 3
         observer.on_trial_result(2, [one], one, result(epochs=9.0, validation_loss=0.4, training_seconds=2.5))
-        first, second = written(observer)
+        first, second = written(folder)
         assert first == make_record(
             method="bohb",
             seed=2,
@@ -192,20 +215,24 @@ class TestRecords:
         assert (second.time, second.budget, second.validation_loss, second.worker_seconds) == (5.0, 9.0, 0.4, 4.5)
 
     @pytest.mark.parametrize("status", ["diverged", "out_of_memory"])
-    def test_a_failure_that_the_trial_reports_is_a_row_of_its_own_kind(self, observer: Observer, status: str) -> None:
+    def test_a_failure_that_the_trial_reports_is_a_row_of_its_own_kind(
+        self, observer: Observer, status: str, trial: Trials, folder: Path
+    ) -> None:
         one = trial()
         observer.on_trial_start(0, [one], one)
         observer.on_trial_result(1, [one], one, result(status=status, validation_loss=math.inf, hyperparameters={}))
-        (row,) = written(observer)
+        (row,) = written(folder)
         assert row.status == status
         assert row.validation_loss == math.inf
 
-    def test_a_crash_is_a_row_with_its_time_and_no_values(self, observer: Observer, seconds: Seconds) -> None:
+    def test_a_crash_is_a_row_with_its_time_and_no_values(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
         one = trial(epochs=9.0, config_id="(0, 0, 1)")
         observer.on_trial_start(0, [one], one)
         seconds.now += 4
         observer.on_trial_error(1, [one], one)
-        (row,) = written(observer)
+        (row,) = written(folder)
         assert (row.status, row.time, row.budget) == ("crashed", 4.0, 9.0)
         assert math.isnan(row.validation_loss)
         assert math.isnan(row.test_accuracy)
@@ -213,13 +240,15 @@ class TestRecords:
         assert row.info == {"config_id": "(0, 0, 1)"}
         assert row.error == "no exception is known"
 
-    def test_a_crash_keeps_the_first_line_of_the_last_exception(self, observer: Observer, tmp_path: Path) -> None:
+    def test_a_crash_keeps_the_first_line_of_the_last_exception(
+        self, observer: Observer, tmp_path: Path, trial: Trials, folder: Path
+    ) -> None:
         one = trial()
         one.error_file = str(tmp_path / "error.txt")
         first = "Failure # 1 (occurred at noon)\n" + TRACEBACK.replace("width is 3", "an earlier one")
         (tmp_path / "error.txt").write_text(f"{first}Failure # 2 (occurred later)\n{TRACEBACK}")
         observer.on_trial_error(1, [one], one)
-        assert written(observer)[0].error == "ValueError: width is 3; it must be 4"
+        assert written(folder)[0].error == "ValueError: width is 3; it must be 4"
 
     @pytest.mark.parametrize(
         ("text", "line"),
@@ -237,68 +266,134 @@ class TestRecords:
         assert len(first_line_of_error(text)) <= 300
 
     def test_a_worker_that_never_came_up_starts_the_clock_with_its_crash(
-        self, observer: Observer, seconds: Seconds
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
     ) -> None:
         one = trial()
         seconds.now += 8
         observer.on_trial_error(1, [one], one)
         seconds.now += 2
         observer.on_trial_error(2, [one], one)
-        assert [row.time for row in written(observer)] == [0, 2]
+        assert [row.time for row in written(folder)] == [0, 2]
         assert observer.clock.startup_seconds == 8
 
-    def test_the_end_notes_the_runs_times(self, observer: Observer, seconds: Seconds) -> None:
+    def test_the_end_notes_the_runs_times(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
         seconds.now += 3
         observer.on_trial_start(0, [], trial())
         seconds.now += 20
         observer.searcher = SimpleNamespace(optimiser_seconds=0.7)
-        observer.on_experiment_end([])
-        noted = json.loads(observer.summary.read_text())
-        assert noted == {"startup_seconds": 3, "wall_seconds": 20, "searcher_seconds": 0.7}
+        observer.on_experiment_end([trial()])
+        summary = folder / "tune" / "bohb-2.json"
+        noted = json.loads(summary.read_text())
+        assert noted == {"startup_seconds": 3, "wall_seconds": 20, "searcher_seconds": 0.7, "redone": 0}
         observer.searcher = SimpleNamespace()  # one that does not measure itself
-        observer.on_experiment_end([])
-        assert json.loads(observer.summary.read_text())["searcher_seconds"] == 0
+        observer.on_experiment_end([trial()])
+        assert json.loads(summary.read_text())["searcher_seconds"] == 0
 
 
-class TestRestore:
-    def record(self, observer: Observer, **changes: Any) -> None:
-        with RecordWriter(observer.records) as writer:
-            writer.append(make_record(method="bohb", seed=2, **changes))
-
-    def test_it_goes_on_from_the_last_record_where_that_is_later_than_the_snapshot(
-        self, observer: Observer, seconds: Seconds
-    ) -> None:
-        self.record(observer, time=11.0, worker_seconds=9.0)
-        self.record(observer, time=12.5, worker_seconds=10.0)
-        observer.set_state({"elapsed": 8.0, "worker_seconds": 7.0})
-        assert observer.clock.now == 12.5
-        assert observer.worker_seconds == 10.0
-        seconds.now += 300  # until a worker is up again nothing counts
-        observer.on_trial_start(0, [], trial())
+def report(observer: Observer, one: Any, seconds: Seconds, *losses: float) -> None:
+    """Results of a trial, one per second."""
+    for loss in losses:
         seconds.now += 1
-        one = trial("t9")
-        observer.on_trial_result(1, [one], one, result(training_seconds=0.5))
-        assert written(observer)[-1].time == 13.5
-        assert written(observer)[-1].worker_seconds == 10.5
+        observer.on_trial_result(1, [one], one, result(validation_loss=loss, training_seconds=1.0))
 
-    def test_it_goes_on_from_the_snapshot_where_that_is_later(self, observer: Observer) -> None:
-        self.record(observer, time=2.0, worker_seconds=1.0)
-        observer.set_state({"elapsed": 8.0, "worker_seconds": 7.0})
-        assert (observer.clock.now, observer.worker_seconds) == (8.0, 7.0)
 
-    def test_rows_of_other_runs_do_not_count(self, observer: Observer) -> None:
-        with RecordWriter(observer.records) as writer:
-            writer.append(make_record(method="bohb", seed=1, time=50.0))
-            writer.append(make_record(method="hb", seed=2, time=60.0))
-        observer.set_state({"elapsed": 8.0, "worker_seconds": 7.0})
-        assert observer.clock.now == 8.0
+def restored(observer: Observer, state: dict[str, Any], pickled: bytes) -> Observer:
+    """What a new driver has after Tune has restored its callbacks."""
+    del observer.clock  # with the old driver
+    copy: Observer = pickle.loads(pickled)
+    copy.set_state(json.loads(json.dumps(state)))
+    return copy
 
-    def test_what_is_saved_is_what_a_restored_run_goes_on_from(self, observer: Observer, seconds: Seconds) -> None:
-        observer.on_trial_start(0, [], trial())
-        seconds.now += 6
-        observer.worker_seconds = 5.0
-        state, pickled = observer.get_state(), pickle.dumps(observer)
-        del observer.clock
-        copy = pickle.loads(pickled)
-        copy.set_state(json.loads(json.dumps(state)))
-        assert (copy.clock.now, copy.worker_seconds) == (6.0, 5.0)
+
+class TestADriverThatDied:
+    def test_rows_after_the_kept_state_are_removed_and_not_charged(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        one, pickled = trial(), pickle.dumps(observer)
+        observer.on_trial_start(0, [one], one)
+        report(observer, one, seconds, 0.9, 0.8)
+        observer.on_checkpoint(1, [one], one, Checkpoint(""))
+        report(observer, one, seconds, 0.7)  # its checkpoint is not written yet
+        state = observer.get_state()
+        report(observer, one, seconds, 0.6, 0.5)
+        seconds.now += 300
+        copy = restored(observer, state, pickled)
+        copy.on_step_begin(0, [one])
+        assert [row.validation_loss for row in written(folder)] == [0.9, 0.8]
+        assert (copy.clock.now, copy.worker_seconds, copy.redone) == (2.0, 2.0, 3)
+        copy.on_step_begin(0, [one])
+        copy.on_trial_start(0, [one], one)
+        report(copy, one, seconds, 0.7, 0.6)
+        assert [(row.validation_loss, row.time) for row in written(folder)][2:] == [(0.7, 3.0), (0.6, 4.0)]
+
+    def test_finished_trials_keep_their_rows_and_unknown_ones_lose_them(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        ended, running, unknown = trial("ended", finished=True), trial("running"), trial("unknown")
+        with RecordWriter(folder / "records.jsonl") as writer:
+            writer.append(make_record(method="hb", seed=2, trial="unknown", time=60.0))
+        pickled = pickle.dumps(observer)
+        observer.on_trial_start(0, [ended], ended)
+        for one in (ended, running):
+            report(observer, one, seconds, 0.9)
+        observer.on_trial_error(1, [running], running)
+        state = observer.get_state()
+        report(observer, unknown, seconds, 0.7)
+        observer.on_trial_error(1, [unknown], unknown)
+        restored(observer, state, pickled).on_step_begin(0, [ended, running])
+        assert [(row.trial, row.status) for row in written(folder)] == [
+            ("unknown", "completed"),  # of another run
+            ("ended", "completed"),
+            ("running", "crashed"),
+        ]
+
+    def test_it_writes_where_its_folder_is_now(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path, tmp_path: Path
+    ) -> None:
+        one = trial()
+        report(observer, one, seconds, 0.9)
+        copied = Path(shutil.copytree(folder, tmp_path.with_name("copy")))
+        before = (folder / "records.jsonl").read_bytes()
+        copy = restored(observer, observer.get_state(), pickle.dumps(observer))
+        one.storage.storage_fs_path = str(copied / "tune")
+        copy.on_step_begin(0, [one])
+        report(copy, one, seconds, 0.5, 0.4)
+        copy.on_experiment_end([one])
+        assert (folder / "records.jsonl").read_bytes() == before
+        assert [row.validation_loss for row in written(copied)] == [0.5, 0.4]
+        assert (copied / "tune" / "bohb-2.json").is_file()
+        assert not (folder / "tune" / "bohb-2.json").exists()
+
+
+class TestAWorkerThatDied:
+    def test_it_is_counted_and_what_it_repeats_is_written_once_and_charged(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        one = trial()
+        observer.on_trial_start(0, [one], one)
+        report(observer, one, seconds, 0.9)
+        observer.on_checkpoint(1, [one], one, Checkpoint(""))
+        report(observer, one, seconds, 0.8, 0.7)
+        observer.on_trial_recover(1, [one], one)
+        observer.on_trial_restore(1, [one], one)
+        report(observer, one, seconds, 0.8)
+        observer.on_checkpoint(1, [one], one, Checkpoint(""))
+        observer.on_trial_recover(1, [one], one)  # and again, with one more result safe
+        report(observer, one, seconds, 0.7, 0.6)
+        rows = written(folder)
+        assert [row.status for row in rows] == ["completed"] * 3 + ["crashed"] * 2 + ["completed"]
+        assert [row.validation_loss for row in rows if row.status == "completed"] == [0.9, 0.8, 0.7, 0.6]
+        assert observer.redone == 2
+        assert rows[-1].time == 6.0
+
+    def test_what_another_trial_handed_over_is_safe(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        one = trial()
+        report(observer, one, seconds, 0.9, 0.8)
+        observer.on_trial_restore(1, [one], one)  # from a better member of the population
+        observer.on_trial_recover(1, [one], one)
+        report(observer, one, seconds, 0.3)
+        assert written(folder)[-1].validation_loss == 0.3

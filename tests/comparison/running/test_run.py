@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,14 @@ from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.analysis.results import load_study
 from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
-from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records, read_runs
+from raytune_hyperlearn.comparison.records import (
+    Confirmation,
+    Record,
+    RecordWriter,
+    read_records,
+    read_runs,
+    remove_records,
+)
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.cluster import start_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
@@ -141,9 +149,53 @@ class TestGoingOn:
         with RecordWriter(path) as writer:
             for method, seed in [("fds", 0), ("rs", 0), ("fds", 1), ("rs", 0)]:
                 writer.append(make_record(method=method, seed=seed))
-        running._drop_records(path, "rs", 0)
+        assert remove_records(path, lambda row: (row.method, row.seed) == ("rs", 0)) == 2
         assert [(row.method, row.seed) for row in read_records(path)] == [("fds", 0), ("fds", 1)]
         assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_finished_run_whose_summary_is_torn_is_not_run_again(self, finished: Finished, tmp_path: Path) -> None:
+        folder = Folder(Path(shutil.copytree(finished.folder.path, tmp_path / "torn")))
+        records, runs = folder.records.read_bytes(), read_runs(folder.runs)
+        folder.runs.write_bytes(folder.runs.read_bytes()[:-20])
+        prepare_folder(finished.experiment, folder.path, resume=True)
+        assert folder.finished() == {("fds", 1), ("rs", 1)}
+        run_experiment(finished.experiment, folder, lambda method, seed: None)
+        assert read_runs(folder.runs) == runs
+        assert folder.records.read_bytes() == records
+
+    @pytest.mark.parametrize(
+        ("name", "harm", "message"),
+        [
+            ("records.jsonl", "noise", "records.jsonl line 2: not JSON"),
+            ("runs.jsonl", "noise", "runs.jsonl line 2: not JSON"),
+            ("confirmations.jsonl", "noise", "confirmations.jsonl line 2: not JSON"),
+            ("records.jsonl", "deep", "records.jsonl line 2: not JSON"),
+            ("records.jsonl", "emptied", "records.jsonl holds 0 results of method 'fds' with seed 0; it must hold"),
+        ],
+    )
+    def test_damaged_rows_are_one_line_before_anything_starts(
+        self, tmp_path: Path, name: str, harm: str, message: str
+    ) -> None:
+        experiment = make_experiment()
+        folder = write_folder(tmp_path / "made", experiment)
+        with RecordWriter(folder / "confirmations.jsonl") as writer:
+            for seed in (0, 1):
+                writer.append(Confirmation("fds", seed, [0.1], [0.9], [0.1], [0.9]))
+        check_folder(experiment, folder, resume=True)
+        lines = (folder / name).read_bytes().splitlines(keepends=True)
+        lines[1] = {"noise": b"\x8f\x00\n", "deep": b"[" * 100_000 + b"\n", "emptied": b""}[harm]
+        (folder / name).write_bytes(b"" if harm == "emptied" else b"".join(lines))
+        with pytest.raises(ValueError, match=r".") as refused:
+            check_folder(experiment, folder, resume=True)
+        assert message in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+    def test_a_torn_last_line_is_noted(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        folder = write_folder(tmp_path / "made", make_experiment())
+        with (folder / "runs.jsonl").open("a") as file:
+            file.write('{"method": "fd')
+        check_folder(make_experiment(), folder, resume=True)
+        assert caplog.messages == [f"{folder / 'runs.jsonl'}: its last line is torn and is left out"]
 
     def test_a_run_with_a_summary_is_finished(self, tmp_path: Path) -> None:
         folder = Folder(write_folder(tmp_path / "made", make_experiment(methods=("rs",), seeds=(0,))))
@@ -325,50 +377,52 @@ def drivers() -> Iterator[Callable[..., Driver]]:
         driver.process.communicate()
 
 
-def test_a_driver_that_is_interrupted_and_killed_is_gone_on_with(
+def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folder(
     ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
 ) -> None:
-    config, folder = tmp_path / "settings.yaml", tmp_path / "stopped"
+    config, original, folder = tmp_path / "settings.yaml", tmp_path / "stopped", tmp_path / "elsewhere" / "copy"
     settings = {"methods": ["fds"], "seeds": [3], "epochs": 1.0, "replicates": 1, "reference": None}
     config.write_text(yaml.safe_dump({**settings, "time_limit": 10.0, "address": ray_session}))
-    records = folder / "records.jsonl"
 
-    def rows() -> list[Record]:
-        return list(read_records(records)) if records.exists() else []
+    def rows(where: Path) -> list[Record]:
+        return list(read_records(where / "records.jsonl")) if (where / "records.jsonl").exists() else []
 
-    driver = drivers("--config", config, "--output", folder)
-    driver.wait_until(lambda: len(rows()) >= 4 and keeps_a_checkpoint(folder / "tune" / "fds-3"))
-    status, _, errors = driver.stop(signal.SIGINT)
-    interrupted = rows()
-    assert status == 130
-    assert errors.splitlines()[-1].endswith(f"go on with: hyperlearn compare --resume {folder}")
+    driver = drivers("--config", config, "--output", original)
+    driver.wait_until(lambda: len(rows(original)) >= 4 and keeps_a_checkpoint(original / "tune" / "fds-3"))
+    status, _, errors = driver.stop(signal.SIGTERM)
+    stopped = rows(original)
+    assert status == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1].endswith(f"continue with: hyperlearn compare --resume {original}")
+    assert not (original / ".lock").exists()
 
+    shutil.copytree(original, folder)
+    before = contents(original)
     driver = drivers("--resume", folder)
-    driver.wait_until(lambda: rows()[-1].info["outer_step"] > interrupted[-1].info["outer_step"])
+    driver.wait_until(lambda: rows(folder)[-1].info["outer_step"] > stopped[-1].info["outer_step"])
     assert driver.stop(signal.SIGKILL)[0] == -signal.SIGKILL
-    killed = rows()
+    killed = rows(folder)
 
     status, output, errors = drivers("--resume", folder).end()
-    ended = rows()
+    ended = rows(folder)
     assert status == 0, errors
     assert "[1/1] fds seed 3" in output
     assert (folder / "report.html").is_file()
+    assert contents(original) == before
 
-    # No row is lost or written over, no second is given back.
-    assert killed[: len(interrupted)] == interrupted
-    assert ended[: len(killed)] == killed
+    # Every step once and in order; what the kept states held is there as it was written.
+    assert [(row.trial, row.info["outer_step"]) for row in ended] == [(ended[0].trial, i) for i in range(len(ended))]
+    assert ended[0] == stopped[0]
     assert [row.time for row in ended] == sorted(row.time for row in ended)
-    # The search goes on where its last checkpoint was: not at the beginning, and further than before.
-    steps = [row.info["outer_step"] for row in ended]
-    for first in (len(interrupted), len(killed)):
-        assert 0 < steps[first] <= steps[first - 1] + 1
-    assert max(steps) > max(steps[: len(killed)]) > max(steps[: len(interrupted)])
-    # An outer step that was made twice gave the same both times.
-    by_step: dict[int, tuple[Any, ...]] = {}
-    for row in ended:
-        found = (row.hyperparameters, row.validation_loss, row.info["hypergradient"])
-        assert by_step.setdefault(row.info["outer_step"], found) == found
+    assert len(ended) > len(killed) > len(stopped) - 1
+    # What was made again has the same numbers.
+    for row, again in [*zip(stopped, ended, strict=False), *zip(killed, ended, strict=False)]:
+        assert row.hyperparameters == again.hyperparameters
+        assert (row.validation_loss, row.info["hypergradient"]) == (again.validation_loss, again.info["hypergradient"])
     (run,) = read_runs(folder / "runs.jsonl")
     assert run.finished == "time_limit"
     assert run.evaluations == len(ended)
     assert run.wall_seconds >= 10
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
