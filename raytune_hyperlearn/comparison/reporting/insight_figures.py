@@ -128,7 +128,7 @@ def _timeline(study: Study, result: RunResult, style: MethodStyle) -> TimelinePa
 
 def _draw_outer_steps(axes: Axes, panel: OuterStepsPanel) -> None:
     light_grid(axes)
-    axes.set_title(panel.title, loc="left", fontsize=10)
+    axes.set_title(panel.title, loc="left", fontsize=10, parse_math=False)
     axes.set_xlabel("outer step")
     axes.set_ylabel(panel.value_name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

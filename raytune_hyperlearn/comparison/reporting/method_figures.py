@@ -187,7 +187,7 @@ def _draw_evaluations_panel(axes: Axes, panel: EvaluationsPanel) -> None:
 
 def _draw_schedule_panel(axes: Axes, panel: SchedulePanel) -> None:
     light_grid(axes)
-    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left")
+    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left", parse_math=False)
     axes.set_xlabel("fraction of the training")
     axes.set_xlim(0, 1)
     axes.set_ylim(*_widened(panel.span))
@@ -206,7 +206,7 @@ def _steps(schedule: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
 
 def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
     light_grid(axes)
-    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left")
+    axes.set_title(panel.name.replace("_", " ").capitalize(), loc="left", parse_math=False)
     count = len(panel.values)
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_yticks(range(count), [style.short for style, _ in panel.values])

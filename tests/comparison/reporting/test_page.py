@@ -182,6 +182,17 @@ def test_text_from_the_folder_cannot_become_markup(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
+def test_a_name_that_is_no_formula_is_drawn_as_text(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "results", make_experiment(methods=("hd", "rs"), seeds=(0,), workers=1))
+    rows = (folder / "records.jsonl").read_text()
+    strange = {"learning_rate": r"$\frac{$", "momentum": r"$\sqrt$"}
+    for name, other in strange.items():
+        rows = rows.replace(json.dumps(name), json.dumps(other))
+    (folder / "records.jsonl").write_text(rows)
+    text = html.unescape(build_report([folder], tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert all(name in text for name in strange.values())
+
+
 def test_a_folder_without_any_result_still_gives_a_report(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "results", make_experiment(methods=("fds",), seeds=(0,)))
     (folder / "records.jsonl").write_text("")

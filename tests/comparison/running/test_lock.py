@@ -128,8 +128,8 @@ def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", program, str(tmp_path)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(arguments, cwd=ROOT, **pipes) for _ in range(3)]
-    said = [process.stdout.readline() for process in started]
+    started: list[subprocess.Popen[str]] = [subprocess.Popen(arguments, cwd=ROOT, **pipes) for _ in range(3)]
+    said = [process.stdout.readline() for process in started if process.stdout is not None]
     for process in started:
         process.communicate()
     assert sorted(said) == ["held\n", "refused\n", "refused\n"]
