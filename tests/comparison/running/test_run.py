@@ -237,6 +237,48 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     assert f"Every evaluation of every method crashed, the first with: {error}" in page
 
 
+def mortal(trainable: Any, marker: Path) -> Any:
+    """The trainable, whose worker dies once, in its third step; made here so that it travels by value."""
+
+    class Mortal(trainable):  # type: ignore[misc]
+        def step(self) -> dict[str, Any]:
+            if self.iteration == 2 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            result: dict[str, Any] = super().step()
+            return result
+
+    return Mortal
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "options"), [("fds", 1.0, {"outer_steps": 4}), ("arbiter-constant", 4.0, {})]
+)
+def test_a_worker_that_is_killed_is_counted_and_the_method_ends_as_it_would_have(
+    ray_session: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    epochs: float,
+    options: dict[str, Any],
+) -> None:
+    def setup(*arguments: Any) -> MethodSetup:
+        made = setup_method(*arguments)
+        return replace(made, trainable=mortal(made.trainable, tmp_path / "killed"))
+
+    monkeypatch.setattr(running, "setup_method", setup)
+    changes = {"methods": [method], "method_options": {method: options}, "epochs": epochs, "time_limit": 300.0}
+    experiment = tiny_experiment(**changes)
+    folder = prepare_folder(experiment, tmp_path / "run", resume=False)
+    run_experiment(experiment, folder, lambda method, seed: None)
+    assert (tmp_path / "killed").exists()
+    rows = read_records(folder.records)
+    assert [row.status for row in rows] == ["completed", "completed", "crashed", "completed", "completed"]
+    assert rows[2].error
+    (run,) = read_runs(folder.runs)
+    assert (run.failures, run.finished, run.redone) == ({"crashed": 1}, "ended", 0)
+
+
 class TestFolders:
     def contents(self, folder: Path) -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
