@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """What typer raises for arguments that do not parse: the base of the one such error that it exports."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors of a disk that takes no more."""
 console = Console()
 errors = Console(stderr=True)
 
@@ -313,6 +316,8 @@ def _ways_to_continue(command: str) -> Iterator[None]:
         _say(f"stopped; every record is kept, continue with: {command}")
         raise typer.Exit(exit_status(stop)) from None
     except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         _say(f"{error}; every record before is kept, continue with: {command}")
         raise typer.Exit(1) from None
 

@@ -98,3 +98,18 @@ def test_commands_name_what_there_is(page: Path) -> None:
         options = {option for parameter in commands.commands[words[0]].params for option in parameter.opts}
         for word in (word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)):
             assert word in options, f"{page.name}: {line}"
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    rows = [line for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines() if "`" in line]
+    named = [name for row in rows for name in re.findall(r"`([\w/.:]*\btest_[\w/.:]*)`", row)]
+    assert len(named) > 25
+    file = ""
+    for name in named:
+        path, _, inner = name.rpartition("::") if "::" in name else ("", "", name)
+        if name.endswith(".py"):
+            path, inner = name, ""
+        file = path.partition("::")[0] or file
+        matching = [found for found in (ROOT / "tests").rglob("*.py") if str(found).endswith(f"/{file}")]
+        assert matching, name
+        assert re.search(rf"(def|class) {inner}\b", matching[0].read_text(encoding="utf-8")), name

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from pathlib import Path
 from types import TracebackType
@@ -201,11 +201,26 @@ def check_rows(folder: Path) -> None:
         if path.exists() and _torn(path.read_bytes()):
             LOGGER.warning("%s: its last line is torn and is left out", path)
     records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
-    counts = Counter((record.method, record.seed) for record in records)
+    runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
+    require_results(folder, records, runs)
     read_confirmations(folder / CONFIRMATIONS_FILE)
-    for run in read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ():
+
+
+def require_results(folder: Path, records: Iterable[Record], runs: Iterable[Run]) -> None:
+    """Refuses records that were emptied or cut short; one result, whose line was torn, may be missing.
+
+    Args:
+        folder: named in the error.
+        records: all of its records.
+        runs: all of its summaries.
+
+    Raises:
+        ValueError: in one line, if there are fewer results of a finished run than its summary counts.
+    """
+    counts = Counter((record.method, record.seed) for record in records)
+    for run in runs:
         found = counts[run.method, run.seed]
-        if found < run.evaluations:
+        if found < run.evaluations - 1 or found == 0 < run.evaluations:
             raise ValueError(
                 f"{folder / RECORDS_FILE} holds {found} results of method {run.method!r} with seed {run.seed}; it must "
                 f"hold {run.evaluations}, as {RUNS_FILE} says"

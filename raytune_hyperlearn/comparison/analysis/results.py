@@ -33,6 +33,7 @@ from raytune_hyperlearn.comparison.records import (
     read_confirmations,
     read_records,
     read_runs,
+    require_results,
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
 
@@ -185,6 +186,7 @@ def load_study(folder: Path) -> Study:
     records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
     _require_own_rows(folder, experiment, records, runs)
+    require_results(folder, records, runs)
     environment = read_environment(folder / ENVIRONMENT_FILE)
     study = study_of_records(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE))
     return dataclasses.replace(study, environments=(environment,) if environment else (), folders=(folder,))

@@ -43,7 +43,7 @@ def test_runs_without_summary_or_rows(tmp_path: Path) -> None:
         writer.append(make_record(method="fds", seed=0))
         writer.append(make_record(method="fds", seed=1, status="diverged"))
     with RecordWriter(tmp_path / "runs.jsonl") as writer:
-        writer.append(make_run(method="bohb", seed=0, finished="ended"))
+        writer.append(make_run(method="bohb", seed=0, finished="ended", evaluations=0))
     study = load_study(tmp_path)
     assert study.missing == (("bohb", 1),)
     assert study.runs["fds", 0].run is None
@@ -114,6 +114,12 @@ def test_refuses_no_folder_and_foreign_folders(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=reason):
             load_study(folder)
         (folder / "records.jsonl").write_bytes(rows)
+    rows = (folder / "records.jsonl").read_bytes()
+    (folder / "records.jsonl").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"records\.jsonl holds 0 results of method 'fds' with seed 0; it must hold"):
+        load_study(folder)
+    (folder / "records.jsonl").write_bytes(rows[:-10])  # a torn last line is left out
+    assert len(load_study(folder).runs) == len(load_study(small_folder(folder.with_name("whole"))).runs)
     (folder / "environment.json").write_text("[]")
     with pytest.raises(ValueError, match=r"environment\.json: entry is \[\]; it must be a mapping of date"):
         load_study(folder)

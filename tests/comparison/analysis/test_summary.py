@@ -284,9 +284,9 @@ def test_tables_say_what_the_study_holds(tmp_path: Path) -> None:
 
 def test_given_options_come_from_the_runs(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "runs.jsonl") as writer:
-        writer.append(make_run(seed=0, options={"eta": 3}))
-        writer.append(make_run(seed=1, options={"eta": 3}))
-        writer.append(make_run(seed=2, options={"eta": 4}))
+        writer.append(make_run(seed=0, options={"eta": 3}, evaluations=0))
+        writer.append(make_run(seed=1, options={"eta": 3}, evaluations=0))
+        writer.append(make_run(seed=2, options={"eta": 4}, evaluations=0))
     study = study_of(tmp_path, make_experiment(methods=("fds",)), [])
     assert given_table(study, method_styles(["fds"])).rows == (("FDS", "eta: 3 | eta: 4"),)
 

@@ -55,7 +55,7 @@ def small_folder(path: Path, **changes: Any) -> Path:
                         hyperparameters=found if index else values,
                     )
                 )
-            runs.append(make_run(method=method, seed=4))
+            runs.append(make_run(method=method, seed=4, evaluations=2))
     return path
 
 
