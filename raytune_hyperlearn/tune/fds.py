@@ -26,6 +26,7 @@ from ray.tune.experiment import Trial
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms import coordinates
+from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.checkpoints import Keeping
 from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
@@ -309,6 +310,8 @@ def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptio
         if options.outer_optimizer == "surrogate":
             scales, inner_loss = coordinates.apart(space.step_sizes()), result["inner_validation_loss"]
             return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)
+        if options.outer_optimizer == "adam":
+            return adam_step(inside, slopes, loss, ranges, options.tolerance, comparable)
         return outer_step(inside, slopes, loss, ranges, options.growth, options.tolerance, comparable)
 
     shapes, axes = space.shapes(), space.axes()
@@ -334,13 +337,13 @@ def ending(before: OuterState, after: OuterState, options: FDSOptions, space: Sp
 
 
 def refined(state: OuterState, space: Space) -> OuterState:
-    """The state in which the values of schedules part: from one shared value, with first step sizes and no signs."""
+    """The state in which the values of schedules part: from one shared value, as before the first step otherwise."""
     step_sizes, signs = dict(state.step_sizes), dict(state.signs)
     parted = {name: schedule for name, schedule in space.schedules.items() if schedule.count > 1}
     for name, schedule in parted.items():
         step_sizes[name] = list(schedule.steps)
         signs[name] = [0.0] * schedule.count
-    return replace(state, step_sizes=step_sizes, signs=signs, history=[])
+    return replace(state, step_sizes=step_sizes, signs=signs, history=[], means={}, squares={}, moved=0)
 
 
 class FDSScheduler(GroupScheduler):

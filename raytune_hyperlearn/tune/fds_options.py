@@ -82,8 +82,9 @@ class FDSOptions:
         replay_from: First outer step that is replayed; the ones before, far from good values, cost too much to score.
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
             columns and less noise while the values are far from their place. Then they part, with new step sizes.
-        outer_optimizer: ``"sign"``, the paper's rule, or ``"surrogate"``, which fits a Gaussian process to the losses
-            and hypergradients of all outer steps (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
+        outer_optimizer: ``"sign"``, the paper's rule; ``"adam"``, for hundreds of values and more
+            (:mod:`raytune_hyperlearn.algorithms.adam_descent`); or ``"surrogate"``, a Gaussian process of all
+            losses and hypergradients so far (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
         growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
             paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
@@ -111,7 +112,7 @@ class FDSOptions:
     replay: bool = True
     replay_from: Whole = 1
     coarse_steps: Whole = 0
-    outer_optimizer: Literal["sign", "surrogate"] = "sign"
+    outer_optimizer: Literal["sign", "adam", "surrogate"] = "sign"
     growth: Annotated[float, Field(ge=1)] = 1.0
     tolerance: Annotated[float, Field(gt=1)] | None = None
     clamp_product: Positive | None = None
@@ -138,6 +139,8 @@ class FDSOptions:
                 if getattr(self, name) != neutral:
                     allowed = f"with outer_optimizer 'surrogate' it must be {neutral}"
                     raise ValueError(f"{name} is {getattr(self, name)}; {allowed}")
+        if self.outer_optimizer == "adam" and self.growth != 1:
+            raise ValueError(f"growth is {self.growth}; with outer_optimizer 'adam' it must be 1.0")
         return self
 
     @classmethod

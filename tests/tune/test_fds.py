@@ -62,6 +62,7 @@ def run(tmp_path: Path, scheduler: FDSScheduler | None, **config: Any) -> tune.R
     [
         {"horizons": [1.0, 2.0], "growth": 1.5, "coarse_steps": 2, "tolerance": 1.01},
         {"horizons": {"first": 1.0, "factor": 1.5}, "coarse_steps": 2, "outer_optimizer": "surrogate"},
+        {"coarse_steps": 1, "outer_optimizer": "adam", "tolerance": 1.4},
     ],
 )
 def test_scheduler_and_trainable_give_the_same_schedule(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -340,7 +341,7 @@ def test_a_search_says_why_it_ended() -> None:
     assert [(result["ended"], result["done"]) for result in results] == [(None, False), ("outer_steps", True)]
 
 
-@pytest.mark.parametrize("rule", ["sign", "surrogate"])
+@pytest.mark.parametrize("rule", ["sign", "adam", "surrogate"])
 @pytest.mark.parametrize("updated_by", ["trainable", "scheduler"])
 def test_the_outer_update_is_made_once(monkeypatch: pytest.MonkeyPatch, rule: str, updated_by: str) -> None:
     made = []
@@ -394,6 +395,11 @@ def test_the_surrogate_rule_takes_no_option_of_the_sign_rule(key: str, value: fl
         FDSTrainable({**CONFIG, "outer_optimizer": "surrogate", key: value})
 
 
+def test_adam_does_not_grow_step_sizes() -> None:
+    with pytest.raises(ValueError, match=r"^growth is 1.5; with outer_optimizer 'adam' it must be 1.0"):
+        FDSTrainable({**CONFIG, "outer_optimizer": "adam", "growth": 1.5})
+
+
 def test_signs_of_a_group_do_not_serve_the_surrogate_rule() -> None:
     scheduler = FDSScheduler(ensemble=2, averaging="sign_majority")
     trial = SimpleNamespace(config={**CONFIG, "outer_optimizer": "surrogate"})
@@ -406,7 +412,7 @@ def test_signs_of_a_group_do_not_serve_the_surrogate_rule() -> None:
     [
         ("growth", 0.5, "growth is 0.5"),
         ("tolerance", 1.0, "tolerance is 1.0; it must be a number greater than 1 or None"),
-        ("outer_optimizer", "adam", "outer_optimizer is 'adam'; it must be 'sign' or 'surrogate'"),
+        ("outer_optimizer", "sgd", "outer_optimizer is 'sgd'; it must be 'sign', 'adam' or 'surrogate'"),
         ("horizons", {"first": 1, "factor": 0.5}, "factor is 0.5; it must be a number in"),
         ("optimizer", "lion", "optimizer is 'lion'; it must be 'sgd', 'adam', 'adamw' or a function of the model"),
         ("optimizer", "adamw", "space holds 'momentum'; the optimizer has learning_rate, beta1"),

@@ -69,7 +69,7 @@ def test_fds_differentiates_with_respect_to_the_schedules_parameters(name: str) 
         assert any(abs(entry) > 1e-6 for entry in entries)
 
 
-@pytest.mark.parametrize("rule", ["sign", "surrogate"])
+@pytest.mark.parametrize("rule", ["sign", "adam", "surrogate"])
 @pytest.mark.parametrize("name", SPACES)
 def test_outer_steps_move_the_parameters_inside_their_ranges(name: str, rule: str) -> None:
     space = SPACES[name]

@@ -275,7 +275,7 @@ def findings(contests: list[Raced]) -> Findings:
                 "of one core.",
             ),
         ),
-        tables=(level_table(contests, "rival"), level_table(contests, "fds"), final_table(contests)),
+        tables=(level_table(contests, "rival"), level_table(contests, "beyond"), final_table(contests)),
         numbers={
             contest.name: {
                 method: {

@@ -18,6 +18,7 @@ from raytune_hyperlearn.reproductions.fds.speedup_results import (
     first_at,
     median_factor,
     meeting,
+    meetings,
     race_panels,
     reaches_goal,
     verdicts,
@@ -88,15 +89,18 @@ def test_verdicts_can_fail() -> None:
     short = rows((1.0, 3.0), (12.0, 0.6))
     held = [v.holds for v in verdicts(raced([FAST] * 3, [short] * 3))]
     assert held == [False, None], "six times sooner, and nobody knows what would come after twelve seconds"
+    assert [x.factor for x in meetings(raced([FAST], [short]), "rs", "beyond").values()] == [Factor(6.0, "at least")]
+    ahead = meetings(raced([rows((4.0, 0.9))], [rows((1.0, 0.9), (8.0, 0.5))]), "rs", "beyond")
+    assert [x.factor for x in ahead.values()] == [Factor(0.25)], "where FDS never passes, at its own lowest"
 
 
 def test_everything_is_told_and_drawn() -> None:
     contest = raced([FAST, FAST, FAST], [SLOW, SLOW, rows((70.0, None))], again=None)
     found = findings([contest])
-    at_rival, at_own, final = found.tables
+    at_rival, beyond, final = found.tables
     assert at_rival.rows[0][-2:] == ("25×, 25×, > 70×", "25×")
-    assert at_own.rows[0][3].startswith("not within 60 s, not within 60 s, not within 70 s")
-    assert at_own.rows[0][-1] == "> 20×"
+    assert beyond.rows[0][1:4] == ("0.5, 0.5, 2", "2 s, 2 s, 1 s", "50 s, 50 s, not within 70 s")
+    assert beyond.rows[0][-1] == "25×"
     assert final.rows[1][1] == "4, 4, 1"
     (panel,) = race_panels([contest])
     assert len(panel.lines) == 5, "a run without a finite loss has no line"
