@@ -207,7 +207,7 @@ ARBITER_OPTIONS = {
 }
 LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
 
-FDS_OPTIONS = {
+FDS_OPTIONS: dict[str, Any] = {
     # Far from good values a short training tells the direction, one value per schedule is enough, and there is nothing
     # worth scoring; then come longer ones, scored at the full budget, and separate values.
     "horizon_fractions": [1 / 27, 1 / 9, 1 / 3],
