@@ -253,7 +253,7 @@ def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Figur
         draw_timelines,
         timelines,
         "The first seed of each method: a bar per evaluation on the worker that did it, darker for a larger budget, "
-        "hatched where it failed. Gaps are scheduling, restarts and the searcher's own computing.",
+        "black where it failed. Gaps are scheduling, restarts and the searcher's own computing.",
         "medium",
         timeline_data(timelines),
     ) + files.block(
