@@ -68,8 +68,8 @@ def main() -> None:
     except USAGE_ERROR as error:
         _say(error.format_message())
         status = 2
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        status = exit_status(stop)
+    except (KeyboardInterrupt, typer.Abort):
+        status = exit_status()
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -312,9 +312,9 @@ def _ways_to_continue(command: str) -> Iterator[None]:
     """After Ctrl-C, SIGTERM or a write that failed, say in one line how to continue."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         _say(f"stopped; every record is kept, continue with: {command}")
-        raise typer.Exit(exit_status(stop)) from None
+        raise typer.Exit(exit_status()) from None
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -139,6 +139,7 @@ class Observer(Callback):
         self.experiment, self.problem, self.method, self.seed = experiment, problem, method, seed
         self.clock = clock
         self.worker_seconds = 0.0
+        self.wall_seconds = 0.0
         self.redone = 0
         self._recorded: Counter[str] = Counter()  # results by trial
         self._checkpointed: Counter[str] = Counter()  # those of them that the trial's last checkpoint holds
@@ -150,6 +151,10 @@ class Observer(Callback):
         if self._is_restored and trials:
             self._is_restored = False
             self._go_back(trials)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Note the time: the last one is the run's end, after which Tune takes up to ten seconds to end its workers."""
+        self.wall_seconds = self.clock.now
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker is up."""
@@ -191,9 +196,10 @@ class Observer(Callback):
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Note the run's times beside its folder. A restored run has other objects than its driver, who reads them."""
+        self.on_step_begin(0, trials)  # a run that had ended when its driver died makes no step
         times = {
             "startup_seconds": self.clock.startup_seconds,
-            "wall_seconds": self.clock.now,
+            "wall_seconds": self.wall_seconds,
             "searcher_seconds": getattr(self.searcher, "optimiser_seconds", 0.0),
             "redone": self.redone,
         }
@@ -241,7 +247,7 @@ class Observer(Callback):
         self.redone += removed
         self._recorded = Counter(stays)
         own = [r for r in read_records(path) if (r.method, r.seed) == (self.method, self.seed)]
-        self.clock.before = max((record.time for record in own), default=0.0)
+        self.clock.before = self.wall_seconds = max((record.time for record in own), default=0.0)
         self.worker_seconds = max((record.worker_seconds for record in own), default=0.0)
 
     def _note_safe(self, trial: Trial) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
 
+_TERMINATED = Event()
+"""Signals belong to the process. An exception's type cannot tell: Ray turns any that a handler raises into its own."""
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
 
-
-def exit_status(stop: BaseException) -> int:
-    """The exit status that shells expect of a process that a signal ended."""
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+def exit_status() -> int:
+    """The exit status that shells expect after SIGTERM if that has come, else after Ctrl-C."""
+    return 128 + (signal.SIGTERM if _TERMINATED.is_set() else signal.SIGINT)
 
 
 @contextmanager
 def stopping_on_sigterm() -> Iterator[None]:
-    """Raise :class:`Terminated` on SIGTERM; to be used in the main thread."""
+    """Raise KeyboardInterrupt on SIGTERM; to be used in the main thread."""
+    _TERMINATED.clear()
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
@@ -37,4 +38,5 @@ def keeping_sigterm() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    _TERMINATED.set()
+    raise KeyboardInterrupt

@@ -33,6 +33,7 @@ from raytune_hyperlearn.comparison.reporting.tables import confirmation_table, f
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name, regret_text, speed_up_text, time_text
 from raytune_hyperlearn.comparison.running.cluster import stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.lock import locked
 from raytune_hyperlearn.comparison.running.reference import find_reference
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import load
@@ -98,11 +99,12 @@ def compare(settings: Mapping[str, Any], output: Path, console: Console) -> Stud
     path = output / COMPARISON
     begun = (path / EXPERIMENT_FILE).is_file()
     experiment = read_experiment(path / EXPERIMENT_FILE) if begun else prepared(settings, output, console)
-    folder = head_to_head.start(experiment, path, begun)
-    try:
-        head_to_head.run(experiment, folder, console)
-    finally:
-        stop_ray()
+    with locked(path):
+        folder = head_to_head.start(experiment, path, begun)
+        try:
+            head_to_head.run(experiment, folder, console)
+        finally:
+            stop_ray()
     return load_study(path)
 
 

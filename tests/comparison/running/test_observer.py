@@ -283,6 +283,8 @@ class TestRecords:
         observer.on_trial_start(0, [], trial())
         seconds.now += 20
         observer.searcher = SimpleNamespace(optimiser_seconds=0.7)
+        observer.on_step_end(1, [])
+        seconds.now += 10  # Tune waits for a worker to end
         observer.on_experiment_end([trial()])
         summary = folder / "tune" / "bohb-2.json"
         noted = json.loads(summary.read_text())
@@ -348,6 +350,16 @@ class TestADriverThatDied:
             ("ended", "completed"),
             ("running", "crashed"),
         ]
+
+    def test_a_run_that_had_ended_keeps_its_time(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        one, pickled = trial(finished=True), pickle.dumps(observer)
+        observer.on_trial_start(0, [one], one)
+        report(observer, one, seconds, 0.9, 0.8)
+        restored(observer, observer.get_state(), pickled).on_experiment_end([one])
+        assert json.loads((folder / "tune" / "bohb-2.json").read_text())["wall_seconds"] == 2.0
+        assert len(written(folder)) == 2
 
     def test_it_writes_where_its_folder_is_now(
         self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path, tmp_path: Path

@@ -34,12 +34,13 @@ from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.cluster import start_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import Folder, FolderInUseError, check_folder, prepare_folder
-from raytune_hyperlearn.comparison.running.methods import MethodSetup, setup_method
+from raytune_hyperlearn.comparison.running.method import MethodSetup
+from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.run import run_experiment
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import SGDTrainable
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
-from tests.tune.kept import keeps_a_checkpoint
+from tests.tune.kept import keeps_a_checkpoint, kept_trials
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 2.5
@@ -237,18 +238,40 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     assert f"Every evaluation of every method crashed, the first with: {error}" in page
 
 
-def mortal(trainable: Any, marker: Path) -> Any:
-    """The trainable, whose worker dies once, in its third step; made here so that it travels by value."""
+def mortal(trainable: Any, marker: Path, steps: int, seconds_to_restart: float = 0.0) -> Any:
+    """The trainable, whose worker dies once, after so many steps; made here so that it travels by value."""
 
-    class Mortal(trainable):  # type: ignore[misc]
+    class Mortal(trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            if marker.exists():
+                time.sleep(seconds_to_restart)
+            super().setup(config)
+
         def step(self) -> dict[str, Any]:
-            if self.iteration == 2 and not marker.exists():
+            if self.iteration == steps and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             result: dict[str, Any] = super().step()
             return result
 
     return Mortal
+
+
+def test_the_time_limit_holds_while_a_worker_restarts(
+    ray_session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def setup(*arguments: Any) -> MethodSetup:
+        made = setup_method(*arguments)
+        return replace(made, trainable=mortal(made.trainable, tmp_path / "killed", 1, seconds_to_restart=90))
+
+    monkeypatch.setattr(running, "setup_method", setup)
+    experiment = tiny_experiment(methods=["fds"], time_limit=10.0)
+    folder = prepare_folder(experiment, tmp_path / "run", resume=False)
+    run_experiment(experiment, folder, lambda method, seed: None)
+    assert [row.status for row in read_records(folder.records)] == ["completed", "crashed"]
+    (run,) = read_runs(folder.runs)
+    assert (run.failures, run.finished) == ({"crashed": 1}, "time_limit")
+    assert 10 <= run.wall_seconds < 15
 
 
 @pytest.mark.parametrize(
@@ -264,7 +287,7 @@ def test_a_worker_that_is_killed_is_counted_and_the_method_ends_as_it_would_have
 ) -> None:
     def setup(*arguments: Any) -> MethodSetup:
         made = setup_method(*arguments)
-        return replace(made, trainable=mortal(made.trainable, tmp_path / "killed"))
+        return replace(made, trainable=mortal(made.trainable, tmp_path / "killed", 2))
 
     monkeypatch.setattr(running, "setup_method", setup)
     changes = {"methods": [method], "method_options": {method: options}, "epochs": epochs, "time_limit": 300.0}
@@ -464,6 +487,33 @@ def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folde
     assert run.finished == "time_limit"
     assert run.evaluations == len(ended)
     assert run.wall_seconds >= 10
+
+
+def test_a_searcher_whose_driver_is_killed_records_each_evaluation_once(
+    ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
+) -> None:
+    config, folder = tmp_path / "settings.yaml", tmp_path / "run"
+    settings = {"methods": ["hb"], "seeds": [3], "epochs": 1.0, "min_epochs": 1 / 9, "reference": None}
+    config.write_text(yaml.safe_dump({**settings, "confirmations": 0, "time_limit": 6.0, "address": ray_session}))
+    records = folder / "records.jsonl"
+
+    def rows() -> tuple[Record, ...]:
+        return read_records(records) if records.exists() else ()
+
+    driver = drivers("--config", config, "--output", folder)
+    driver.wait_until(lambda: len(rows()) >= 8 and "TERMINATED" in kept_trials(folder / "tune" / "hb-3"))
+    assert driver.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+    killed = rows()
+    status, _, errors = drivers("--resume", folder).end()
+    assert status == 0, errors
+    ended = rows()
+    for keys in ([row.trial for row in ended], [(row.info["config_id"], row.budget) for row in ended]):
+        assert len(set(keys)) == len(keys)
+    assert len(ended) > len(killed)
+    assert ended[0] == killed[0]
+    assert [row.time for row in ended] == sorted(row.time for row in ended)
+    (run,) = read_runs(folder / "runs.jsonl")
+    assert run.evaluations == len(ended)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
