@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,9 @@ class Progress:
 
     def __init__(self, experiment: Experiment, records: Path, done: int, console: Console) -> None:
         self.experiment, self.console = experiment, console
-        self._records, self._offset = records, records.stat().st_size if records.exists() else 0
+        self._records = records
+        found = records.stat() if records.exists() else None
+        self._file, self._offset = (found.st_ino, found.st_size) if found else (0, 0)
         self._total, self._done = len(experiment.methods) * len(experiment.seeds), done
         self._run: tuple[str, int] | None = None
         self._begun = time.monotonic()
@@ -64,6 +67,9 @@ class Progress:
         """A run begins."""
         self._finish()
         self._run = (method, seed)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._begun, self._clock, self._evaluations, self._best = time.monotonic(), 0.0, 0, math.nan
         self._crashes, self._error = 0, ""
 
@@ -90,12 +96,14 @@ class Progress:
         return self.experiment.metric.replace("_", " ")
 
     def _read(self) -> None:
-        """Take in the rows that were appended since the last look."""
+        """Take in the rows that were appended since the last look; all if rows were removed, which makes a new file."""
         if not self._records.exists():
             return
-        size = self._records.stat().st_size
-        self._offset = min(self._offset, size)
         with self._records.open("rb") as file:
+            number = os.fstat(file.fileno()).st_ino
+            if number != self._file:
+                self._file, self._offset = number, 0
+                self._begin_anew()
             file.seek(self._offset)
             fresh = file.read()
         complete = fresh[: fresh.rfind(b"\n") + 1]

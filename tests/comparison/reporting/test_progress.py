@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.records import RecordWriter
+from raytune_hyperlearn.comparison.records import RecordWriter, remove_records
 from raytune_hyperlearn.comparison.reporting.progress import Progress
 from tests.comparison.synthetic import FULL_BUDGET, make_experiment, make_record
 
@@ -75,6 +75,17 @@ def test_rows_and_runs_of_before_are_not_counted_again(records: Path, append: Ap
         append(method="rs", validation_loss=0.5)
         records.open("a").write('{"torn')  # the row that a driver was writing when it was killed
     assert lines(console) == ["[3/4] rs seed 0: 1 evaluations, best validation loss 0.5"]
+
+
+def test_rows_that_are_removed_meanwhile_do_not_confuse_it(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    append(method="fds", validation_loss=0.4, error="long" * 100)
+    append(method="fds", validation_loss=0.1)
+    with Progress(make_experiment(methods=("fds",), seeds=(0,)), records, 0, console) as progress:
+        progress.announce("fds", 0)
+        assert remove_records(records, lambda row: row.validation_loss == 0.1) == 1  # it will be made again
+        append(method="fds", validation_loss=0.3, error="longer" * 200)
+    assert lines(console) == ["[1/1] fds seed 0: 2 evaluations, best validation loss 0.3"]
 
 
 def test_an_interrupted_run_is_not_called_done(records: Path, append: Append) -> None:
