@@ -78,7 +78,7 @@ else:
         subpackages=["algorithms", "baselines", "comparison", "derivatives", "problems", "reproductions", "tune"],
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArbiterConfig",
