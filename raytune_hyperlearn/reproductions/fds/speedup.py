@@ -150,9 +150,9 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
         cleaning_contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 2, 3, seeds=1, confirmations=1),
     ),
     "small": (
-        Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 60),
-        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 60, 40),
-        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 60, 40),
+        Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 45),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 15),
+        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 30, 45),
     ),
     "paper": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 300, 1_500),

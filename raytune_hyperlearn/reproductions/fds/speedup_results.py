@@ -25,6 +25,8 @@ from raytune_hyperlearn.comparison.reporting.wording import number, seconds
 from raytune_hyperlearn.reproductions.fds.races import BLACK_BOX, FDS, Row, best_loss
 from raytune_hyperlearn.reproductions.reproduction import Verdict
 
+SHOWN = 10.0
+"""Losses above so many times the lowest are off the figure: there training has diverged, or hardly begun."""
 GOAL = 20.0
 """So many times sooner FDS is to be at the level of black-box search."""
 Rows = Mapping[str, Mapping[int, Sequence[Row]]]
@@ -139,7 +141,8 @@ def median_factor(factors: Sequence[Factor | None]) -> Factor | None:
     highest = sorted(_high(factor) for factor in factors)[len(factors) // 2] if factors else math.inf
     if lowest == highest:
         return Factor(lowest)
-    if lowest > 0:
+    from_below = any(factor is not None and factor.bound == "at least" for factor in factors)
+    if lowest > 0 and (from_below or math.isinf(highest)):
         return Factor(lowest, "at least")
     return Factor(highest, "at most") if math.isfinite(highest) else None
 
@@ -341,7 +344,8 @@ def _draw_race(axes: Axes, panel: RacePanel) -> None:
     axes.set_ylabel("lowest validation loss so far")
     losses = np.concatenate([line.losses for line in panel.lines])
     times = np.concatenate([line.seconds for line in panel.lines])
-    plain_log_axis(axes, float(losses.min()) / 1.1, float(losses.max()) * 1.1)
+    lowest = float(losses.min())
+    plain_log_axis(axes, lowest / 1.1, min(float(losses.max()), lowest * SHOWN) * 1.1)
     axes.set_xscale("log")
     axes.set_xlim(float(times.min()) / 1.2, float(times.max()) * 1.2)
     ends: dict[str, list[tuple[float, MethodStyle]]] = {}

@@ -60,6 +60,7 @@ def test_levels() -> None:
         ([Factor(1.0), Factor(9.0), Factor(5.0, "at least")], Factor(5.0, "at least")),
         ([Factor(1.0, "at most"), Factor(9.0), Factor(5.0)], Factor(5.0)),
         ([Factor(1.0, "at most"), Factor(2.0, "at most"), Factor(5.0)], Factor(2.0, "at most")),
+        ([Factor(0.2), Factor(0.7), Factor(0.5, "at most")], Factor(0.5, "at most")),
         ([Factor(1.0, "at most"), None, Factor(5.0, "at least")], None),
     ],
 )
