@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,10 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Continue though others could have written to the folder: its pickles can run code."),
 ]
+ProblemArguments = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Argument of the function that builds an own problem; may be repeated."),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM).")]
 
 
@@ -98,10 +103,7 @@ def compare(
             "(default: digits)."
         ),
     ] = None,
-    problem_args: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Argument of the function that builds an own problem; may be repeated."),
-    ] = None,
+    problem_args: ProblemArguments = None,
     methods: Annotated[
         str | None, typer.Option(help=f"Methods, separated by commas (default: {DEFAULT_METHODS}).")
     ] = None,
@@ -110,10 +112,20 @@ def compare(
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="SECONDS", help="Wall-clock limit of each run, from its first worker on."),
+        typer.Option(
+            parser=_number,
+            metavar="SECONDS",
+            help="Wall-clock limit of each run, from its first worker on (default: the problem's, see `list`; "
+            "600 for an own one).",
+        ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs.")
+        float | None,
+        typer.Option(
+            parser=_number,
+            metavar="NUMBER",
+            help="Full budget of one training, in epochs (default: the problem's; 9 for an own one).",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time (default: 1).")
@@ -146,6 +158,12 @@ def compare(
         Path | None, typer.Option(help="Folder of a comparison that was stopped: continue where it was.")
     ] = None,
     trust: Trust = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew in a folder with results; those are kept in FOLDER.1.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as a YAML file for --config and stop.")
+    ] = False,
 ) -> None:
     """Run methods head-to-head on a problem and write a regret-vs-wallclock report.
 
@@ -173,8 +191,9 @@ def compare(
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         if resume is not None:
-            if chosen or config is not None or output is not None:
-                name = next(iter(chosen), "config" if config is not None else "output")
+            others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
+            if chosen or any(others.values()):
+                name = next(iter(chosen), next((name for name, is_given in others.items() if is_given), ""))
                 raise ValueError(f"{name} is given beside resume; a resumed comparison keeps its settings")
             if not (resume / EXPERIMENT_FILE).is_file():
                 raise ValueError(f"resume is {resume}; it must be a folder that holds {EXPERIMENT_FILE}")
@@ -185,6 +204,13 @@ def compare(
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
             path = output or head_to_head.default_folder(experiment)
+        if print_config:
+            from raytune_hyperlearn.comparison.commented import commented_yaml
+
+            print(commented_yaml(experiment), end="")
+            return
+        if overwrite:
+            _set_aside(experiment, path)
     command = f"hyperlearn compare --resume {shlex.quote(str(path))}{' --trust' if trust else ''}"
     _run(experiment, path, resume is not None, trust, command)
     with _one_line_errors():
@@ -196,17 +222,26 @@ def compare(
 
 @app.command()
 def tune(
-    problem: Annotated[str, typer.Option(help="Problem to train (see `hyperlearn list`).")] = "digits",
+    problem: Annotated[
+        str, typer.Option(help="Problem to train: a name, path/to/file.py:name or package.module:name.")
+    ] = "digits",
+    problem_args: ProblemArguments = None,
     method: Annotated[str, typer.Option(help="Method that searches (see `hyperlearn list`).")] = "fds",
     time_limit: Annotated[
         float | None,
         typer.Option(parser=_number, metavar="SECONDS", help="Wall-clock limit (default: the comparison's)."),
     ] = None,
     outer_steps: Annotated[
-        int | None, typer.Option(parser=_whole, metavar="INTEGER", help="Stop FDS after so many outer steps.")
+        int | None,
+        typer.Option(
+            parser=_whole, metavar="INTEGER", help="Stop FDS after so many outer steps (default: at the time limit)."
+        ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs.")
+        float | None,
+        typer.Option(
+            parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs (default: the comparison's)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Seed of the search.")] = 0,
     workers: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time.")] = 1,
@@ -223,7 +258,7 @@ def tune(
     with _one_line_errors():
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
-        chosen = {"time_limit": time_limit, "epochs": epochs}
+        chosen = {"problem_args": _arguments(problem_args), "time_limit": time_limit, "epochs": epochs}
         experiment = experiment_from_settings(
             {
                 "problem": problem,
@@ -251,15 +286,60 @@ def tune(
         _show_best(path / BEST_FILE)
 
 
+@app.command()
+def check(
+    problem: Annotated[
+        str, typer.Option(help="Problem: a name, path/to/file.py:name or package.module:name.")
+    ] = "digits",
+    problem_args: ProblemArguments = None,
+    methods: Annotated[
+        str | None, typer.Option(help=f"Methods of the comparison (default: {DEFAULT_METHODS}).")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds of the comparison (default: the problem's).")] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="SECONDS", help="Limit of each run (default: the problem's)."),
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(parser=_number, metavar="NUMBER", help="Full budget in epochs (default: the comparison's)."),
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Measure on this machine's first GPU.")] = False,
+) -> None:
+    """Try a problem on one batch: does it fit together, what does a step cost, what would a comparison take?"""
+    with _one_line_errors():
+        from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+        from raytune_hyperlearn.comparison.running.method import problem_source
+
+        given = {
+            "problem": problem,
+            "problem_args": _arguments(problem_args),
+            "methods": _names(methods),
+            "seeds": _seeds(seeds),
+            "time_limit": time_limit,
+            "epochs": epochs,
+        }
+        experiment = experiment_from_settings({name: value for name, value in given.items() if value is not None})
+        errors.print(f"trying {problem} on one batch", style="dim", markup=False, highlight=False)
+        from raytune_hyperlearn.comparison.running.forecast import forecast
+        from raytune_hyperlearn.problems import load
+
+        found = forecast(load(problem_source(experiment)), experiment, "cuda" if gpu else "cpu")
+    table = Table("what", "found", box=None, padding=(0, 2, 0, 0))
+    for name, text in found.items():
+        table.add_row(name, escape(text))
+    console.print(table, highlight=False)
+
+
 def _show_best(path: Path) -> None:
     """What was found as YAML, its scores, and the lines of PyTorch that use it."""
     from raytune_hyperlearn.learned import Learned
 
     learned = Learned.load(path)
-    scores = [f"{name.replace('_', ' ')} {learned.found[name]:.4g}" for name in ("validation_loss", "test_accuracy")]
+    scores = f"validation loss {learned.found['validation_loss']:.4g}{_accuracy_text(learned.found['test_accuracy'])}"
     sampler = "sampler = learned.to_batch_sampler(len(dataset), epochs)" if learned.batch_sizes else ""
     lines = [
-        f"# {', '.join(scores)}",
+        f"# {scores}",
         learned.to_yaml(),
         "# to train with it:",
         "from raytune_hyperlearn import Learned",
@@ -268,6 +348,20 @@ def _show_best(path: Path) -> None:
         sampler,
     ]
     console.print("\n".join(filter(None, lines)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _set_aside(experiment: Experiment, path: Path) -> None:
+    """Rename a folder with results, after the checks of what is to take its place."""
+    from raytune_hyperlearn.comparison import head_to_head
+    from raytune_hyperlearn.comparison.running.folder import set_aside
+    from raytune_hyperlearn.comparison.running.lock import locked
+
+    head_to_head.check_settings(experiment)
+    with locked(path):  # no other process may be writing to it
+        pass
+    kept = set_aside(path)
+    if kept is not None:
+        _say(f"what was in {path} is in {kept} now")
 
 
 def _run(experiment: Experiment, path: Path, resume: bool, trust: bool, command: str) -> None:
@@ -282,6 +376,7 @@ def _run(experiment: Experiment, path: Path, resume: bool, trust: bool, command:
     """
     from raytune_hyperlearn.comparison import head_to_head
     from raytune_hyperlearn.comparison.running import cluster
+    from raytune_hyperlearn.comparison.running.duration import plan_text
     from raytune_hyperlearn.comparison.running.lock import locked
     from raytune_hyperlearn.comparison.running.trust import require_own
 
@@ -293,6 +388,7 @@ def _run(experiment: Experiment, path: Path, resume: bool, trust: bool, command:
             head_to_head.check_quickly(experiment, path, resume)
             folder = head_to_head.start(experiment, path, resume)
         held.callback(cluster.stop_ray)
+        console.print(plan_text(experiment), highlight=False, soft_wrap=True)
         _say_what_seeds_can_show(experiment)
         with _ways_to_continue(command):
             head_to_head.run(experiment, folder, console)
@@ -369,12 +465,18 @@ def export(
 @app.command(name="list")
 def list_names() -> None:
     """Show the problems and methods that `hyperlearn compare` knows, and which extra a method needs."""
+    from raytune_hyperlearn.comparison.running.defaults import BY_PROBLEM, GENERAL
+    from raytune_hyperlearn.comparison.running.duration import duration_text
     from raytune_hyperlearn.comparison.running.methods import METHODS
     from raytune_hyperlearn.problems import PROBLEMS
 
-    problems = Table("problem", "what", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    problems = Table(
+        "problem", "what", "default", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     for name, problem in PROBLEMS.items():
-        problems.add_row(name, problem.description)
+        settings = BY_PROBLEM.get(name, GENERAL)
+        seeds, limit = len(settings["seeds"]), duration_text(settings["time_limit"])
+        problems.add_row(name, problem.description, f"{seeds} seed{'s' if seeds > 1 else ''} × {limit} a method")
     methods = Table("method", "what", "extra", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, method in METHODS.items():
         state = f"(not installed: {', '.join(method.missing)})" if method.missing else ""
@@ -384,7 +486,10 @@ def list_names() -> None:
 
 @app.command()
 def reference(
-    problem: Annotated[str, typer.Argument(help="Problem (see `hyperlearn list`).")],
+    problem: Annotated[
+        str, typer.Argument(help="Problem (see `hyperlearn list`), path/to/file.py:name or package.module:name.")
+    ],
+    problem_args: ProblemArguments = None,
     epochs: Annotated[
         float | None,
         typer.Option(parser=_number, metavar="NUMBER", help="Full budget in epochs (default: the comparison's)."),
@@ -407,9 +512,9 @@ def reference(
             raise ValueError(f"output is {path}; it exists already, name a new file")
         if not path.parent.is_dir():
             raise ValueError(f"output is {path}; its folder does not exist")
-        found = find_reference(problem, epochs, seeds, workers, gpus_per_trial, console)
+        found = find_reference(problem, epochs, seeds, workers, gpus_per_trial, console, _arguments(problem_args))
         write_reference(found, path)
-        console.print(f"{path}: validation loss {found.validation_loss:.4f}, test accuracy {found.test_accuracy:.4f}")
+        console.print(f"{path}: validation loss {found.validation_loss:.4f}{_accuracy_text(found.test_accuracy)}")
 
 
 @app.command(name="reproduce")
@@ -479,6 +584,11 @@ def _report(folders: list[Path], path: Path, focus: str | None = None) -> str:
     console.print(f"Report: {built}")
     crashes = [study.error_of_all for study in studies]
     return crashes[0] if crashes and all(crashes) else ""
+
+
+def _accuracy_text(accuracy: float | None) -> str:
+    """``, test accuracy 0.9``; empty for a problem that has no accuracy."""
+    return "" if accuracy is None or math.isnan(accuracy) else f", test accuracy {accuracy:.4g}"
 
 
 def _arguments(given: list[str] | None) -> dict[str, Any] | None:

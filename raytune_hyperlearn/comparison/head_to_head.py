@@ -105,10 +105,19 @@ def check_quickly(experiment: Experiment, path: Path, resume: bool) -> None:
         ValueError: In one line, for an unknown method or option, a folder that must not be written to, or an address
             at which nothing listens.
     """
+    check_settings(experiment)
+    check_folder(experiment, path, resume)
+
+
+def check_settings(experiment: Experiment) -> None:
+    """Of :func:`check_quickly`, what does not depend on the folder.
+
+    Raises:
+        ValueError: In one line.
+    """
     problem_source(experiment)
     for method in experiment.methods:
         method_options(method, experiment.method_options.get(method, {}))
-    check_folder(experiment, path, resume)
     if experiment.address is not None:
         cluster.require_listener(experiment.address)
 

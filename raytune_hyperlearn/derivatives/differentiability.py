@@ -115,7 +115,7 @@ Trial = Callable[[nn.Module, Call], object]
 
 def _first_failing(model: nn.Module, inputs: Tensor, trial: Trial) -> str | None:
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = [inputs.device] if inputs.is_cuda else []
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices), twice_differentiable_kernels(has_recurrent_layers(model)):
         try:
             return next(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytune_hyperlearn.problems.checking import check_problem
     from raytune_hyperlearn.problems.data import MissingDataError
+    from raytune_hyperlearn.problems.datasets import padded
+    from raytune_hyperlearn.problems.examples import Examples, Fields, StoredExamples
     from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example
     from raytune_hyperlearn.problems.names import PROBLEMS, BuiltIn
     from raytune_hyperlearn.problems.problem import (
         Augmentation,
-        Examples,
         Problem,
         Split,
         batches,
@@ -29,11 +30,12 @@ else:
         {
             ".checking": ["check_problem"],
             ".data": ["MissingDataError"],
+            ".datasets": ["padded"],
+            ".examples": ["Examples", "Fields", "StoredExamples"],
             ".losses": ["LossFunction", "PerExample", "per_example"],
             ".names": ["BuiltIn", "PROBLEMS"],
             ".problem": [
                 "Augmentation",
-                "Examples",
                 "Problem",
                 "Split",
                 "batches",
@@ -51,6 +53,7 @@ __all__ = [
     "Augmentation",
     "BuiltIn",
     "Examples",
+    "Fields",
     "LossFunction",
     "MissingDataError",
     "PerExample",
@@ -58,6 +61,7 @@ __all__ = [
     "ProblemSource",
     "Purpose",
     "Split",
+    "StoredExamples",
     "batches",
     "check_problem",
     "correct",
@@ -65,6 +69,7 @@ __all__ = [
     "derived_seed",
     "evaluate",
     "load",
+    "padded",
     "per_example",
     "source_of",
 ]

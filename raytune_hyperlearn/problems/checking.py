@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from raytune_hyperlearn.problems.examples import Fields
 from raytune_hyperlearn.problems.losses import require_per_example
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.problems.problem import Examples, Problem
@@ -22,7 +25,7 @@ def check_problem(problem: Problem) -> None:
             not give one number per example.
     """
     try:
-        _check(problem, problem.train[slice(0, FEW)])
+        _check(problem, problem.train[slice(0, FEW)].read())
     except ValueError as error:
         raise ValueError(f"problem {problem.name}: {error}") from error
     except torch.OutOfMemoryError:
@@ -30,7 +33,7 @@ def check_problem(problem: Problem) -> None:
 
 
 def _check(problem: Problem, few: Examples) -> None:
-    model = _model(problem).to(few.inputs.device).eval()
+    model = _model(problem).to(few.device).eval()
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("model has no parameter that requires a gradient; it must have at least one to train")
     outputs = _applied("model", model, few.inputs)
@@ -40,6 +43,8 @@ def _check(problem: Problem, few: Examples) -> None:
     losses = require_per_example("loss", _applied("loss", problem.loss, outputs, few.targets), len(few))
     if not losses.requires_grad:
         raise ValueError("loss has no gradient with respect to the model's parameters; it must be differentiable")
+    if problem.score is None:
+        return
     with torch.no_grad():
         require_per_example("score", _applied("score", problem.score, outputs, few.targets), len(few))
 
@@ -54,7 +59,7 @@ def _model(problem: Problem) -> nn.Module:
     return model
 
 
-def _applied(name: str, function: object, *arguments: Tensor) -> object:
+def _applied(name: str, function: object, *arguments: Any) -> object:
     try:
         return function(*arguments)  # type: ignore[operator]
     except torch.OutOfMemoryError:
@@ -62,8 +67,12 @@ def _applied(name: str, function: object, *arguments: Tensor) -> object:
     except Exception as error:
         if isinstance(error, ValueError) and name != "model":
             raise
-        shapes = " and ".join(f"{list(argument.shape)} ({argument.dtype})" for argument in arguments)
+        shapes = " and ".join(f"{_shape(argument)} ({argument.dtype})" for argument in arguments)
         raise ValueError(f"{name} cannot be applied to shapes {shapes}: {_line(error)}") from error
+
+
+def _shape(argument: Tensor | Fields) -> object:
+    return list(argument.shape) if isinstance(argument, Tensor) else argument.shape
 
 
 def _line(error: Exception) -> str:

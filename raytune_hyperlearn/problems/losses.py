@@ -25,12 +25,37 @@ ELEMENTWISE = (
 """Losses of torch that broadcast outputs of another shape than the targets', which is never what is meant."""
 
 
+IGNORED = -100
+"""Target that counts for nothing, as in PyTorch."""
+
+
+def mean_per_example(values: Tensor, targets: Tensor | None = None, ignored: int = IGNORED) -> Tensor:
+    """Mean over everything that belongs to an example: its outputs, labels or tokens.
+
+    Args:
+        values: [N, …].
+        targets: Of class indices [N, …] in the same shape, those that are ``ignored`` do not count, so that padding
+            changes nothing; others are not looked at.
+        ignored: Index that does not count.
+
+    Returns:
+        [N]; 0 for an example of which nothing counts.
+    """
+    if values.ndim <= 1:
+        return values
+    if targets is None or targets.is_floating_point() or targets.shape != values.shape:
+        return values.flatten(1).mean(dim=1)
+    counted = (targets != ignored).flatten(1).to(values.dtype)
+    return (values.flatten(1) * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
 @dataclass(frozen=True)
 class PerExample:
     """One of torch's loss modules, applied without its reduction.
 
     The loss of an example is the mean over everything that belongs to it: the outputs of a regression, the tokens of
-    a sequence. Where a module's own mean weighs examples (``CrossEntropyLoss(weight=…)``), an example's loss is
+    a sequence without those whose target is the module's ``ignore_index``. Where a module's own mean weighs examples
+    (``CrossEntropyLoss(weight=…)``), an example's loss is
     multiplied by the weight of its class, and a mean over examples divides by their number, not by the sum of
     weights.
 
@@ -52,7 +77,7 @@ class PerExample:
                 f"{type(self.module).__name__} needs equal shapes"
             )
         losses: Tensor = self.module(outputs, targets)
-        return losses if losses.ndim <= 1 else losses.flatten(1).mean(dim=1)
+        return mean_per_example(losses, targets, getattr(self.module, "ignore_index", IGNORED))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> PerExample:
         """The same loss with its weights on ``device``."""

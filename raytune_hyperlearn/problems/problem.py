@@ -4,24 +4,34 @@ A user's own model is a :class:`Problem` of five lines::
 
     Problem(name="mine", model=MyModule, train=Examples(x, y), test=Examples(x_test, y_test))
 
-Data are tensors that live on the training device and are batched by index; there are no loader workers.
+Data are tensors that live on the training device and are batched by index; there are no loader workers. Any map-style
+data set of PyTorch becomes such tensors, or is read batch by batch where it is too large, by
+:meth:`Problem.from_datasets`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
+from raytune_hyperlearn.problems.examples import Collate, Examples, Fields, InParts, TakesFields, read_ahead
 from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example, require_per_example
 from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""Maps training inputs [N, …] to augmented inputs of the same shape; randomness comes from the generator."""
+Augmentation = Callable[[Any, torch.Generator], Any]
+"""Maps training inputs [N, …] to augmented inputs of the same shape; randomness comes from the generator.
+
+Inputs that are a tuple or a dict come as :class:`~raytune_hyperlearn.problems.examples.Fields`."""
+MEMORY_LIMIT = 2.0**31
+"""Bytes of a data set that :meth:`Problem.from_datasets` loads."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -32,40 +42,6 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 where the largest logit of [N, classes] is the target's, else 0: a float tensor [N]."""
     return (outputs.argmax(dim=1) == targets).to(outputs.dtype)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Inputs [N, …] and targets [N, …] of the same length."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __post_init__(self) -> None:
-        for name, values in (("inputs", self.inputs), ("targets", self.targets)):
-            if not isinstance(values, Tensor) or values.ndim == 0:
-                found = "a number" if isinstance(values, Tensor) else f"of type {type(values).__name__}"
-                raise ValueError(f"{name} is {found}; it must be a tensor with one row per example")
-        if self.inputs.device != self.targets.device:
-            raise ValueError(f"targets is on {self.targets.device}; it must be where inputs is, {self.inputs.device}")
-        if len(self.inputs) != len(self.targets):
-            raise ValueError(
-                f"targets has {len(self.targets)} rows; it must have as many as inputs, {len(self.inputs)}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, rows: Tensor | slice) -> Examples:
-        return Examples(self.inputs[rows], self.targets[rows])
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Examples:
-        """The same examples on ``device``; floating-point inputs (and targets) are cast to ``dtype`` if given."""
-
-        def moved(values: Tensor) -> Tensor:
-            return values.to(device, dtype if dtype is not None and values.is_floating_point() else None)
-
-        return Examples(moved(self.inputs), moved(self.targets))
 
 
 @dataclass(frozen=True)
@@ -82,13 +58,14 @@ class Problem:
 
     Attributes:
         name: What records and reports call it.
-        model: Builds a freshly initialised module from torch's global generator.
+        model: Builds a freshly initialised module from torch's global generator. Inputs that are a tuple or a dict
+            are given to the module as ``*inputs`` or ``**inputs``.
         train: Training examples; the validation set is carved out of them by :meth:`split`.
         test: Test examples: scored, never used to choose anything.
         loss: Per-example loss [N] of outputs [N, …] and targets [N, …]. A loss module of torch, such as
             ``nn.CrossEntropyLoss()`` or ``nn.MSELoss()``, is taken without its reduction, see
             :class:`~raytune_hyperlearn.problems.losses.PerExample`; a function must not take the mean over the batch.
-        score: Per-example score in [0, 1] whose mean is the accuracy.
+        score: Per-example score in [0, 1] whose mean is the accuracy; None for a problem that has none.
         batch_size: Default number of examples in a batch.
         epochs: Default full budget, in passes over the training part of the split.
         validation_fraction: Share of ``train`` that :meth:`split` sets aside, in (0, 1).
@@ -101,7 +78,7 @@ class Problem:
     train: Examples
     test: Examples
     loss: LossFunction = cross_entropy
-    score: LossFunction = correct
+    score: LossFunction | None = correct
     batch_size: int = 128
     epochs: int = 10
     validation_fraction: float = 0.2
@@ -112,6 +89,8 @@ class Problem:
         for part, examples in (("train", self.train), ("test", self.test)):
             _check_part(part, examples)
         _check_model(self.model)
+        if isinstance(self.train[slice(0, 1)].read().inputs, Fields) and not isinstance(self.model, TakesFields):
+            object.__setattr__(self, "model", TakesFields(self.model))
         object.__setattr__(self, "loss", per_example(self.loss))
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is {self.validation_fraction}; it must lie in (0, 1)")
@@ -121,6 +100,53 @@ class Problem:
         if self.epochs < 1:
             raise ValueError(f"epochs is {self.epochs}; it must be at least 1")
 
+    @classmethod
+    def from_datasets(
+        cls,
+        name: str,
+        model: Callable[[], nn.Module],
+        train: Dataset[Any],
+        test: Dataset[Any],
+        collate: Collate | None = None,
+        loss: str | LossFunction = "cross_entropy",
+        metric: str | LossFunction | None = "of the loss",
+        memory_limit: float = MEMORY_LIMIT,
+        **more: Any,
+    ) -> Problem:
+        """A problem from map-style data sets of PyTorch, whose examples are pairs of inputs and target.
+
+        Data that fit are loaded once, into tensors. Others are read a batch at a time, ahead of training; which
+        examples batch t holds depends on seed and t alone in both cases. Floating-point data of 64 bits become the
+        type that parameters have by default.
+
+        Args:
+            name: What records and reports call it.
+            model: See :class:`Problem`.
+            train: ``train[i]`` must be the same at every call: random changes belong in ``augmentation``.
+            test: Likewise.
+            collate: Makes (inputs, targets) of a list of examples, inputs a tensor, or a tuple or dict of tensors;
+                :func:`~raytune_hyperlearn.problems.datasets.padded` for sequences of different lengths. Default:
+                PyTorch's ``default_collate``, where examples that are dicts have their target under ``labels``.
+            loss: ``cross_entropy``, ``mse``, ``multilabel`` (binary cross-entropy, mean over the labels) or ``tokens``
+                (cross-entropy of logits [N, L, classes], mean over each sequence's targets that are not −100); or a
+                function of outputs and targets. One that returns [N, L] is averaged over L by the same rule.
+            metric: ``accuracy``, ``multilabel`` (share of the labels that are right), ``tokens``, or a function that
+                gives each example a score in [0, 1]; None for none. Default: what goes with the loss; nothing for
+                ``mse`` and for a function.
+            memory_limit: Largest size of one data set in memory, in bytes, as estimated from some of its examples.
+            more: batch_size, epochs and all others of :class:`Problem`.
+
+        Raises:
+            ValueError: In one line, for data, a loss or a metric that cannot be used.
+        """
+        from raytune_hyperlearn.problems import datasets
+
+        parts = [
+            datasets.examples_of(part, own, collate, memory_limit) for part, own in (("train", train), ("test", test))
+        ]
+        chosen = datasets.chosen_loss(loss)
+        return cls(name, model, *parts, loss=chosen, score=datasets.chosen_metric(metric, loss), **more)
+
     @property
     def validation_size(self) -> int:
         """Number of examples that :meth:`split` sets aside."""
@@ -129,7 +155,7 @@ class Problem:
     def split(self, seed: int) -> Split:
         """Training and validation examples: a uniformly random partition that depends on ``seed`` alone."""
         generator = torch.Generator().manual_seed(derived_seed(seed, Purpose.SPLIT))
-        order = torch.randperm(len(self.train), generator=generator).to(self.train.inputs.device)
+        order = torch.randperm(len(self.train), generator=generator).to(self.train.device)
         held_out = self.validation_size
         return Split(train=self.train[order[held_out:]], validation=self.train[order[:held_out]])
 
@@ -188,19 +214,24 @@ def batches(
     """
     if not 1 <= batch_size <= len(examples):
         raise ValueError(f"batch_size is {batch_size}; it must lie in [1, {len(examples)}]")
-    device = examples.inputs.device
+    parts = (examples[rows] for rows in rows_of_batches(examples, batch_size, steps, seed, first))
+    for step, part in enumerate(read_ahead(parts), start=first):
+        inputs = part.inputs
+        if augmentation is not None:
+            inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, Purpose.AUGMENTATION, step)))
+        yield inputs, part.targets
+
+
+def rows_of_batches(examples: Examples, batch_size: int, steps: int, seed: int, first: int = 0) -> Iterator[Tensor]:
+    """Which rows [batch_size] of ``examples`` batches ``first`` … ``steps`` − 1 hold, see :func:`batches`."""
     per_epoch = len(examples) // batch_size
     epoch = -1
     for step in range(first, steps):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            order = _order(len(examples), seed, epoch).to(device, non_blocking=True)
+            order = _order(len(examples), seed, epoch).to(examples.device, non_blocking=True)
         begin = step % per_epoch * batch_size
-        rows = order[begin : begin + batch_size]
-        inputs, targets = examples.inputs[rows], examples.targets[rows]
-        if augmentation is not None:
-            inputs = augmentation(inputs, torch.Generator().manual_seed(derived_seed(seed, Purpose.AUGMENTATION, step)))
-        yield inputs, targets
+        yield order[begin : begin + batch_size]
 
 
 @lru_cache(maxsize=4)
@@ -222,14 +253,18 @@ def evaluate(
         batch_size: Rows per forward pass.
 
     Returns:
-        (mean loss, accuracy in [0, 1]).
+        (mean loss, accuracy in [0, 1]); the accuracy is NaN for a problem without a score.
     """
     losses: list[Tensor] = []
     scores: list[Tensor] = []
-    for start in range(0, len(examples), batch_size):
-        part = examples[slice(start, start + batch_size)]
+    for part in InParts(examples, batch_size):
         outputs = model(part.inputs)
-        for name, function, values in (("loss", problem.loss, losses), ("score", problem.score, scores)):
-            found = require_per_example(name, function(outputs, part.targets), len(part))
-            values.append(found.double().sum())
-    return float(sum(losses)) / len(examples), float(sum(scores)) / len(examples)
+        losses.append(_total("loss", problem.loss(outputs, part.targets), part))
+        if problem.score is not None:
+            scores.append(_total("score", problem.score(outputs, part.targets), part))
+    accuracy = math.nan if problem.score is None else float(sum(scores)) / len(examples)
+    return float(sum(losses)) / len(examples), accuracy
+
+
+def _total(name: str, values: Tensor, part: Examples) -> Tensor:
+    return require_per_example(name, values, len(part)).double().sum()

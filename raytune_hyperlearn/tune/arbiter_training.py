@@ -216,7 +216,7 @@ class BatchSizeTraining:
     ) -> None:
         self.problem, self.split, self.options = problem, split, options
         self.epochs, self.gradient_clamp = epochs, gradient_clamp
-        self.device = split.train.inputs.device
+        self.device = split.train.device
         self.seed = derived_seed(seed, Purpose.REPLAYED_SCHEDULE) if options.chosen_by == "replay" else seed
         self.model = initialise(problem.model, self.seed).to(self.device)
         self.optimizer = _inner_optimizer(self.model, options)

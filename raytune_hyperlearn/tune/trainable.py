@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar
 
 import ray
@@ -28,6 +28,7 @@ from raytune_hyperlearn.checked import (
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
+from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
 from raytune_hyperlearn.problems.models import initialise
 from raytune_hyperlearn.problems.references import ProblemSource
 
@@ -251,12 +252,13 @@ class HyperLearningTrainable(tune.Trainable):
             instances: Training examples read by this step.
             more: What the method adds.
         """
+        least = math.nan if self.problem.score is None else 0.0
         diverged = self.is_divergence(scores.get("validation_loss", math.nan))
         worst = {
             "validation_loss": math.inf,
-            "validation_accuracy": 0.0,
+            "validation_accuracy": least,
             "test_loss": math.inf,
-            "test_accuracy": 0.0,
+            "test_accuracy": least,
         }
         return {
             **(worst if diverged else scores),
@@ -310,7 +312,17 @@ def assigned_device() -> torch.device:
     return torch.device("cuda", 0)
 
 
-def validation_batches(examples: Examples, rows: int = 2000) -> list[tuple[Tensor, Tensor]]:
-    """The examples in order, at most ``rows`` at a time."""
-    parts = [examples[slice(start, start + rows)] for start in range(0, len(examples), rows)]
-    return [(part.inputs, part.targets) for part in parts]
+def validation_batches(examples: Examples, rows: int = ROWS_AT_ONCE) -> Iterable[tuple[Tensor, Tensor]]:
+    """The examples in order, at most ``rows`` at a time; what is not in memory is read again in every pass."""
+    parts = Batches(InParts(examples, rows))
+    return parts if isinstance(examples, StoredExamples) else list(parts)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Parts of examples as pairs of inputs and targets."""
+
+    parts: InParts
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((part.inputs, part.targets) for part in self.parts)

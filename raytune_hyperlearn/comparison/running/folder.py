@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +51,16 @@ def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:
         raise FolderInUseError(f"output is {path}; it must be a folder")
     if settings.exists():
         if read_experiment(settings) != experiment:
-            raise FolderInUseError(f"output is {path}; it holds another experiment, choose another folder")
+            raise FolderInUseError(
+                f"output is {path}; it holds another experiment, choose another folder or --overwrite"
+            )
         if resume:
             check_rows(path)
         elif folder.records.exists():
-            raise FolderInUseError(f"output is {path}; it holds this experiment's records, add --resume {path}")
+            raise FolderInUseError(
+                f"output is {path}; it holds this experiment's records: continue with --resume {path}, see them by "
+                f"`hyperlearn report {path}`, begin anew with --overwrite, or choose another folder with --output"
+            )
     elif path.exists() and any(not item.name.startswith(LOCK_FILE) for item in path.iterdir()):
         raise FolderInUseError(f"output is {path}; it is neither empty nor an experiment's folder")
 
@@ -71,3 +77,20 @@ def prepare_folder(experiment: Experiment, path: Path, resume: bool) -> Folder:
     write_experiment(experiment, path / EXPERIMENT_FILE)
     folder.records.touch()
     return folder
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename an experiment's folder to the first free name of ``path.1``, ``path.2``, …
+
+    Returns:
+        The new name; None if there was nothing to keep.
+
+    Raises:
+        FolderInUseError: If the folder holds something else than an experiment.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not (path / EXPERIMENT_FILE).is_file():
+        raise FolderInUseError(f"output is {path}; it must be an experiment's folder to be overwritten")
+    names = (path.with_name(f"{path.resolve().name}.{number}") for number in itertools.count(1))
+    return path.rename(next(name for name in names if not name.exists()))

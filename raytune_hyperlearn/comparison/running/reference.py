@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -12,24 +14,33 @@ from rich.console import Console
 
 from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison.environment import describe_environment
+from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.reference_record import Reference
 from raytune_hyperlearn.comparison.running.cluster import prepare_environment, start_ray, stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.problems import load
 
 
 def find_reference(
-    problem: str, epochs: float | None, seeds: int, workers: int, gpus_per_trial: float, console: Console
+    problem: str,
+    epochs: float | None,
+    seeds: int,
+    workers: int,
+    gpus_per_trial: float,
+    console: Console,
+    problem_args: Mapping[str, Any] | None = None,
 ) -> Reference:
     """Train every setting of the grid with every seed on Ray Tune and keep the best by mean validation loss.
 
     Args:
-        problem: Name of the problem.
+        problem: Name of the problem, or reference of an own one.
         epochs: Full budget, or None for the comparison's default.
         seeds: Seeds per setting; each has its own split, initialisation and data order.
         workers: Trials at a time.
         gpus_per_trial: GPUs of one trial.
         console: Where progress is shown.
+        problem_args: Given to the function that builds an own problem.
 
     Raises:
         ValueError: In one line, if the problem is unknown, its data are missing or a number is out of range.
@@ -39,6 +50,7 @@ def find_reference(
         "methods": ["rs"],
         "workers": workers,
         "gpus_per_trial": gpus_per_trial,
+        **({"problem_args": dict(problem_args)} if problem_args else {}),
     }
     experiment = experiment_from_settings(
         {**chosen, **({} if epochs is None else {"epochs": epochs}), "reference": None}
@@ -66,13 +78,20 @@ def find_reference(
     return Reference(
         problem=problem,
         epochs=experiment.epochs,
-        batch_size=load(problem).batch_size,
+        batch_size=load(problem_source(experiment)).batch_size,
         **{name: best[name] for name in SCORES},
         deviations=deviations,
         hyperparameters=json.loads(json.dumps(best["hyperparameters"])),
         seeds=tuple(range(seeds)),
         grid={**grid.description(), "settings": len(settings)},
-        how=f"hyperlearn reference {problem} --epochs {experiment.epochs:g} --seeds {seeds}",
+        how=_command(experiment, seeds),
         date=date.today().isoformat(),
         versions=describe_environment()["versions"],
     )
+
+
+def _command(experiment: Experiment, seeds: int) -> str:
+    """What makes the reference again."""
+    arguments = [f"--problem-args={name}={value}" for name, value in experiment.problem_args.items()]
+    numbers = ["--epochs", f"{experiment.epochs:g}", "--seeds", str(seeds)]
+    return shlex.join(["hyperlearn", "reference", experiment.problem, *arguments, *numbers])

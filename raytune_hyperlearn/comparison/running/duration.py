@@ -1,0 +1,29 @@
+"""How long a comparison takes, from its settings alone."""
+
+from __future__ import annotations
+
+from raytune_hyperlearn.comparison.experiment import Experiment
+
+
+def plan_text(experiment: Experiment) -> str:
+    """How many runs, how long in all, how many trials at once."""
+    runs = len(experiment.methods) * len(experiment.seeds)
+    at_once = f"{experiment.workers} trial{'s' if experiment.workers > 1 else ''} at a time"
+    limit = duration_text(experiment.time_limit)
+    if runs == 1:
+        return f"1 run of at most {limit}, {at_once}"
+    whole = duration_text(runs * experiment.time_limit)
+    more = " and the confirmations" if experiment.confirmations else ""
+    methods, seeds = len(experiment.methods), len(experiment.seeds)
+    counts = f"{methods} method{'s' if methods > 1 else ''} × {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{runs} runs ({counts}) of at most {limit}, one after the other: up to {whole}{more}; {at_once}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    for unit, size, below in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < below:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86_400:.3g} days"
