@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
 from raytune_hyperlearn.algorithms.arbiter_agent import image_agent
 from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialise
@@ -203,7 +204,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--skip-warm-up", action="store_true", help="measure steps and decisions only")
     parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
-    options = parser.parse_args(arguments)
+    options = parse_sizes(
+        parser, arguments, models=["wrn16-4"], batch_size=2, repeats=1, training_examples=100, skip_warm_up=True
+    )
     for name in ("batch_size", "repeats", "threads", "training_examples"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")

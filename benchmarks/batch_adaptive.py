@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
@@ -356,7 +357,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.02, help="learning rate in part time (default 0.02)")
     parser.add_argument("--max-batch-size", type=int, default=512, help="bound in part time (default 512)")
     parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
-    options = parser.parse_args(arguments)
+    options = parse_sizes(parser, arguments, parts=["variance"], sizes=[8], repeats=1)
     for name in ("repeats", "threads", "images", "epochs", "max_batch_size"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")

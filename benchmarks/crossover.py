@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.comparison import head_to_head
 from raytune_hyperlearn.comparison.analysis.results import load_study
 from raytune_hyperlearn.comparison.analysis.summary import final_by_seed
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="seeds per cell")
     parser.add_argument("--time-limit", type=float, default=15.0, help="wall-clock seconds per run")
     parser.add_argument("--output", type=Path, default=Path("results/crossover"), help="folder of results")
-    arguments = parser.parse_args()
+    arguments = parse_sizes(parser, sys.argv[1:], epochs=[0.2], values=[1], seeds=1, time_limit=2.0)
     console = Console()
     problem = load("digits")
     table = Table(

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms.fds import SGDStep, hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep
 from raytune_hyperlearn.algorithms.schedules import Active, Column, columns
@@ -540,7 +541,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: the steadiest)")
     parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda (default cpu)")
     parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
-    options = parser.parse_args(arguments)
+    options = parse_sizes(
+        parser, arguments, parts=["speed"], models=["mlp"], columns=[2], batch_size=4, repeats=1, variants=USUAL[:4]
+    )
     for name in ("repeats", "threads", "seeds", "draws"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")

@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
@@ -25,6 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.tune import FDSTrainable
@@ -120,7 +122,8 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=3, help="trainings whose mean loss the search sees")
     parser.add_argument("--retrainings", type=int, default=5, help="trainings that score an outer step's values")
     parser.add_argument("--output", type=Path, help="file that gets all losses as JSON")
-    asked = parser.parse_args()
+    smallest = {"epochs": 0.1, "values": 1, "outer_steps": 2, "seeds": [0], "replicates": 1, "retrainings": 1}
+    asked = parse_sizes(parser, sys.argv[1:], **smallest)
     found: dict[str, list[Rows]] = {rule: [] for rule in RULES}
     console = Console()
     for seed in asked.seeds:

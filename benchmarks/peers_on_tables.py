@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table as Rows
 from scipy.stats import mannwhitneyu
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.baselines import BOHB, Hyperband, RandomSearch
 from raytune_hyperlearn.baselines.peers import DEHB, SMAC, OptunaSearcher, cma_es, gaussian_process, tpe
 from raytune_hyperlearn.baselines.simulation import simulate
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
+    given = parse_sizes(parser, sys.argv[1:], methods="rs", seeds=2, evaluations=4)
     warnings.simplefilter("ignore")
     table, console = load_table(given.table), Console()
     rows = []

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import secrets
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from ray import tune
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.baselines import BOHB, RandomSearch
 from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
 
@@ -148,7 +150,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Seconds per evaluation of a no-op objective through Ray Tune.")
     parser.add_argument("--evaluations", type=int, default=60, metavar="N", help="per run, >= 2 (default: 60)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the rows as JSON")
-    arguments = parser.parse_args()
+    arguments = parse_sizes(parser, sys.argv[1:], evaluations=2)
     if arguments.evaluations < 2:
         parser.error(f"--evaluations must be an integer >= 2, got {arguments.evaluations}")
     if arguments.output is not None and not arguments.output.parent.is_dir():

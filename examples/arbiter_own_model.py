@@ -6,11 +6,15 @@ says little (see docs/reproductions/arbiter.md).
 python examples/arbiter_own_model.py
 """
 
+import sys
+
 import torch
 from ray import tune
 from torch import nn
 
 from raytune_hyperlearn import ArbiterScheduler, ArbiterTrainable, Examples, Problem
+
+EPOCHS = 2 if "--smoke" in sys.argv else 20
 
 
 def spirals() -> Problem:
@@ -26,7 +30,7 @@ def spirals() -> Problem:
         return nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
 
     train, test = Examples(inputs[:1500], labels[:1500]), Examples(inputs[1500:], labels[1500:])
-    return Problem("spirals", model, train, test, batch_size=32, epochs=20)
+    return Problem("spirals", model, train, test, batch_size=32, epochs=EPOCHS)
 
 
 AGENT = {"batch_min": 8, "batch_max": 200, "agent_lr": 1e-3, "mixing_lr": 2e-3, "warm_up_lr": 1e-2}

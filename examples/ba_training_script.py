@@ -3,6 +3,8 @@
 python examples/ba_training_script.py
 """
 
+import sys
+
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -24,7 +26,7 @@ if __name__ == "__main__":
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     sampler = EpochSampler(inputs, targets, seed=0)
     optimizer = BatchAdaptiveSGD(model, loss, sampler, lr=0.05, momentum=0.9)
-    for epoch in range(1, 11):
+    for epoch in range(1, 2 if "--smoke" in sys.argv else 11):
         sizes = []
         while sampler.epochs < epoch:
             sizes.append(optimizer.step().batch_size)

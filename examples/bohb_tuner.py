@@ -3,13 +3,24 @@
 python examples/bohb_tuner.py
 """
 
+import sys
+
 from ray import tune
 
 from raytune_hyperlearn import SearchSpace, SGDTrainable
 from raytune_hyperlearn.baselines import BOHB
 
+SMOKE = "--smoke" in sys.argv
+LARGEST = 0.5 if SMOKE else 9.0  # epochs
+
 if __name__ == "__main__":
-    searcher = BOHB(SearchSpace().configuration_space(), min_budget=1, max_budget=9, seed=0, iterations=2)
+    searcher = BOHB(
+        SearchSpace().configuration_space(),
+        min_budget=LARGEST / 9,
+        max_budget=LARGEST,
+        seed=0,
+        iterations=1 if SMOKE else 2,
+    )
     results = tune.Tuner(
         SGDTrainable,
         param_space={"problem": "digits", "seed": 0},

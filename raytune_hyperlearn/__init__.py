@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     )
     from raytune_hyperlearn.learned import Learned
     from raytune_hyperlearn.learned_batches import LearnedBatchSampler
-    from raytune_hyperlearn.problems.problem import Examples, Problem
+    from raytune_hyperlearn.problems.examples import Examples
+    from raytune_hyperlearn.problems.problem import Problem
     from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
     from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
     from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions

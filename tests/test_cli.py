@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -225,8 +225,146 @@ def test_records_of_the_same_experiment_are_not_begun_again_unasked(hyperlearn: 
         patched.setattr(running, "run_experiment", interrupt)
         assert hyperlearn("compare", "--config", config, "--output", folder).status == 130
     before = contents(folder)
-    refused(hyperlearn("compare", "--config", config, "--output", folder), f"add --resume {folder}")
+    refused(
+        hyperlearn("compare", "--config", config, "--output", folder), f"--resume {folder}", "--overwrite", "report"
+    )
     assert contents(folder) == before
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_overwrite_keeps_what_was_there(
+    hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "is_running", lambda: False)
+    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)
+    monkeypatch.setattr(running, "run_experiment", interrupt)
+    folder = write_folder(tmp_path / "mine", make_experiment())
+    before = contents(folder)
+    arguments = ["compare", *TINY, "--methods", "rs", "--time-limit", "3", "--output", folder, "--overwrite"]
+    refused(hyperlearn(*arguments, "--workers", "0"), "workers is 0")
+    assert contents(folder) == before
+    outcome = hyperlearn(*arguments)
+    assert outcome.status == 130
+    assert "1 run of at most 3 s, 1 trial at a time" in outcome.output
+    assert contents(tmp_path / "mine.1") == before
+    assert read_experiment(folder / "experiment.yaml").methods == ("rs",)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cat.jpg").touch()
+    refused(hyperlearn("compare", "--output", tmp_path / "other", "--overwrite"), "an experiment's folder")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_printed_settings_are_all_there_are_and_can_be_read_back(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    outcome = hyperlearn("compare", "--methods", "rs,fds", "--epochs", "2", "--print-config")
+    assert (outcome.status, outcome.errors) == (0, "")
+    (tmp_path / "settings.yaml").write_text(outcome.output)
+    read = read_experiment(tmp_path / "settings.yaml")
+    assert (read.methods, read.epochs, read.problem) == (("rs", "fds"), 2, "digits")
+    lines = outcome.output.splitlines()
+    settings = [number for number, line in enumerate(lines) if re.match(r"\w+:", line)]
+    assert [lines[number].partition(":")[0] for number in settings] == [entry.name for entry in fields(read)]
+    assert all(lines[number - 1].startswith("# ") for number in settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.yaml"]
+
+
+OWN = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from raytune_hyperlearn import Problem
+
+X, Y = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+
+
+def problem(size: int = 40, **changes):
+    data = TensorDataset(X[:size], Y[:size])
+    return Problem.from_datasets("mine", **{"model": model, "train": data, "test": data, "batch_size": 8, **changes})
+
+
+def model():
+    return nn.Linear(2, 2)
+
+
+def raising():
+    raise OSError("no such disk")
+
+
+def scalar():
+    return problem(loss=F.cross_entropy)
+
+
+def frozen():
+    return problem(model=lambda: nn.Linear(2, 2).requires_grad_(False))
+
+
+def unequal():
+    return problem(collate=lambda items: (X[: len(items)], Y[: len(items) - 1]))
+
+
+def regression():
+    first = lambda items: (X[: len(items)], X[: len(items), 0])
+    return problem(model=lambda: nn.Linear(2, 1), loss="mse", collate=first)
+
+
+def elsewhere():
+    return problem(collate=lambda items: (X[: len(items)], Y[: len(items)].to("meta")))
+"""
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("nowhere.py:problem", [], "there is no file nowhere.py"),
+        ("own.py:nothing", [], "there is no 'nothing' in it, only problem, model, raising"),
+        ("own.py:raising", [], "it raises OSError: no such disk"),
+        ("own.py:scalar", [], "loss returns shape [] for 2 examples; it must return one number per example"),
+        ("own.py:frozen", [], "model has no parameter that requires a gradient"),
+        ("own.py:problem", ["--problem-args", "size=0"], "train is of length 0; it must hold examples"),
+        ("own.py:unequal", [], "targets has 15 rows; it must have as many as inputs, 16"),
+        ("own.py:elsewhere", [], "targets is on meta; it must be where inputs is, cpu"),
+        ("own.py:problem", ["--problem-args", "batch_size=33"], "batch_size is 33; mine allows 1 to 32"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "check"])
+def test_what_is_wrong_with_an_own_problem_is_one_line_before_anything_starts(
+    hyperlearn: Hyperlearn, tmp_path: Path, command: str, name: str, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    outcome = hyperlearn(command, "--problem", name, *arguments)
+    assert (outcome.status, outcome.output) == (2, "")
+    (line,) = [line for line in outcome.errors.splitlines() if line.startswith("hyperlearn: ")]
+    assert said in line
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_problem_without_an_accuracy_is_not_chosen_by_it(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "settings.yaml").write_text("metric: validation_accuracy\n")
+    outcome = hyperlearn("compare", "--problem", "own.py:regression", "--config", "settings.yaml")
+    refused(outcome, "metric is 'validation_accuracy'; mine has no accuracy, it must be 'validation_loss'")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_check_says_what_a_comparison_would_cost(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    outcome = hyperlearn("check", "--problem", "own.py:problem", "--seeds", "2", "--methods", "fds,rs", "--epochs", "5")
+    assert outcome.status == 0, outcome.errors
+    found = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in outcome.output.splitlines())
+    assert found["model, loss, data"] == "fit together; 6 parameters"
+    assert found["examples"] == "32 training, 8 validation, 40 test; in memory"
+    assert found["twice differentiable"] == "every layer"
+    assert re.fullmatch(r"[\d.]+ m?s: 5 epochs, 20 steps", found["one training"])
+    # A state is w and v in 32 bits and torch's generator; 9 values have a tangent each.
+    assert re.fullmatch(r"[\d.]+ m?s, [\d.]+ kB for 9 values' tangents", found["outer step, forward mode"])
+    assert re.fullmatch(r"[\d.]+ m?s, [\d.]+ kB for 19 states", found["outer step, reverse mode"])
+    assert found["compare"].startswith(
+        "4 runs (2 methods × 2 seeds) of at most 10 min, one after the other: up to 40 min"
+    )
 
 
 def interrupt(*_arguments: Any) -> None:
@@ -522,12 +660,13 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
-    "output config resume help",
+    "output config resume overwrite print-config help",
+    "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus help",
     "list": "help",
-    "reference": "epochs seeds workers gpus-per-trial output help",
+    "reference": "problem-args epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",
-    "tune": "problem method time-limit outer-steps epochs seed workers gpus-per-trial output resume help",
+    "tune": "problem problem-args method time-limit outer-steps epochs seed workers gpus-per-trial output resume help",
 }
 
 

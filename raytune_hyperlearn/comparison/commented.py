@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from dataclasses import replace
 
 from raytune_hyperlearn.comparison.experiment import Experiment, experiment_to_yaml
 
@@ -15,7 +16,8 @@ def commented_yaml(experiment: Experiment) -> str:
     """The whole file: what each setting means, then its value; ``hyperlearn compare --config`` reads it."""
     meanings = descriptions()
     lines = []
-    for line in experiment_to_yaml(experiment).splitlines():
+    # The digest says which file was trained; settings may be used again after the file has changed.
+    for line in experiment_to_yaml(replace(experiment, problem_digest=None)).splitlines():
         setting = re.match(r"(\w+):", line)
         if setting:
             lines += ["", *textwrap.wrap(meanings[setting[1]], WIDTH, initial_indent="# ", subsequent_indent="# ")]
@@ -27,4 +29,7 @@ def descriptions() -> dict[str, str]:
     """What each setting means, from the one place that says so: the documentation of :class:`Experiment`."""
     _, _, attributes = inspect.cleandoc(Experiment.__doc__ or "").partition("Attributes:\n")
     found = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", attributes, re.MULTILINE | re.DOTALL)
-    return {name: re.sub(r":class:`~[\w.]*\.(\w+)`", r"\1", " ".join(text.split())) for name, text in found}
+    return {
+        name: re.sub(r":class:`~[\w.]*\.(\w+)`", r"\1", " ".join(text.split())).replace("``", "")
+        for name, text in found
+    }

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.problems.examples import Fields
+from raytune_hyperlearn.problems.examples import Examples, Fields
 from raytune_hyperlearn.problems.losses import require_per_example
 from raytune_hyperlearn.problems.models import initialise
-from raytune_hyperlearn.problems.problem import Examples, Problem
+from raytune_hyperlearn.problems.problem import Problem
 
 FEW = 2
 """Examples that are enough to see a shape, and to tell a mean from losses per example."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.problems.data import MissingDataError, data_root
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 WIN, LOSS, DRAW = 0, 1, 2
 """Classes, from the first player's view."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 FASHION_MNIST_FILES = (
     "train-images-idx3-ubyte",

@@ -15,7 +15,7 @@ from raytune_hyperlearn.problems.data import (
     data_root,
     normalised,
 )
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 Part = tuple[Tensor, Tensor]
 """Images [N, C, H, W] of bytes and classes [N]."""

@@ -71,6 +71,14 @@ class Fields:
         """All types, for messages."""
         return ", ".join(str(tensor.dtype) for tensor in self.tensors.values())
 
+    def is_floating_point(self) -> bool:
+        """False: several tensors are neither a vector nor an image, whatever their types."""
+        return False
+
+    def clone(self) -> Fields:
+        """A copy."""
+        return self.map(torch.clone)
+
     def unsqueeze(self, dim: int) -> Fields:
         """Every tensor with a further dimension."""
         return self.map(lambda tensor: tensor.unsqueeze(dim))

@@ -141,11 +141,15 @@ class Problem:
         """
         from raytune_hyperlearn.problems import datasets
 
-        parts = [
-            datasets.examples_of(part, own, collate, memory_limit) for part, own in (("train", train), ("test", test))
-        ]
-        chosen = datasets.chosen_loss(loss)
-        return cls(name, model, *parts, loss=chosen, score=datasets.chosen_metric(metric, loss), **more)
+        return cls(
+            name,
+            model,
+            datasets.examples_of("train", train, collate, memory_limit),
+            datasets.examples_of("test", test, collate, memory_limit),
+            loss=datasets.chosen_loss(loss),
+            score=datasets.chosen_metric(metric, loss),
+            **more,
+        )
 
     @property
     def validation_size(self) -> int:

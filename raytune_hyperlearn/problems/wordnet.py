@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from raytune_hyperlearn.problems.data import MissingDataError
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 RELATIONS = ("kind of", "instance of", "part of", "member of", "unrelated")
 """Classes, in the order of their indices: what the first synset is to the second."""

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from raytune_hyperlearn.problems import MissingDataError, data, load
+from raytune_hyperlearn.problems.examples import Examples
 from raytune_hyperlearn.problems.models import count_parameters, initialise
-from raytune_hyperlearn.problems.problem import Examples
 
 NAMES = ["cifar10-vgg11", "cifar10-wrn16-4", "cifar100-vgg11", "cifar100-wrn16-4"]
 

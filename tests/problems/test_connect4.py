@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.problems import MissingDataError, connect4
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.problems import MissingDataError, data
 from raytune_hyperlearn.problems.data import SYSTEM_FASHION_MNIST, cifar, crop_and_flip, digits, fashion_mnist
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 needs_fashion_mnist = pytest.mark.skipif(
     not SYSTEM_FASHION_MNIST.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed"

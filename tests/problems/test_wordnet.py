@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raytune_hyperlearn.problems import MissingDataError, load, wordnet
-from raytune_hyperlearn.problems.problem import Examples
+from raytune_hyperlearn.problems.examples import Examples
 
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from pathlib import Path
+from threading import Event, Lock, Thread
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -22,9 +23,12 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from raytune_hyperlearn.comparison.reporting.wording import number
 
+HEARTBEAT = 60.0
+"""Seconds between two lines on a pipe while a run goes on."""
+
 
 class Progress:
-    """Shows the run under way and the best of every finished one; on a pipe, a line per run instead.
+    """Shows the run under way and the best of every finished one; on a pipe, a line per run and one every minute.
 
     Args:
         experiment: What is run.
@@ -45,18 +49,24 @@ class Progress:
         self._evaluations = 0
         self._crashes = 0
         self._error = ""
-        self._best = math.nan
+        self._best = self._best_at_any_budget = math.nan
+        self._reading = Lock()
+        self._ended = Event()
+        self._heartbeat = Thread(target=self._beat, daemon=True)
         self._bests: dict[str, list[float]] = {method: [] for method in experiment.methods}
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
             self._live.start()
+        else:
+            self._heartbeat.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._read()
         if kind is None:
             self._finish()
@@ -70,7 +80,8 @@ class Progress:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._begun, self._clock, self._evaluations, self._best = time.monotonic(), 0.0, 0, math.nan
+        self._begun, self._clock, self._evaluations = time.monotonic(), 0.0, 0
+        self._best = self._best_at_any_budget = math.nan
         self._crashes, self._error = 0, ""
 
     def _finish(self) -> None:
@@ -91,12 +102,39 @@ class Progress:
             crashed = f"{method} seed {seed}: {self._crashes} of {self._evaluations} evaluations crashed: {self._error}"
             self.console.print(crashed, style="red", markup=False, highlight=False, soft_wrap=True)
 
+    def _beat(self) -> None:
+        """On a pipe: a line every minute, so that nobody takes a long run for one that hangs."""
+        while not self._ended.wait(HEARTBEAT):
+            self._read()
+            if self._run is not None:
+                method, seed = self._run
+                text = f"run {self._done + 1} of {self._total}: {method}, {self._state(seed)}"
+                self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _state(self, seed: int) -> str:
+        """What the run under way has done so far."""
+        if not self._evaluations:
+            return f"seed {seed}: starting its worker"
+        left = max(0.0, self.experiment.time_limit - (time.monotonic() - self._begun))
+        return f"seed {seed}: {left:.0f} s left, {self._evaluations} evaluations, {self._best_text()}"
+
+    def _best_text(self) -> str:
+        """The best at the full budget; before there is one, the best at any."""
+        if math.isnan(self._best) and not math.isnan(self._best_at_any_budget):
+            return f"best {self._name} {number(self._best_at_any_budget)} (at a smaller budget)"
+        return f"best {self._name} {number(self._best)}"
+
     @property
     def _name(self) -> str:
         return self.experiment.metric.replace("_", " ")
 
     def _read(self) -> None:
-        """Take in the rows that were appended since the last look; all if rows were removed, which makes a new file."""
+        """Take in the rows that were appended since the last look; two threads may look."""
+        with self._reading:
+            self._take()
+
+    def _take(self) -> None:
+        """Read on; from the start if rows were removed, which makes a new file."""
         if not self._records.exists():
             return
         with self._records.open("rb") as file:
@@ -119,9 +157,14 @@ class Progress:
             self._crashes += row["status"] == "crashed"
             self._error = self._error or row.get("error", "")
             value = row[self.experiment.metric]
-            if row["status"] == "completed" and row["budget"] >= self.experiment.epochs - 1e-9:
-                better = min if self.experiment.metric.endswith("loss") else max
-                self._best = value if math.isnan(self._best) else better(self._best, value)
+            if row["status"] == "completed":
+                self._best_at_any_budget = self._better(self._best_at_any_budget, value)
+                if row["budget"] >= self.experiment.epochs - 1e-9:
+                    self._best = self._better(self._best, value)
+
+    def _better(self, known: float, value: float) -> float:
+        choose = min if self.experiment.metric.endswith("loss") else max
+        return value if math.isnan(known) else choose(known, value)
 
     def _draw(self) -> RenderableType:
         self._read()
@@ -139,11 +182,10 @@ class Progress:
         method, seed = self._run
         limit = self.experiment.time_limit
         now = min(time.monotonic() - self._begun, limit) if self._evaluations else 0.0
-        state = f"{limit - now:.0f} s left" if self._evaluations else "starting its worker"
         line = Text.assemble(
             f"run {self._done + 1} of {self._total}: ",
             (styles[method].label, styles[method].colour),
-            f", seed {seed}: {state}, {self._evaluations} evaluations, best {self._name} {number(self._best)}",
+            f", {self._state(seed)}",
         )
         overall = (self._done + now / limit) / self._total
         return Group(table, line, ProgressBar(total=1.0, completed=overall, width=60))

@@ -274,13 +274,15 @@ def hyperparameter_table(study: Study, styles: Styles) -> Table:
                 *(schedule_text(record.hyperparameters.get(name, [])) for name in names),
             ]
         rows.append((styles[result.method].heading, str(result.seed), *cells))
+    incumbents = [result.incumbent for result in study.runs.values() if result.incumbent is not None]
+    scored = " (accuracy)" if any(math.isfinite(record.validation_accuracy) for record in incumbents) else ""
     columns = (
         "method",
         "seed",
         "found after",
         "epochs",
-        f"{validation} (accuracy)",
-        f"{test} (accuracy)",
+        f"{validation}{scored}",
+        f"{test}{scored}",
         *(name.replace("_", " ") for name in names),
     )
     return Table("Learned hyperparameters", columns, tuple(rows), "The incumbent of every run at the end.")
@@ -331,6 +333,7 @@ def reference_table(study: Study) -> Table | None:
         *(
             (name.replace("_", " "), mean(name))
             for name in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+            if math.isfinite(getattr(reference, name))
         ),
         ("trained for", f"{reference.epochs:g} epochs, batches of {reference.batch_size}"),
         *((name.replace("_", " "), values_text(values)) for name, values in reference.hyperparameters.items()),

@@ -50,7 +50,12 @@ def check_experiment(experiment: Experiment) -> None:
         ValueError: In one line, for an unknown problem, method or option, missing data, or settings with which one of
             the methods cannot run.
     """
-    check_problem(load(problem_source(experiment)))
+    problem = load(problem_source(experiment))
+    check_problem(problem)
+    if experiment.metric == "validation_accuracy" and problem.score is None:
+        raise ValueError(
+            f"metric is {experiment.metric!r}; {problem.name} has no accuracy, it must be 'validation_loss'"
+        )
     for method in experiment.methods:
         try:
             _make_first_trial(experiment, method)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -161,7 +161,7 @@ class LeNetTraining:
         self, rates: Sequence[float], split: Split, seed: int
     ) -> tuple[
         list[tuple[torch.Tensor, torch.Tensor]],
-        list[tuple[torch.Tensor, torch.Tensor]],
+        Iterable[tuple[torch.Tensor, torch.Tensor]],
         dict[str, list[float]],
         int,
         tuple[str, ...],

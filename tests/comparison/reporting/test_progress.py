@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.records import RecordWriter, remove_records
+from raytune_hyperlearn.comparison.reporting import progress as progress_module
 from raytune_hyperlearn.comparison.reporting.progress import Progress
 from tests.comparison.synthetic import FULL_BUDGET, make_experiment, make_record
 
@@ -52,6 +54,27 @@ def test_a_pipe_gets_a_line_for_every_run(records: Path, append: Append) -> None
         "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25",
         "[2/2] rs seed 0: 1 evaluations, best validation loss 0.75",
     ]
+
+
+def test_a_pipe_gets_a_heartbeat_while_a_run_goes_on(
+    records: Path, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "HEARTBEAT", 0.01)
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(make_experiment(methods=("hb",), seeds=(0,)), records, 0, console) as progress:
+        progress.announce("hb", 0)
+        wait_for(lambda: "run 1 of 1: hb, seed 0: starting its worker" in lines(console))
+        append(method="hb", budget=3.0, time=20.0, validation_loss=0.5)
+        said = "run 1 of 1: hb, seed 0: 40 s left, 1 evaluations, best validation loss 0.5 (at a smaller budget)"
+        wait_for(lambda: said in lines(console))
+    assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluations")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_only_completed_rows_of_the_full_budget_are_the_best(records: Path, append: Append) -> None:

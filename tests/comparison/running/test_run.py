@@ -319,7 +319,7 @@ class TestFolders:
         [
             ({"time_limit": 3.0}, False, "holds another experiment"),
             ({"time_limit": 3.0}, True, "holds another experiment"),
-            ({}, False, "holds this experiment's records, add --resume"),
+            ({}, False, "holds this experiment's records: continue with --resume"),
         ],
     )
     def test_a_folder_with_results_is_left_alone(
