@@ -264,7 +264,7 @@ def greedy_hypergradients(
     model: FunctionalModel,
     products: HessianProducts,
     batches: Iterable[Batch],
-    validation: Sequence[Batch],
+    validation: Iterable[Batch],
     values: Values,
     horizon: int,
     every: int,
