@@ -660,13 +660,13 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
-    "output config resume overwrite print-config help",
+    "output config resume trust overwrite print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus help",
     "list": "help",
     "reference": "problem-args epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",
-    "tune": "problem problem-args method time-limit outer-steps epochs seed workers gpus-per-trial output resume help",
+    "tune": "problem problem-args method time-limit outer-steps epochs seed workers gpus-per-trial output resume trust help",
 }
 
 

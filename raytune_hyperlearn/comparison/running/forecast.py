@@ -13,7 +13,7 @@ import torch
 from raytune_hyperlearn.algorithms.adjoint_steps import AdjointStep
 from raytune_hyperlearn.algorithms.checkpoints import Keeping, Visited
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
-from raytune_hyperlearn.algorithms.hypergradients import adjoint_of, measured_costs
+from raytune_hyperlearn.algorithms.hypergradients import adjoint_of, counted_costs
 from raytune_hyperlearn.algorithms.schedules import columns
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.comparison.experiment import Experiment
@@ -32,7 +32,7 @@ TIMED = 3
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured on one batch.
+    """What one batch costs: a step is timed, the others are counted in operations.
 
     Attributes:
         step: Seconds of a step of plain training.
@@ -108,7 +108,7 @@ def measured(inner: InnerStep, adjoint: AdjointStep, batch: Batch, learned: list
     start, values = adjoint.begin(1, batch), dict(inner.defaults)
     with torch.no_grad():
         step = min(list(_seconds(lambda: adjoint.forward(start, batch, values, 0), device))[1:])
-    found = measured_costs(inner, adjoint, batch, learned)
+    found = counted_costs(inner, adjoint, batch, learned)
     return Costs(step, found["forward"], found["reverse"], Visited(0, start, random_state(device)).bytes())
 
 
