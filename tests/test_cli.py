@@ -666,7 +666,8 @@ COMMANDS = {
     "list": "help",
     "reference": "problem-args epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",
-    "tune": "problem problem-args method time-limit outer-steps epochs seed workers gpus-per-trial output resume trust help",
+    "tune": "problem problem-args method time-limit outer-steps epochs seed workers gpus-per-trial output resume trust "
+    "help",
 }
 
 
