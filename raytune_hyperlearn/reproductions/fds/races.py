@@ -15,7 +15,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,7 +152,7 @@ class BlackBoxSearch:
             seed=seed,
             iterations=None,
         )
-        self._asked: Hashable = None
+        self._asked: Any = None  # HpBandSter's identity of a configuration
 
     def ask(self) -> Proposal:
         """HpBandSter's next evaluation; there always is one, as none runs meanwhile."""
