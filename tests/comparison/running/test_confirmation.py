@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.analysis.results import load_study
-from raytune_hyperlearn.comparison.analysis.summary import confirmed_regret, summarize
+from raytune_hyperlearn.comparison.analysis.results import Study, load_study
+from raytune_hyperlearn.comparison.analysis.statistics import compare_with
+from raytune_hyperlearn.comparison.analysis.summary import confirmed_regret, final_by_seed, summarize
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import Confirmation, RecordWriter, read_confirmations
 from raytune_hyperlearn.comparison.reporting.page import build_report
@@ -129,16 +132,27 @@ def test_the_report_shows_means_over_fresh_seeds_beside_what_was_found(tmp_path:
     assert summaries["fds"].confirmed.median == pytest.approx(0.45 - zero)
     table = confirmation_table(study, summaries, method_styles(summaries))
     assert table is not None
-    assert table.rows[0][2:] == ("0.345 [0.27, 0.42]", "0.772 [0.622, 0.922]", "0.195, 0.495")
+    assert table.rows[0][2:] == (
+        "0.345 [0.27,\N{NO-BREAK SPACE}0.42]",
+        "0.772 [0.622,\N{NO-BREAK SPACE}0.922]",
+        "0.195, 0.495",
+    )
     assert table.rows[1][-1] == "no result, 0.095"
     assert "trained 2 times" in table.note
-    text = " ".join(headline(study, summaries, method_styles(summaries)))
+    text = sentences(study)
     assert "Trained again with fresh seeds, what FDS found has the lowest median validation regret (0.345)." in text
     terminal = summary_table(study)
     assert terminal.columns[3] == "validation regret, again"
     assert terminal.rows[0][3] == "0.345"
     page = build_report([folder], tmp_path / "report.html").read_text()
-    assert "<h3>Trained again with fresh seeds</h3>" in page
+    assert re.search(r"<h\d[^>]*>Trained again with fresh seeds", page)
+
+
+def sentences(study: Study) -> str:
+    """What the report says first."""
+    summaries = summarize(study)
+    pairs = compare_with(study.focus, final_by_seed(study), np.random.default_rng(0))
+    return " ".join(headline(study, summaries, method_styles(summaries), pairs))
 
 
 def test_without_confirmations_there_is_no_table(result_folder: Path) -> None:
@@ -146,4 +160,4 @@ def test_without_confirmations_there_is_no_table(result_folder: Path) -> None:
     summaries = summarize(study)
     assert summaries["fds"].confirmed is None
     assert confirmation_table(study, summaries, method_styles(summaries)) is None
-    assert "Trained again" not in " ".join(headline(study, summaries, method_styles(summaries)))
+    assert "Trained again" not in sentences(study)
