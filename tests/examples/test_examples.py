@@ -56,7 +56,7 @@ def test_an_example_runs(run_example: functools.partial[str], tmp_path: Path, na
     if name == "transformer_glosses.py" and not (SYSTEM_WORDNET / "data.noun").is_file():
         pytest.skip("Debian's package wordnet-base is not installed")
     printed = run_example(name, "--smoke", *folder)
-    numbers = [float(number) for number in re.findall(r"\d+\.\d+", printed)]
+    numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", printed)]
     assert numbers
     assert all(math.isfinite(number) for number in numbers)
     assert "nan" not in printed
