@@ -95,18 +95,23 @@ WITH_TORCH = (
 MORE_WITH_TORCH = ("fsspec", "filelock", "triton", "nvidia", "packaging", "setuptools", "raytune_hyperlearn")
 
 
+REVERSE = [f"needs {module} checkpoint_schedules" for module in ("checkpoints", "hypergradients", "reverse_mode")]
+"""Reverse mode asks a library when to keep a state."""
+
+
 @pytest.mark.parametrize(
     ("package", "others", "lacking"),
     [
         ("derivatives", (), []),
-        ("algorithms", (), ["needs surrogate_descent numpy"]),
-        ("algorithms", ("numpy", "scipy"), []),
+        ("algorithms", (), [*REVERSE, "needs surrogate_descent numpy"]),
+        ("algorithms", ("numpy", "scipy"), REVERSE),
+        ("algorithms", ("numpy", "scipy", "checkpoint_schedules"), []),
     ],
 )
 def test_algorithms_and_derivatives_need_torch_alone(
     package: str, others: tuple[str, ...], lacking: list[str], tmp_path: Path
 ) -> None:
-    """But for the outer rule with a Gaussian process, which needs NumPy and SciPy as well."""
+    """But for reverse mode, which needs checkpoint-schedules, and the Gaussian process: NumPy and SciPy."""
     allowed = (*WITH_TORCH, *MORE_WITH_TORCH, *others)
     command = [sys.executable, "-W", "ignore", "-c", ONLY, f"raytune_hyperlearn.{package}", *allowed]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

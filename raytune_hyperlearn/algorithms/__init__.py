@@ -1,6 +1,7 @@
 """The published algorithms. A paper's files share its name; each begins with its mathematics.
 
-They need torch alone, but for :mod:`.surrogate_descent`, which needs NumPy and SciPy as well.
+They need torch alone, but for :mod:`.reverse_mode`, which also needs checkpoint-schedules, and
+:mod:`.surrogate_descent`, which also needs NumPy and SciPy.
 """
 
 from __future__ import annotations
