@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.fds import MODELS, Batch, clock, cross_entropy, peak_memory, print_table, random_batch
+from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.checkpoints import Keeping, Visited
 from raytune_hyperlearn.algorithms.fds import hypergradient
@@ -37,6 +38,8 @@ from raytune_hyperlearn.problems.models import MLP, initialise
 
 GOALS = {"lenet": (3.1, 4.0), "mlp": (3.0, 4.0), "wrn16-1": (4.6, 5.6)}
 """Plain trainings that a hypergradient may cost with all states kept, and with 2 √T."""
+SMALLEST = {"models": ["mlp"], "steps": 4, "forward_steps": 2, "columns": [9], "horizons": [4]}
+"""Options of ``--smoke``."""
 CPU = torch.device("cpu")
 LEARNED = ("learning_rate", "momentum", "weight_decay")
 
@@ -160,7 +163,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="rounds, the shortest counts (default 1)")
     parser.add_argument("--horizons", nargs="+", type=int, default=[500, 5000, 50_000], help="of part memory")
     parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
-    options = parser.parse_args(arguments)
+    options = parse_sizes(parser, arguments, **SMALLEST)
     torch.set_num_threads(1)
     results: dict[str, Any] = {"torch": torch.__version__}
     if "cost" in options.parts:

@@ -163,12 +163,12 @@ def test_average_forgets_its_start() -> None:
 @pytest.mark.parametrize(
     ("build_rule", "message"),
     [
-        (lambda: Constant(0), "batch_size is 0; it must be at least 1"),
-        (lambda: Manual(0, 1, 8), "start is 0; it must be at least 1"),
-        (lambda: Manual(16, 1, 8), "maximum is 8; it must be at least 16"),
+        (lambda: Constant(0), r"batch_size is 0; it must be a whole number in \[1, "),
+        (lambda: Manual(0, 1, 8), r"start is 0; it must be a whole number in \[1, "),
+        (lambda: Manual(16, 1, 8), r"maximum is 8; it must be a whole number in \[16, "),
         (lambda: Manual(8, 0, 8), "double_every is 0; it must be a positive number of epochs"),
-        (lambda: CABS(start=4, minimum=8), "start is 4; it must be at least 8"),
-        (lambda: CABS(minimum=1), "minimum is 1; it must be at least 2"),
+        (lambda: CABS(start=4, minimum=8), r"start is 4; it must be a whole number in \[8, "),
+        (lambda: CABS(minimum=1), r"minimum is 1; it must be a whole number in \[2, "),
         (lambda: CABS(decay=1.0), r"decay is 1.0; it must lie in \[0, 1\)"),
         (lambda: CABS(minimum_loss=math.nan), "minimum_loss is nan; it must be finite"),
         (lambda: GradientNoiseScale(trace="exact"), "trace is 'exact'; it must be 'pieces' or 'diagonal'"),

@@ -135,7 +135,7 @@ def test_the_training_losses_own_hyperparameters_are_learned(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "hinge"}, "objective is 'hinge'; it must be label_smoothing, class_weights or None"),
+        ({"objective": "hinge"}, "objective is 'hinge'; it must be 'label_smoothing' or 'class_weights' or None"),
         (
             {"objective": "label_smoothing", "optimizer": lambda model: None},
             "objective is 'label_smoothing'; an own optimizer has its own: it must be None",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
@@ -24,6 +24,8 @@ CONFIG: dict[str, Any] = {"problem": small_problem, "space": SPACE}
 
 class Scoring(HyperLearningTrainable):
     """Scores the untrained model, slowly on test examples, and fails as its config asks."""
+
+    allowed: ClassVar[frozenset[str]] = frozenset({"fails"})
 
     def start(self, config: dict[str, Any]) -> None:
         self.model = self.new_model(self.settings.seed).eval()

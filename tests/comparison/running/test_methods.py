@@ -168,7 +168,7 @@ def test_every_method_has_a_line_for_the_list_and_plain_defaults() -> None:
         ("hb", {"growth": 1}, "option of hb is 'growth'; allowed: eta"),
         ("hb", {"eta": 1}, "eta must be a finite number >= 2"),
         ("fds", {"growth": 0.5}, "growth is 0.5"),
-        ("fds", {"outer_optimizer": "luck"}, "outer_optimizer is 'luck'; it must be 'sign' or 'surrogate'"),
+        ("fds", {"outer_optimizer": "luck"}, "outer_optimizer is 'luck'; it must be 'sign', 'adam' or 'surrogate'"),
         ("fds", {"horizon_fractions": []}, "horizons is"),
         ("hd", {"hyper_rate_range": [0.1]}, r"hyper_rate_range is \[0.1\]; it must be"),
         ("hd", {"hyper_rate_range": [0.1, 0.01]}, r"hyper_rate_range is \[0.1, 0.01\]"),

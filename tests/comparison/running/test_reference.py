@@ -12,7 +12,7 @@ from rich.console import Console
 
 from raytune_hyperlearn.baselines import grid
 from raytune_hyperlearn.comparison.reference_record import read_reference, reference_to_mapping, write_reference
-from raytune_hyperlearn.comparison.running import reference
+from raytune_hyperlearn.comparison.running import reference, retraining
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.reference import find_reference
@@ -67,6 +67,6 @@ def test_the_best_setting_of_the_grid_becomes_the_reference(tmp_path: Path) -> N
 @pytest.mark.usefixtures("small_grid")
 def test_a_grid_that_diverges_everywhere_has_no_best(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"validation_loss": math.inf, "scores": []}, None]
-    monkeypatch.setattr(reference, "retrain", lambda *_arguments: rows)
+    monkeypatch.setattr(retraining, "retrain", lambda *_arguments: rows)
     with pytest.raises(ValueError, match=r"epochs is 0\.2; every setting of the grid diverged"):
         find_reference("digits", 0.2, 2, 1, 0.0, Console(file=io.StringIO()))

@@ -30,6 +30,7 @@ from raytune_hyperlearn.comparison.records import (
     read_runs,
     remove_records,
 )
+from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.cluster import start_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
@@ -218,8 +219,7 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
         return replace(setup_method(*arguments), trainable=Crashing)
 
     monkeypatch.setattr(running, "setup_method", crashing)
-    monkeypatch.setattr(running, "start_ray", lambda experiment: None)
-    monkeypatch.setattr(running, "stop_ray", lambda: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)  # the session's own
     folder = tmp_path / "crashed"
     command = ["hyperlearn", "compare", "--methods", "rs", "--seeds", "1", "--time-limit", "1", "--output", str(folder)]
     monkeypatch.setattr(sys, "argv", command)
