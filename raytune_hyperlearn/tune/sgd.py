@@ -29,7 +29,7 @@ def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Hyperparame
 
 def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
     """Seed of the initialisation and data order of one evaluation: anew for each, the same when it is repeated."""
-    return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, epochs], sort_keys=True)))
+    return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, float(epochs)], sort_keys=True)))
 
 
 class SGDTrainable(HyperLearningTrainable):
