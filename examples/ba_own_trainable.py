@@ -57,5 +57,5 @@ if __name__ == "__main__":
         resources_per_trial={"cpu": 1},
         verbose=0,
     )
-    for row in analysis.trial_dataframes.popitem()[1].itertuples():
-        print(f"step {row.training_iteration}: slope {row.slope:.3f} with a batch of {row.used}")
+    result = analysis.trials[0].last_result
+    print(f"step {result['training_iteration']}: slope {result['slope']:.3f} with a batch of {result['used']}")
