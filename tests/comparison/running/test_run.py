@@ -235,7 +235,8 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     assert f"hyperlearn: every evaluation crashed, the first with: {error}\n" in shown.err
     assert f"rs seed 0: {len(records)} of {len(records)} evaluations crashed: {error}" in shown.out
     page = (folder / "report.html").read_text()
-    assert re.search(rf"<td[^>]*>{re.escape(error)}</td>", page)
+    cells = re.findall(rf"<td[^>]*>{re.escape(error)}</td>", page)
+    assert len(cells) == 2  # among the crashes by run and among the failures with their settings
     assert f"Every evaluation of every method crashed, the first with: {error}" in page
 
 
