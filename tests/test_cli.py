@@ -580,7 +580,7 @@ def test_what_reads_results_never_loads_a_pickle(hyperlearn: Hyperlearn, tmp_pat
 def test_report_tests_the_method_that_is_named(hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path) -> None:
     outcome = hyperlearn("report", result_folder, "-o", tmp_path / "page.html", "--focus", "hb")
     assert outcome.status == 0
-    assert re.search(r"<h\d[^>]*>Is it more than luck\?<", (tmp_path / "page.html").read_text())
+    assert re.search(r"<h\d[^>]*>Hyperband against each other method<", (tmp_path / "page.html").read_text())
     assert "HB − FDS" in (tmp_path / "page.html").read_text()
     refused(hyperlearn("report", result_folder, "--focus", "ba-sgd"), "focus", "'ba-sgd'", "fds")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,16 @@ def number() -> int:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with one file of a problem and a module beside it."""
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "beside.py").write_text("CLASSES = 2\n")
     (tmp_path / "wrong.py").write_text("import nothing_of_that_name\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
+    yield tmp_path
+    for name in ("mine", "beside", "wrong", "alone"):
+        sys.modules.pop(name, None)
 
 
 def test_a_file_and_a_module_name_a_problem(folder: Path) -> None:

@@ -37,7 +37,7 @@ class MethodStyle:
 
 METHOD_STYLES = {
     "fds": MethodStyle("FDS", "FDS", "#D55E00", "-", "o"),
-    "fds-forward": MethodStyle("FDS by forward mode", "FDS forward", "#8C3A00", (0, (6, 2)), "o"),
+    "fds-forward": MethodStyle("FDS by forward mode", "FDS forward", "#8C3A00", (0, (6, 2)), "*"),
     "hd": MethodStyle("hypergradient descent", "HD", "#CC79A7", (0, (5, 1.5)), "X"),
     "rs": MethodStyle("random search", "RS", "#666666", (0, (1, 1.2)), "s"),
     "bo": MethodStyle("Bayesian optimization", "BO", "#0072B2", (0, (6, 1.5, 1, 1.5)), "D"),

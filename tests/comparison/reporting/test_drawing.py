@@ -120,7 +120,7 @@ def deuteranope(colour: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-SEARCHES = ("fds", "hd", "rs", "bo", "hb", "bohb")
+SEARCHES = ("fds", "fds-forward", "hd", "rs", "bo", "hb", "bohb")
 ARBITERS = tuple(method for method in METHOD_STYLES if method.startswith("arbiter"))
 BATCH_SIZES = tuple(method for method in METHOD_STYLES if method not in (*SEARCHES, *ARBITERS))
 
