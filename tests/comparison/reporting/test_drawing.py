@@ -121,11 +121,15 @@ def deuteranope(colour: str) -> np.ndarray:
 
 
 SEARCHES = ("fds", "fds-forward", "hd", "rs", "bo", "hb", "bohb")
+CLEANING = ("fds", "boat", "betty", "rs", "hb", "bohb")
 ARBITERS = tuple(method for method in METHOD_STYLES if method.startswith("arbiter"))
-BATCH_SIZES = tuple(method for method in METHOD_STYLES if method not in (*SEARCHES, *ARBITERS))
+BATCH_SIZES = (
+    *("ba-sgd", "ba-momentum", "mini-32", "mini-64", "mini-128", "mini-256"),
+    *("manual", "cabs", "gns"),
+)
 
 
-@pytest.mark.parametrize("family", [SEARCHES, BATCH_SIZES, ARBITERS])
+@pytest.mark.parametrize("family", [SEARCHES, CLEANING, BATCH_SIZES, ARBITERS])
 def test_methods_that_stand_in_one_figure_differ_in_colour_line_and_marker(family: tuple[str, ...]) -> None:
     for one, other in itertools.combinations(family, 2):
         first, second = METHOD_STYLES[one], METHOD_STYLES[other]
@@ -133,6 +137,13 @@ def test_methods_that_stand_in_one_figure_differ_in_colour_line_and_marker(famil
         assert first.line != second.line
         distance = float(np.linalg.norm(deuteranope(first.colour) - deuteranope(second.colour)))
         assert distance > 12, (first.label, second.label, distance)
+
+
+def test_no_two_methods_of_a_comparison_are_drawn_alike() -> None:
+    shapes = [
+        (style.line, style.marker) for name, style in METHOD_STYLES.items() if name not in (*ARBITERS, *BATCH_SIZES)
+    ]
+    assert len(set(shapes)) == len(shapes)
 
 
 def test_unknown_methods_get_a_style_that_does_not_depend_on_the_known_ones() -> None:
