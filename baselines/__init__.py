@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
-    from raytune_hyperlearn.baselines.optimisers import BOHB, BayesianOptimization, Hyperband, RandomSearch
+    from raytune_hyperlearn.baselines.optimizers import BOHB, BayesianOptimization, Hyperband, RandomSearch
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
@@ -18,7 +18,7 @@ else:
         __name__,
         {
             ".batch_sizes": ["CABS", "Constant", "GradientNoiseScale", "Manual"],
-            ".optimisers": ["BOHB", "BayesianOptimization", "Hyperband", "RandomSearch"],
+            ".optimizers": ["BOHB", "BayesianOptimization", "Hyperband", "RandomSearch"],
         },
     )
 

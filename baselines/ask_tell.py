@@ -1,4 +1,4 @@
-"""HpBandSter's optimisers, asked and told instead of run.
+"""HpBandSter's optimizers, asked and told instead of run.
 
 HpBandSter's `Master.run` hands evaluations to workers that it finds through a Pyro name server, from threads
 of its own. Here the same master, unmodified, is *asked* for the next evaluation and *told* its loss, so that
@@ -44,8 +44,8 @@ ConfigId = tuple[int, int, int]
 Run = tuple[ConfigId, Mapping[str, Any], float]  # identity, configuration, budget
 
 
-class AskTellOptimiser:
-    """One of HpBandSter's optimisers as a state machine that can be pickled at any point.
+class AskTellOptimizer:
+    """One of HpBandSter's optimizers as a state machine that can be pickled at any point.
 
     HpBandSter draws from numpy's global generator. Every call swaps in a state that belongs to this object
     and restores the caller's afterwards, so a run depends on `seed` alone and disturbs nobody. The two words of
@@ -58,7 +58,7 @@ class AskTellOptimiser:
 
     def __init__(
         self,
-        optimiser: str,
+        optimizer: str,
         space: ConfigurationSpace,
         *,
         min_budget: float,
@@ -68,10 +68,10 @@ class AskTellOptimiser:
         iterations: int | None,
         **model: Any,
     ) -> None:
-        """Build the optimiser.
+        """Build the optimizer.
 
         Args:
-            optimiser: a class of `hpbandster.optimizers`: "RandomSearch", "HyperBand" or "BOHB".
+            optimizer: a class of `hpbandster.optimizers`: "RandomSearch", "HyperBand" or "BOHB".
             space: what to search.
             min_budget: budget of the lowest rung, positive.
             max_budget: budget of the highest rung, at least `min_budget`.
@@ -93,7 +93,7 @@ class AskTellOptimiser:
         self._running: dict[ConfigId, Any] = {}
         with self._inside_hpbandster():
             self._master = _master_without_workers(
-                optimiser, configspace=own_space, eta=eta, min_budget=min_budget, max_budget=float(max_budget), **model
+                optimizer, configspace=own_space, eta=eta, min_budget=min_budget, max_budget=float(max_budget), **model
             )
         self._master.budgets = [_whole_if_nearly(budget) for budget in self._master.budgets]
 
@@ -125,7 +125,7 @@ class AskTellOptimiser:
         )
 
     def tell(self, config_id: ConfigId, loss: float) -> None:
-        """Hand back a running evaluation's loss, to be minimised; NaN and ±inf mark a bad configuration."""
+        """Hand back a running evaluation's loss, to be minimized; NaN and ±inf mark a bad configuration."""
         job = self._running.pop(config_id)
         job.result = {"loss": loss, "info": {}}
         self._return_job(job)
@@ -209,7 +209,7 @@ class _NoDispatcher:
         """End the dispatcher's thread at once."""
 
 
-def _master_without_workers(optimiser: str, **settings: Any) -> Any:
+def _master_without_workers(optimizer: str, **settings: Any) -> Any:
     """Build a master of `hpbandster.optimizers` that has no connection to a name server."""
     from hpbandster import optimizers
     from hpbandster.core import master
@@ -217,7 +217,7 @@ def _master_without_workers(optimiser: str, **settings: Any) -> Any:
     dispatcher = master.Dispatcher
     master.Dispatcher = _NoDispatcher
     try:
-        return getattr(optimizers, optimiser)(run_id="ask-tell", **settings)
+        return getattr(optimizers, optimizer)(run_id="ask-tell", **settings)
     finally:
         master.Dispatcher = dispatcher
 

@@ -1,6 +1,6 @@
-"""One Ray Tune searcher for all of HpBandSter's optimisers: one trial per evaluation.
+"""One Ray Tune searcher for all of HpBandSter's optimizers: one trial per evaluation.
 
-`suggest` asks the optimiser for a configuration and a budget; the trial trains that long and ends;
+`suggest` asks the optimizer for a configuration and a budget; the trial trains that long and ends;
 `on_trial_complete` hands its last loss back. Configurations that are promoted to a larger budget start again
 from scratch, as in the papers. Ray is the only distribution layer.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser, require_hpbandster
+from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer, require_hpbandster
 from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
 from raytune_hyperlearn.baselines.spaces import check_configuration_space
 
@@ -23,19 +23,19 @@ MOST_POINTS = 10_000
 
 
 class HpBandSterSearcher(AskTellSearcher):
-    """Drives one HpBandSter optimiser from Ray Tune; the subclasses in `optimisers` say which.
+    """Drives one HpBandSter optimizer from Ray Tune; the subclasses in `optimizers` say which.
 
     A suggestion is a part of a trial's config, which Tune merges into the fixed part (`param_space` of a
     Tuner, `config` of `tune.run`):
 
         {"hyperparameters": {...}, "epochs": 3.0, "config_id": "(0, 0, 4)", "model_based_pick": False}
 
-    `model_based_pick` is None where the optimiser has no model. A trial that reports NaN or ±inf, or that ends in an
-    error, is a bad configuration to the optimiser and never promoted. Tune saves the searcher with the experiment, so
+    `model_based_pick` is None where the optimizer has no model. A trial that reports NaN or ±inf, or that ends in an
+    error, is a bad configuration to the optimizer and never promoted. Tune saves the searcher with the experiment, so
     `Tuner.restore` continues the open bracket.
     """
 
-    optimiser: ClassVar[str]
+    optimizer: ClassVar[str]
     """Name of the class in `hpbandster.optimizers`."""
 
     def __init__(
@@ -53,7 +53,7 @@ class HpBandSterSearcher(AskTellSearcher):
         config_key: str | None = "hyperparameters",
         min_points_in_model: int | None = None,
     ) -> None:
-        """Check the arguments and build the optimiser.
+        """Check the arguments and build the optimizer.
 
         Args:
             space: a `ConfigSpace.ConfigurationSpace`; it is copied, its own seed is not used.
@@ -62,12 +62,12 @@ class HpBandSterSearcher(AskTellSearcher):
             seed: non-negative; the same seed and the same losses in the same order give the same suggestions.
             eta: factor between two rungs' budgets, >= 2. Where max_budget / min_budget is no power of it,
                 budgets are fractional: (1, 10) with eta 3 has the rungs 1.11, 3.33 and 10.
-            iterations: brackets to run (for one-rung optimisers: evaluations), >= 1; None never finishes.
+            iterations: brackets to run (for one-rung optimizers: evaluations), >= 1; None never finishes.
             metric: key of the reported value; the trial's last result counts.
             mode: "min" or "max".
             budget_key: where a trial's config holds the budget.
             config_key: where it holds the hyperparameters; None puts them at the top level.
-            min_points_in_model: for optimisers with a density model: size of each of its two groups, good and bad, on
+            min_points_in_model: for optimizers with a density model: size of each of its two groups, good and bad, on
                 one budget; None is HpBandSter's default and its minimum, one more than the space has dimensions.
                 The first model-based pick comes after so many evaluations on one budget and dimensions + 1 more.
 
@@ -76,16 +76,16 @@ class HpBandSterSearcher(AskTellSearcher):
             ValueError: an argument is outside its range.
         """
         require_hpbandster()
-        _check_space(space, self.optimiser)
+        _check_space(space, self.optimizer)
         check_budgets(min_budget, max_budget, eta)
         check_count("seed", seed, smallest=0)
         if iterations is not None:
             check_count("iterations", iterations, smallest=1)
         model = {} if min_points_in_model is None else {"min_points_in_model": min_points_in_model}
         if model:
-            _check_points(space, self.optimiser, min_points_in_model)
-        self._optimizer = AskTellOptimiser(
-            self.optimiser,
+            _check_points(space, self.optimizer, min_points_in_model)
+        self._optimizer = AskTellOptimizer(
+            self.optimizer,
             space,
             min_budget=min_budget,
             max_budget=max_budget,
@@ -104,18 +104,18 @@ class HpBandSterSearcher(AskTellSearcher):
         return self._optimizer.budgets
 
 
-def _check_space(space: ConfigurationSpace, optimiser: str) -> None:
+def _check_space(space: ConfigurationSpace, optimizer: str) -> None:
     check_configuration_space(space)
     from ConfigSpace import OrdinalHyperparameter
 
     ordinals = [name for name, value in space.items() if isinstance(value, OrdinalHyperparameter)]
-    if optimiser == "BOHB" and ordinals:
+    if optimizer == "BOHB" and ordinals:
         raise ValueError(f"space must have no ordinal hyperparameter for a density model, got {ordinals}: use integers")
 
 
-def _check_points(space: ConfigurationSpace, optimiser: str, points: object) -> None:
-    if optimiser != "BOHB":
-        raise ValueError(f"min_points_in_model is {points!r}; it must be None, {optimiser} has no model")
+def _check_points(space: ConfigurationSpace, optimizer: str, points: object) -> None:
+    if optimizer != "BOHB":
+        raise ValueError(f"min_points_in_model is {points!r}; it must be None, {optimizer} has no model")
     # HpBandSter raises a smaller number silently: statsmodels' density needs more points than dimensions.
     fewest = len(space) + 1
     if isinstance(points, bool) or not isinstance(points, int) or not fewest <= points <= MOST_POINTS:

@@ -67,7 +67,7 @@ class AskTellSearcher(Searcher):
         self._ask_tell = ask_tell
 
     @property
-    def optimiser_seconds(self) -> float:
+    def optimizer_seconds(self) -> float:
         """Seconds spent inside the optimizer so far; Tune's loop waits during them."""
         return self._ask_tell.seconds
 
@@ -91,7 +91,7 @@ class AskTellSearcher(Searcher):
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the optimiser how a trial ended; a trial that it does not wait for is ignored."""
+        """Tell the optimizer how a trial ended; a trial that it does not wait for is ignored."""
         if trial_id not in self._live:
             return
         key = self._live.pop(trial_id)

@@ -30,7 +30,7 @@ from torch.nn import functional
 from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
 from raytune_hyperlearn.algorithms.arbiter_agent import image_agent
-from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialise
+from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialize
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"wrn16-4": lambda: WideResNet(16, 4), "vgg11": VGG11}
 VALIDATION_EXAMPLES = 2_000
@@ -84,7 +84,7 @@ def agent_of(model: nn.Module, device: torch.device, batch_size: int, **settings
 def step_costs(name: str, batch_size: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Seconds of an inner step, of an outer step and of its parts, and the ratio that the goal is about."""
     clock = clock_for(device)
-    model = initialise(MODELS[name], seed=0).to(device)
+    model = initialize(MODELS[name], seed=0).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     arbiter = agent_of(model, device, batch_size, outer_batch_size=batch_size)
     inputs, targets = (tensor[:batch_size] for tensor in validation_images(device))

@@ -8,7 +8,7 @@ dropout, and a linear layer. Four parts:
 - growth: a batch grown in k enlargements, with the variance after each, against the same batch at once.
 - choice: computing m*, against one iteration of m0 = 32.
 - time: wall-clock until a training loss that Mini-32 with momentum reaches, on Fashion-MNIST; evaluations are not
-  counted. BA and Mini-32 share data, initialisation and training code. How often an instance is projected in
+  counted. BA and Mini-32 share data, initialization and training code. How often an instance is projected in
   training tells what growth costs in practice: where no size lowers the loss, batches grow without any variance.
 
 Calls alternate within a round and the median over rounds of a ratio is reported, so that a change of the machine's
@@ -58,7 +58,7 @@ Call = Callable[[], object]
 
 
 def network(seed: int, device: torch.device) -> nn.Module:
-    """The paper's three convolutions for 28×28 grey images; 104,202 parameters."""
+    """The paper's three convolutions for 28×28 gray images; 104,202 parameters."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers: list[nn.Module] = []

@@ -51,7 +51,7 @@ from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.derivatives.push_forward import PushForwardOptions
 from raytune_hyperlearn.problems import batches, load
-from raytune_hyperlearn.problems.models import MLP, LeNet, WideResNet, count_parameters, initialise
+from raytune_hyperlearn.problems.models import MLP, LeNet, WideResNet, count_parameters, initialize
 
 Batch = tuple[Tensor, Tensor]
 PARTS = ("speed", "memory", "cheaper", "windows")
@@ -203,7 +203,7 @@ def prepared(inner: InnerStep, tangents: Tensor, batch: Batch, found: list[Colum
 # ---------------------------------------------------------------------------------------------- measurement
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for the device's queue."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize(device)
@@ -266,10 +266,10 @@ def alternating_medians(
     memory = {name: peak_memory(call, device) for name, call in calls.items()}
     for _ in range(repeats):
         for name, call in calls.items():
-            synchronise(device)
+            synchronize(device)
             start = clock(device)
             call()
-            synchronise(device)
+            synchronize(device)
             seconds[name].append(clock(device) - start)
     return {name: {"seconds": statistics.median(seconds[name]), "MiB": memory[name]} for name in calls}
 
@@ -281,7 +281,7 @@ def speed(
     build, shape, usual = MODELS[name]
     batch = random_batch(shape, batch_size or usual, device)
     found, step = learnable(count)
-    modules = [initialise(build, seed=0).to(device).train() for _ in range(3)]
+    modules = [initialize(build, seed=0).to(device).train() for _ in range(3)]
     model = FunctionalModel(modules[0], cross_entropy)
     scale = torch.Generator(device).manual_seed(1)
     tangents = torch.randn(count, len(model.parameters), generator=scale, device=device)
@@ -324,7 +324,7 @@ def chosen_way(model: FunctionalModel, tangents: Tensor, batch: Batch) -> str:
 
 def memory_in_horizon(device: torch.device, horizons: Sequence[int]) -> dict[str, Any]:
     """Peak memory of hypergradients of an MLP over each horizon."""
-    model = FunctionalModel(initialise(lambda: MLP(64, (64,)), seed=0).to(device), cross_entropy)
+    model = FunctionalModel(initialize(lambda: MLP(64, (64,)), seed=0).to(device), cross_entropy)
     batch = random_batch((64,), 32, device)
     values = {"learning_rate": [0.01] * 7, "momentum": [0.9], "weight_decay": [5e-4]}
     products = HessianProducts(model)
@@ -364,7 +364,7 @@ class Digits:
         problem = load("digits").to(device)
         split = problem.split(seed)
         return cls(
-            FunctionalModel(initialise(problem.model, seed).to(device), problem.loss),
+            FunctionalModel(initialize(problem.model, seed).to(device), problem.loss),
             list(batches(split.train, problem.batch_size, problem.horizon(epochs), seed, None)),
             [(split.validation.inputs, split.validation.targets)],
             {"learning_rate": [rate] * 3, "momentum": [0.9], "weight_decay": [5e-4]},

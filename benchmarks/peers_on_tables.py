@@ -57,20 +57,20 @@ class Comparison:
     searcher_seconds: float
 
 
-def hpbandster_alone(optimiser: str) -> Alone:
+def hpbandster_alone(optimizer: str) -> Alone:
     """HpBandSter's own `Master.run`."""
 
     def run(table: Table, seed: int, evaluations: int) -> list[Evaluated]:
-        smallest = FULL if optimiser == "RandomSearch" else SMALLEST
+        smallest = FULL if optimizer == "RandomSearch" else SMALLEST
         submitted = run_master(
-            optimiser,
+            optimizer,
             table.configuration_space(),
             lambda config, budget: table.evaluate(config, budget)[0],
             min_budget=smallest,
             max_budget=FULL,
             eta=ETA,
             seed=seed,
-            iterations=evaluations if optimiser == "RandomSearch" else evaluations // 3 + 1,  # more than enough
+            iterations=evaluations if optimizer == "RandomSearch" else evaluations // 3 + 1,  # more than enough
             workers=1,
         )
         return [(config, budget) for _, config, budget in submitted][:evaluations]
@@ -190,7 +190,7 @@ def compare(method: str, table: Table, seeds: int, evaluations: int) -> Comparis
         searcher = adapter(table, seed, evaluations)
         arguments: dict[str, Any] = {"full_budget": FULL, "time_limit": np.inf, "evaluations": evaluations}
         observed = simulate(searcher, table.evaluate, count_searcher=False, **arguments)
-        seconds += searcher.optimiser_seconds
+        seconds += searcher.optimizer_seconds
         ours = [(seen.hyperparameters, seen.budget) for seen in observed]
         same += ours == alone(table, seed, evaluations)
         regrets[0].append(_final(table, ours) - optimum)

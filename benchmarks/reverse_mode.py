@@ -34,7 +34,7 @@ from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
-from raytune_hyperlearn.problems.models import MLP, initialise
+from raytune_hyperlearn.problems.models import MLP, initialize
 
 GOALS = {"lenet": (3.1, 4.0), "mlp": (3.0, 4.0), "wrn16-1": (4.6, 5.6)}
 """Plain trainings that a hypergradient may cost with all states kept, and with 2 √T."""
@@ -51,7 +51,7 @@ def schedules(count: int) -> dict[str, list[float]]:
 
 def plain_training(name: str, batch: Batch, steps: int) -> None:
     """By PyTorch."""
-    model = initialise(MODELS[name][0], seed=0).train()
+    model = initialize(MODELS[name][0], seed=0).train()
     optimizer = sgd_optimizer(model)
     now = {key: own[0] for key, own in schedules(3).items()}
     for _ in range(steps):
@@ -75,7 +75,7 @@ def in_reverse(inner: SGDAdjoint, batch: Batch, steps: int, states: int, count: 
 
 def forwards(name: str, batch: Batch, steps: int, count: int) -> None:
     """One hypergradient by forward mode."""
-    model = FunctionalModel(initialise(MODELS[name][0], seed=0), cross_entropy)
+    model = FunctionalModel(initialize(MODELS[name][0], seed=0), cross_entropy)
     hypergradient(model, HessianProducts(model), (batch for _ in range(steps)), [batch], schedules(count), steps)
 
 
@@ -85,7 +85,7 @@ def cost(name: str, steps: int, counts: Sequence[int], forward_steps: int, repea
     batch = random_batch(shape, size, CPU)
 
     def fresh() -> SGDAdjoint:
-        return SGDAdjoint(FunctionalModel(initialise(MODELS[name][0], seed=0), cross_entropy))
+        return SGDAdjoint(FunctionalModel(initialize(MODELS[name][0], seed=0), cross_entropy))
 
     again, root = fresh(), 2 * math.isqrt(steps)
     calls: dict[str, Callable[[], object]] = {
@@ -116,7 +116,7 @@ def cost(name: str, steps: int, counts: Sequence[int], forward_steps: int, repea
 
 def memory(horizons: Sequence[int]) -> dict[str, Any]:
     """Peak memory of tensors, MiB."""
-    model = FunctionalModel(initialise(lambda: MLP(64, (64,)), seed=0), cross_entropy)
+    model = FunctionalModel(initialize(lambda: MLP(64, (64,)), seed=0), cross_entropy)
     inner = SGDAdjoint(model)
     batch = random_batch((64,), 32, CPU)
     in_reverse(inner, batch, 300, 300, 9)  # what is recorded is kept

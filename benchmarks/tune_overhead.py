@@ -3,7 +3,7 @@
 A trainable that returns at once is run through the random-search and BOHB searchers by one reused worker, with and
 without Tune's default loggers (JSON, CSV, TensorBoard). "start" lasts until the first evaluation has ended: a new
 worker process and, in the first run with loggers, TensorBoard's imports. "evaluation" is the mean time from one
-end to the next; "optimiser" is the part of it spent inside HpBandSter.
+end to the next; "optimizer" is the part of it spent inside HpBandSter.
 
     python benchmarks/tune_overhead.py --evaluations 60 --output tune_overhead.json
 """
@@ -44,7 +44,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds of one run; `evaluation_seconds` contains `optimiser_seconds`, both are means over evaluations."""
+    """Seconds of one run; `evaluation_seconds` contains `optimizer_seconds`, both are means over evaluations."""
 
     searcher: str
     loggers: bool
@@ -52,7 +52,7 @@ class Overhead:
     model_based_picks: int
     start_seconds: float
     evaluation_seconds: float
-    optimiser_seconds: float
+    optimizer_seconds: float
     total_seconds: float
 
 
@@ -93,7 +93,7 @@ def measure(searcher: HpBandSterSearcher, evaluations: int, *, loggers: bool) ->
     """Run one experiment in a temporary folder."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "0" if loggers else "1"
     ends = Ends()
-    seconds_before = searcher.optimiser_seconds
+    seconds_before = searcher.optimizer_seconds
     with tempfile.TemporaryDirectory() as storage:
         start = time.perf_counter()
         results = tune.Tuner(
@@ -113,7 +113,7 @@ def measure(searcher: HpBandSterSearcher, evaluations: int, *, loggers: bool) ->
         model_based_picks=sum(bool(result.config["model_based_pick"]) for result in results),
         start_seconds=ends.times[0] - start,
         evaluation_seconds=(ends.times[-1] - ends.times[0]) / (evaluations - 1),
-        optimiser_seconds=(searcher.optimiser_seconds - seconds_before) / evaluations,
+        optimizer_seconds=(searcher.optimizer_seconds - seconds_before) / evaluations,
         total_seconds=total,
     )
 
@@ -129,8 +129,8 @@ def searchers() -> list[HpBandSterSearcher]:
 
 def table_of(rows: list[Overhead]) -> Table:
     """One line per run."""
-    table = Table("searcher", "loggers", caption="seconds; an evaluation contains its optimiser part")
-    for column in ("start", "evaluation", "optimiser", "by model", "total"):
+    table = Table("searcher", "loggers", caption="seconds; an evaluation contains its optimizer part")
+    for column in ("start", "evaluation", "optimizer", "by model", "total"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -138,7 +138,7 @@ def table_of(rows: list[Overhead]) -> Table:
             "on" if row.loggers else "off",
             f"{row.start_seconds:.1f}",
             f"{row.evaluation_seconds:.4f}",
-            f"{row.optimiser_seconds:.4f}",
+            f"{row.optimizer_seconds:.4f}",
             f"{row.model_based_picks} of {row.evaluations}",
             f"{row.total_seconds:.1f}",
         )

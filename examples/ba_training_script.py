@@ -1,4 +1,4 @@
-"""Batch adaptive momentum in a plain training script, without Ray: the optimiser draws its own batches.
+"""Batch adaptive momentum in a plain training script, without Ray: the optimizer draws its own batches.
 
 python examples/ba_training_script.py
 """

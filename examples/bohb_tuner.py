@@ -1,4 +1,4 @@
-"""HpBandSter's optimisers as Ray Tune searchers: BOHB over the same space that FDS learns in, through a Tuner.
+"""HpBandSter's optimizers as Ray Tune searchers: BOHB over the same space that FDS learns in, through a Tuner.
 
 python examples/bohb_tuner.py
 """

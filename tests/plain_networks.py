@@ -40,7 +40,7 @@ def convolution(p: State, name: str, x: Tensor) -> Tensor:
 
 
 def batch_norm(p: State, s: State, name: str, x: Tensor, training: bool, rate: float = 0.1) -> tuple[Tensor, State]:
-    """Batch normalisation and its running statistics: r ← (1 − rate) r + rate · (statistic of the batch)."""
+    """Batch normalization and its running statistics: r ← (1 − rate) r + rate · (statistic of the batch)."""
     axes = [0, *range(2, x.dim())]
     shape = [1, -1] + [1] * (x.dim() - 2)
     mean, variance = s[f"{name}.running_mean"], s[f"{name}.running_var"]

@@ -111,7 +111,7 @@ def test_editable_installation(sources: Path, tmp_path: Path) -> None:
     python = fresh / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
     # What this environment has installed, but not its own editable installation of the project.
-    (site / "neighbours.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "neighbors.pth").write_text(sysconfig.get_path("purelib") + "\n")
     run(*PIP, "--python", python, "install", *OFFLINE, "--editable", ".", cwd=sources)
     looked_at(run(python, "-c", LOOK, cwd=tmp_path), sources / "raytune_hyperlearn", sources / "baselines")
     assert (fresh / "bin" / "hyperlearn").is_file()

@@ -29,7 +29,7 @@ from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
 class OptunaSearcher(OptunaSearch):
     """One of Optuna's samplers as a Ray Tune searcher over a box.
 
-    A suggestion is ``{"hyperparameters": {...}}``. The time spent in Optuna is in ``optimiser_seconds``.
+    A suggestion is ``{"hyperparameters": {...}}``. The time spent in Optuna is in ``optimizer_seconds``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class OptunaSearcher(OptunaSearch):
             mode: "min" or "max".
             budget_key: key of a result's budget.
         """
-        self.optimiser_seconds = 0.0
+        self.optimizer_seconds = 0.0
         self._full_budget, self._budget_key = full_budget, budget_key
         self._generators = GlobalGenerators(seed)
         verbosity = optuna.logging.get_verbosity()
@@ -73,7 +73,7 @@ class OptunaSearcher(OptunaSearch):
         begun = time.perf_counter()
         with self._generators.swapped_in():
             suggestion: dict[str, Any] | None = super().suggest(trial_id)
-        self.optimiser_seconds += time.perf_counter() - begun
+        self.optimizer_seconds += time.perf_counter() - begun
         return suggestion
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ class OptunaSearcher(OptunaSearch):
             else:
                 self._ot_study.tell(trial, value, state=TrialState.COMPLETE)
         self._completed_trials.add(trial_id)
-        self.optimiser_seconds += time.perf_counter() - begun
+        self.optimizer_seconds += time.perf_counter() - begun
 
     def _finite_or_worst(self, value: object) -> float:
         """Optuna refuses NaN and takes an infinite value as the worst."""

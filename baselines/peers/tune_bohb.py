@@ -36,7 +36,7 @@ class TuneBOHB(RayTuneBOHB):
             mode: "min" or "max".
         """
         check_configuration_space(space)
-        self.optimiser_seconds = 0.0
+        self.optimizer_seconds = 0.0
         self._generators = GlobalGenerators(seed)
         super().__init__(space, metric=metric, mode=mode, seed=seed)
 
@@ -45,7 +45,7 @@ class TuneBOHB(RayTuneBOHB):
         begun = time.perf_counter()
         with self._generators.swapped_in():
             suggestion = super().suggest(trial_id)
-        self.optimiser_seconds += time.perf_counter() - begun
+        self.optimizer_seconds += time.perf_counter() - begun
         return None if suggestion is None else {"hyperparameters": plain_values(suggestion)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -53,4 +53,4 @@ class TuneBOHB(RayTuneBOHB):
         begun = time.perf_counter()
         with self._generators.swapped_in():
             super().on_trial_result(trial_id, result)
-        self.optimiser_seconds += time.perf_counter() - begun
+        self.optimizer_seconds += time.perf_counter() - begun

@@ -5,7 +5,7 @@ Each control answers one question about a schedule B_0, B_1, … (one batch size
 learned:
 
 - :class:`ConstantBatchSize` of its mean: does it matter that the batch size changes?
-- :class:`ReplayedSchedule` on a new initialisation: does it matter that the agent watches this very training
+- :class:`ReplayedSchedule` on a new initialization: does it matter that the agent watches this very training
   run?
 - :class:`RandomWalk` with its step sizes: does it matter in which direction the batch size goes?
 

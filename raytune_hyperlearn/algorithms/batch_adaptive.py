@@ -78,15 +78,15 @@ class Walk:
             raise ValueError(f"minimum_loss is {self.minimum_loss}; it must be finite")
 
     @property
-    def centre(self) -> float:
+    def center(self) -> float:
         """ν = s − S* − ημ: distance from S* that the noiseless step leads to, negative beyond S*."""
         return self.loss - self.minimum_loss - self.learning_rate * self.drift
 
     @property
     def noiseless_decrease(self) -> float:
         """D = s − S* − |ν|: decrease of the loss by an update without noise."""
-        centre = self.centre
-        return self.learning_rate * self.drift if centre >= 0 else self.loss - self.minimum_loss + centre
+        center = self.center
+        return self.learning_rate * self.drift if center >= 0 else self.loss - self.minimum_loss + center
 
     @property
     def noise(self) -> float:
@@ -96,7 +96,7 @@ class Walk:
 
 def expected_loss(walk: Walk, m: Tensor) -> Tensor:
     """E_m[s'] (equation 7) for batch sizes m of any shape, float64 of that shape."""
-    return abs(walk.centre) + noise_price(walk, m) + walk.minimum_loss
+    return abs(walk.center) + noise_price(walk, m) + walk.minimum_loss
 
 
 def utility(walk: Walk, m: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def utility(walk: Walk, m: Tensor) -> Tensor:
 def noise_price(walk: Walk, m: Tensor) -> Tensor:
     """E_m[s'] − E_∞[s'] = 2 τ (φ(a) − a Q(a)) ≥ 0 for batch sizes m of any shape, float64 of that shape."""
     spread = walk.noise / m.double().sqrt()
-    distance = (abs(walk.centre) / spread).nan_to_num(FARTHEST).clamp(max=FARTHEST)
+    distance = (abs(walk.center) / spread).nan_to_num(FARTHEST).clamp(max=FARTHEST)
     return _price(spread, distance, torch.exp, torch.special.erfc).clamp(min=0.0)
 
 
@@ -160,7 +160,7 @@ def _slope(walk: Walk, m: int) -> float:
 def _spread(walk: Walk, m: int) -> tuple[float, float]:
     """τ and a of one batch size."""
     spread = walk.noise / math.sqrt(m)
-    return spread, min(abs(walk.centre) / spread, FARTHEST) if spread > 0 else FARTHEST
+    return spread, min(abs(walk.center) / spread, FARTHEST) if spread > 0 else FARTHEST
 
 
 def _price(

@@ -1,6 +1,6 @@
 """FDS: forward-mode differentiation with sharing. [FDS] P. Micaelli, A. Storkey, NeurIPS 2021, arXiv 2007.07869.
 
-T steps of SGD train w on the training loss; the hyperparameters λ minimise the validation loss L_val(w_T(λ)).
+T steps of SGD train w on the training loss; the hyperparameters λ minimize the validation loss L_val(w_T(λ)).
 With learning rate α, momentum μ, weight decay ξ and batch gradient g_t:
 
     v_{t+1} = μ v_t + g_t(w_t) + ξ w_t

@@ -1,6 +1,6 @@
 """Hypergradients by forward mode: training that carries the tangents of its own state along.
 
-Training is w_{t+1}, s_{t+1} = U(w_t, s_t, λ_t, batch_t), with the optimiser's state and BatchNorm's running
+Training is w_{t+1}, s_{t+1} = U(w_t, s_t, λ_t, batch_t), with the optimizer's state and BatchNorm's running
 statistics in s. For K learnable values the tangents Z = dw/dλ and S = ds/dλ follow
 
     (Z_{t+1}, S_{t+1}) = ∂U/∂(w, s) (Z_t, S_t) + ∂U/∂λ E_t
@@ -57,7 +57,7 @@ class TangentState:
 
     Attributes:
         parameters: w [D].
-        memory: Running statistics b [B] under ``"statistics"`` and the optimiser's own state.
+        memory: Running statistics b [B] under ``"statistics"`` and the optimizer's own state.
         parameter_tangents: Z [K, D].
         memory_tangents: The tangents [K, …] of the floating-point entries of ``memory``.
     """

@@ -102,8 +102,8 @@ class SGDHD:
     def step(self) -> None:
         """Learn α, μ and ξ from the parameters' gradients, then update the parameters."""
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        regularised = _plus(gradients, self.parameters, self._values["weight_decay"])
-        self._learn(regularised)
+        regularized = _plus(gradients, self.parameters, self._values["weight_decay"])
+        self._learn(regularized)
         rate, momentum, decay = (self._values[name] for name in ("learning_rate", "momentum", "weight_decay"))
         previous = _Previous()
         if self.rates.momentum:
@@ -144,8 +144,8 @@ class SGDHD:
         direction = self._velocity if state["started"] else []
         self._previous = _Previous(direction, lists["previous_velocity"], lists["previous_weights"])
 
-    def _learn(self, regularised: list[Tensor]) -> None:
-        """One gradient step on α, μ and ξ; ``regularised`` is g_t including weight decay."""
+    def _learn(self, regularized: list[Tensor]) -> None:
+        """One gradient step on α, μ and ξ; ``regularized`` is g_t including weight decay."""
         if not self._previous.direction:
             return
         rate = self._values["learning_rate"].clone()
@@ -156,7 +156,7 @@ class SGDHD:
         }
         for name, (beta, derivative, scale) in factors.items():
             if beta:
-                hypergradient = -scale * _dot(regularised, derivative)
+                hypergradient = -scale * _dot(regularized, derivative)
                 if self.rates.clamp is not None:
                     hypergradient = hypergradient.clamp(-self.rates.clamp, self.rates.clamp)
                 self._values[name] = _within(self._values[name] - beta * hypergradient, self.bounds.get(name))

@@ -56,7 +56,7 @@ def sgd_step(
     Args:
         model: In training mode.
         optimizer: From :func:`sgd_optimizer`.
-        loss: Per-example loss; the batch's mean is minimised.
+        loss: Per-example loss; the batch's mean is minimized.
         batch: Inputs [N, …] and targets [N, …].
         hyperparameters: learning_rate, momentum and weight_decay of this step, or those of the optimizer's groups.
         gradient_clamp: Bound c of the batch gradient, clamped to [−c, c] element by element, or None.

@@ -93,8 +93,8 @@ def surrogate_step(
     positions, heights, slopes = _data(history, scales)
     trained = positions[np.isfinite(slopes).any(axis=1)]
     process = fitted(positions, heights, slopes)
-    centre = min(trained if len(trained) else positions, key=lambda position: process.mean(position)[0])
-    target = _lowest(process, centre, radius(heights), low / units, high / units) * units
+    center = min(trained if len(trained) else positions, key=lambda position: process.mean(position)[0])
+    target = _lowest(process, center, radius(heights), low / units, high / units) * units
     values = _named(np.clip(target, low, high), scales)
     sizes = {
         name: [abs(after - before) for before, after in zip(state.values[name], values[name], strict=True)]
@@ -205,9 +205,9 @@ def radius(heights: Array) -> float:
     return found
 
 
-def _lowest(process: SlopedProcess, centre: Array, within: float, low: Array, high: Array) -> Array:
-    """Where the posterior mean is lowest within r of the centre and in [low, high]; all [d]."""
-    box = Bounds(np.maximum(low, centre - within), np.minimum(high, centre + within))
+def _lowest(process: SlopedProcess, center: Array, within: float, low: Array, high: Array) -> Array:
+    """Where the posterior mean is lowest within r of the center and in [low, high]; all [d]."""
+    box = Bounds(np.maximum(low, center - within), np.minimum(high, center + within))
     starts = [np.clip(position, box.lb, box.ub) for position in process.positions]
     found = [minimize(process.mean, start, jac=True, bounds=box, method="L-BFGS-B") for start in starts]
     return np.asarray(min(found, key=lambda end: float(end.fun)).x)

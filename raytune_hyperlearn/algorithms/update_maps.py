@@ -1,4 +1,4 @@
-"""Optimisers as pure functions (parameters, state, hyperparameters, batch) ↦ (parameters, state).
+"""Optimizers as pure functions (parameters, state, hyperparameters, batch) ↦ (parameters, state).
 
 Written so, every hyperparameter that the function is smooth in can be learned: the tangent of the whole map needs
 no derivation by hand (see :mod:`raytune_hyperlearn.algorithms.forward_mode`). SGD, Adam and AdamW compute what
@@ -80,7 +80,7 @@ class Objective:
 
     Attributes:
         loss: Maps outputs [N, …], targets [N, …] and hyperparameters to one loss per example [N]; the batch's mean
-            is minimised.
+            is minimized.
         defaults: Its hyperparameters' values where none are given.
     """
 

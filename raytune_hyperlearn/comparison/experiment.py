@@ -92,8 +92,8 @@ class Experiment:
         workers: trials at a time of the methods that can run several.
         gpus_per_trial: GPUs of one trial, fractions allowed.
         address: Ray cluster to join; None starts a local one.
-        metric: the validation value that chooses; losses are minimised, accuracies maximised.
-        replicates: networks trained per evaluation, from different initialisations and data orders, by every method;
+        metric: the validation value that chooses; losses are minimized, accuracies maximized.
+        replicates: networks trained per evaluation, from different initializations and data orders, by every method;
             its scores are their means, so that hyperparameters are compared and not lucky starts.
         confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.

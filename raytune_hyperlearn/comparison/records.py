@@ -111,7 +111,7 @@ class Confirmation:
     Attributes:
         method: name of the method.
         seed: seed of the run.
-        validation_loss: of each new training, [S], each with a split, initialisation and data order of its own;
+        validation_loss: of each new training, [S], each with a split, initialization and data order of its own;
             infinite where it diverged. Training i has the same seed for all methods and runs.
         validation_accuracy: likewise, as are the two below.
         test_loss: see above.

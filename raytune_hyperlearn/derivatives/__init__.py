@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.derivatives.functional import FunctionalModel, LossFunction
     from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, gradient
     from raytune_hyperlearn.derivatives.micro_batches import MicroBatches, coupled_layer
-    from raytune_hyperlearn.derivatives.projections import Instances, Linearisation
+    from raytune_hyperlearn.derivatives.projections import Instances, Linearization
     from raytune_hyperlearn.derivatives.push_forward import PushForward, PushForwardOptions
     from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
     from raytune_hyperlearn.derivatives.variance import Variance, growing_batch
@@ -23,7 +23,7 @@ else:
             ".functional": ["FunctionalModel", "LossFunction"],
             ".hessian_products": ["HessianProductOptions", "HessianProducts", "gradient"],
             ".micro_batches": ["MicroBatches", "coupled_layer"],
-            ".projections": ["Instances", "Linearisation"],
+            ".projections": ["Instances", "Linearization"],
             ".push_forward": ["PushForward", "PushForwardOptions"],
             ".random_numbers": ["private_random_numbers"],
             ".variance": ["Variance", "growing_batch"],
@@ -35,7 +35,7 @@ __all__ = [
     "HessianProductOptions",
     "HessianProducts",
     "Instances",
-    "Linearisation",
+    "Linearization",
     "LossFunction",
     "MicroBatches",
     "PushForward",

@@ -7,7 +7,7 @@ what training produces — they decide the validation loss — so they carry tan
     (w, b) ↦ (mean training loss, b')      b' = (1 − m) b + m · (batch statistics at w)
 
 PyTorch updates running statistics in place, outside of differentiation. Here b' is a differentiable output instead,
-from the same batch statistics that the layer normalises by. BatchNorm is written out for that, in few operations:
+from the same batch statistics that the layer normalizes by. BatchNorm is written out for that, in few operations:
 the derivatives of PyTorch's own kernel go three times as often through memory.
 """
 
@@ -130,7 +130,7 @@ class FunctionalModel:
         modes = {module: module.training for module in self.model.modules()}
         handles = []
         if buffers.requires_grad:
-            handles = [m.register_forward_hook(_normaliser(name, statistics)) for name, m in self._norms.items()]
+            handles = [m.register_forward_hook(_normalizer(name, statistics)) for name, m in self._norms.items()]
         self.model.eval()
         try:
             return functional_call(self.model, state, (inputs,))  # type: ignore[no-any-return]
@@ -189,7 +189,7 @@ class FunctionalModel:
         tracking = [(name, module) for name, module in self._norms.items() if module.training]
         for name, module in tracking:
             if type(module).forward is _BatchNorm.forward:
-                module.__dict__["forward"] = partial(_normalised, module, name, collected)
+                module.__dict__["forward"] = partial(_normalized, module, name, collected)
             else:
                 handles.append(module.register_forward_pre_hook(_collector(name, collected)))
                 module.track_running_stats = False
@@ -209,25 +209,25 @@ def _statistics(module: _BatchNorm) -> tuple[Tensor, Tensor]:
     return module.running_mean, module.running_var
 
 
-def _normalised(module: _BatchNorm, name: str, collected: Collected, inputs: Tensor) -> Tensor:
+def _normalized(module: _BatchNorm, name: str, collected: Collected, inputs: Tensor) -> Tensor:
     """Outputs [N, C, …] of BatchNorm in training mode; notes the batch's mean and unbiased variance [C].
 
     y = scale x + shift goes through memory less often than differences from the mean do, in every derivative. That
-    loses no digits because x is centred by a constant first, which changes nothing else.
+    loses no digits because x is centered by a constant first, which changes nothing else.
     """
     axes, shape = [0, *range(2, inputs.dim())], (1, -1) + (1,) * (inputs.dim() - 2)
     count = inputs.numel() // inputs.shape[1]
     if count < 2:
-        raise ValueError(f"{name} normalises {count} value per channel; a training batch must hold at least 2")
+        raise ValueError(f"{name} normalizes {count} value per channel; a training batch must hold at least 2")
     exact = inputs.float() if inputs.dtype in (torch.bfloat16, torch.float16) else inputs
-    centre = exact.detach().mean(dim=axes)
-    centred = exact - centre.view(shape)
-    variance, mean = torch.var_mean(centred, dim=axes, correction=0)
-    collected.setdefault(name, []).append((mean + centre, variance * (count / (count - 1))))
+    center = exact.detach().mean(dim=axes)
+    centered = exact - center.view(shape)
+    variance, mean = torch.var_mean(centered, dim=axes, correction=0)
+    collected.setdefault(name, []).append((mean + center, variance * (count / (count - 1))))
     scale = (variance + module.eps).rsqrt()
     scale = scale * module.weight if module.affine else scale
     shift = module.bias - mean * scale if module.affine else -mean * scale
-    return (centred * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
+    return (centered * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
 
 
 def _collector(name: str, collected: Collected) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -240,10 +240,10 @@ def _collector(name: str, collected: Collected) -> Callable[[nn.Module, tuple[Te
     return collect
 
 
-def _normaliser(name: str, statistics: dict[str, Tensor]) -> Callable[[_BatchNorm, tuple[Tensor, ...], Tensor], Tensor]:
-    """Hook that normalises by statistics that gradients flow to; PyTorch's own kernel refuses those."""
+def _normalizer(name: str, statistics: dict[str, Tensor]) -> Callable[[_BatchNorm, tuple[Tensor, ...], Tensor], Tensor]:
+    """Hook that normalizes by statistics that gradients flow to; PyTorch's own kernel refuses those."""
 
-    def normalise(module: _BatchNorm, arguments: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+    def normalize(module: _BatchNorm, arguments: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         (inputs,) = arguments
         shape = (1, -1) + (1,) * (inputs.dim() - 2)
         mean, variance = statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"]
@@ -252,4 +252,4 @@ def _normaliser(name: str, statistics: dict[str, Tensor]) -> Callable[[_BatchNor
             outputs = outputs * module.weight.view(shape) + module.bias.view(shape)
         return outputs
 
-    return normalise
+    return normalize

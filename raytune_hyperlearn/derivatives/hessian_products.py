@@ -36,11 +36,11 @@ from raytune_hyperlearn.derivatives.saved_memory import saved_storages
 
 LOGGER = logging.getLogger(__name__)
 
-Linearised = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Linearized = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """(loss [], gradient [D], b' [B], H Z [K, D], B' [K, B])."""
 
-Way = Callable[[FunctionalModel, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Linearised]
-"""(model, w [D], b [B], Z [K, D], B [K, B], inputs [N, …], targets [N, …]) ↦ :data:`Linearised`."""
+Way = Callable[[FunctionalModel, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Linearized]
+"""(model, w [D], b [B], Z [K, D], B [K, B], inputs [N, …], targets [N, …]) ↦ :data:`Linearized`."""
 
 
 def gradient(
@@ -65,7 +65,7 @@ def kept_bytes(model: FunctionalModel, parameters: Tensor, buffers: Tensor, inpu
 
 def forward_over_reverse(
     model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
-) -> Linearised:
+) -> Linearized:
     """Every column by forward mode over one reverse pass, batched by ``vmap``; shapes as in :data:`Way`."""
 
     def step(w: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,19 +75,19 @@ def forward_over_reverse(
         slope, (loss, updated) = differentiated(w)
         return loss, slope, updated
 
-    def column(z: Tensor, c: Tensor) -> Linearised:
+    def column(z: Tensor, c: Tensor) -> Linearized:
         pushed: Any = jvp(step, (w, b), (z, c))
         (loss, slope, updated), (_, product, tangent) = pushed
         return loss, slope, updated, product, tangent
 
     shared_then_columns: Any = (None, None, None, 0, 0)
-    batched: Callable[[Tensor, Tensor], Linearised] = vmap(column, out_dims=shared_then_columns, randomness="same")
+    batched: Callable[[Tensor, Tensor], Linearized] = vmap(column, out_dims=shared_then_columns, randomness="same")
     return batched(Z, B)
 
 
 def reverse_over_reverse(
     model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
-) -> Linearised:
+) -> Linearized:
     """Every column by a second reverse pass through the gradient's graph, batched; shapes as in :data:`Way`.
 
     The running statistics' tangents take the same road: v ↦ (∂b'/∂w)ᵀ v is linear in v, and its derivative
@@ -112,7 +112,7 @@ def reverse_over_reverse(
 
 def sequential(
     model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor
-) -> Linearised:
+) -> Linearized:
     """One column at a time, each from its own forward-mode pass; shapes as in :data:`Way`.
 
     Random layers draw the same masks for every column: the generator is put back between columns.
@@ -206,10 +206,10 @@ class HessianProducts:
         self._chunks = ColumnChunks(self.options.chunk)
         self._record_after = 0 if self.options.way == "auto" else self.options.record_after
         self._uses: dict[str, int] = {}
-        self._recorded: dict[str, Callable[..., Linearised] | None] = {}
+        self._recorded: dict[str, Callable[..., Linearized] | None] = {}
         self._proven = False
 
-    def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+    def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearized:
         """Loss, gradient and products at (w, b); shapes as in :data:`Way`. K = 0 costs one plain gradient.
 
         Raises:
@@ -239,7 +239,7 @@ class HessianProducts:
         self.way, self._uses = choices["way"], dict(choices["uses"])
         self._chunks = ColumnChunks(choices["chunk"])
 
-    def _products(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+    def _products(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearized:
         rows = max(1, round(self.options.fraction * len(inputs)))
         if rows == len(inputs) and self.options.precision == "full":
             return self._chunked(w, b, Z, B, inputs, targets)
@@ -258,7 +258,7 @@ class HessianProducts:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
-    def _first_products(self, *arguments: Tensor) -> Linearised:
+    def _first_products(self, *arguments: Tensor) -> Linearized:
         """By the way asked for, or by reverse over reverse where the model does not allow it."""
         random = random_state(arguments[0].device)
         try:
@@ -285,19 +285,19 @@ class HessianProducts:
         if layer is not None:
             raise ValueError(f"model has {layer}; no way can differentiate it twice")
 
-    def _chunked(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+    def _chunked(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearized:
         """All columns, as many at a time as fit into memory."""
 
-        def linearise(part: slice) -> Linearised:
-            return self._linearise(w, b, Z[part], B[part], inputs, targets)
+        def linearize(part: slice) -> Linearized:
+            return self._linearize(w, b, Z[part], B[part], inputs, targets)
 
-        parts = self._chunks(linearise, len(Z), w.device)
+        parts = self._chunks(linearize, len(Z), w.device)
         if len(parts) == 1:
             return parts[0]
         products, tangents = (torch.cat([part[place] for part in parts]) for place in (3, 4))
         return *parts[-1][:3], products, tangents
 
-    def _linearise(self, *arguments: Tensor) -> Linearised:
+    def _linearize(self, *arguments: Tensor) -> Linearized:
         assert self.way is not None
         way = WAYS[self.way]
         if not self.options.recorded or self.way != "forward_over_reverse":
@@ -312,12 +312,12 @@ class HessianProducts:
         with torch.no_grad():
             return replay(*arguments)
 
-    def _record(self, way: Way, arguments: tuple[Tensor, ...]) -> Callable[..., Linearised] | None:
+    def _record(self, way: Way, arguments: tuple[Tensor, ...]) -> Callable[..., Linearized] | None:
         """The way's tensor operations for these shapes, or None if they cannot be recorded."""
         program = recorded(partial(way, self.model), arguments)
         if program is None or self.options.compiler is None:
             return program
-        compiled: Callable[..., Linearised] = torch.compile(program, backend=self.options.compiler, dynamic=False)
+        compiled: Callable[..., Linearized] = torch.compile(program, backend=self.options.compiler, dynamic=False)
         if arguments[0].is_cuda:
             return lambda *tensors: tuple(result.clone() for result in compiled(*tensors))
         return compiled
@@ -336,10 +336,10 @@ class HessianProducts:
                 self._refuse_reverse_mode(arguments)
                 for _ in range(2):
                     with torch.random.fork_rng(devices):
-                        _synchronise(arguments[0])
+                        _synchronize(arguments[0])
                         start = time.perf_counter()
                         self._chunked(*arguments)
-                        _synchronise(arguments[0])
+                        _synchronize(arguments[0])
                         self.seconds[name] = time.perf_counter() - start
             except torch.OutOfMemoryError:
                 self.seconds.pop(name, None)
@@ -353,7 +353,7 @@ class HessianProducts:
         return min(self.seconds, key=lambda name: self.seconds[name])
 
 
-def _synchronise(tensor: Tensor) -> None:
+def _synchronize(tensor: Tensor) -> None:
     if tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
 

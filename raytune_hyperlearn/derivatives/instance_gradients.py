@@ -30,11 +30,11 @@ def refuse_coupled_instances(model: nn.Module) -> None:
         )
 
 
-def vectorised_gradients(model: nn.Module, loss: LossFunction, batch: Instances) -> tuple[Tensor, Tensors]:
-    """Losses [n] and gradients [n, *shape] in one vectorised backward pass.
+def vectorized_gradients(model: nn.Module, loss: LossFunction, batch: Instances) -> tuple[Tensor, Tensors]:
+    """Losses [n] and gradients [n, *shape] in one vectorized backward pass.
 
     Raises:
-        RuntimeError: If a layer cannot be vectorised over instances (some recurrent kernels).
+        RuntimeError: If a layer cannot be vectorized over instances (some recurrent kernels).
     """
     parameters = {name: p.detach() for name, p in trainable(model).items()}
 

@@ -1,6 +1,6 @@
 """Projections of per-instance gradients on a direction, c_j = g_j · d, without any per-instance gradient.
 
-For a batch of n instances with losses L_j(θ) and gradients g_j = ∇L_j, a :class:`Linearisation` holds the
+For a batch of n instances with losses L_j(θ) and gradients g_j = ∇L_j, a :class:`Linearization` holds the
 losses, the summed gradient G = Σ_j g_j and the linear map d ↦ c. Always Σ_j c_j = G · d. Three exact ways:
 
 - **layers**: where every trainable parameter belongs to a layer that is linear in its parameters (and the
@@ -51,8 +51,8 @@ LINEAR_IN_PARAMETERS: frozenset[type[nn.Module]] = frozenset(
 
 
 @dataclass(frozen=True)
-class Linearisation:
-    """First-order behaviour of the losses of n instances at the current parameters.
+class Linearization:
+    """First-order behavior of the losses of n instances at the current parameters.
 
     Attributes:
         losses: L_j, [n], detached.
@@ -68,7 +68,7 @@ class Linearisation:
 
 @dataclass(frozen=True)
 class Instances:
-    """A batch to linearise on.
+    """A batch to linearize on.
 
     Attributes:
         inputs: [n, …].
@@ -114,7 +114,7 @@ def summed_gradient(model: nn.Module, loss: LossFunction, batch: Instances) -> t
     return losses.detach(), _backward(losses, model)
 
 
-def by_double_backward(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearisation:
+def by_double_backward(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearization:
     """Two backward passes on one graph; raises RuntimeError where a layer's backward cannot be differentiated."""
     losses = instance_losses(model, loss, batch)
     weights = torch.ones_like(losses, requires_grad=True)
@@ -128,10 +128,10 @@ def by_double_backward(model: nn.Module, loss: LossFunction, batch: Instances) -
         (projections,) = torch.autograd.grad([g for g, _ in used], weights, [d for _, d in used], retain_graph=True)
         return projections
 
-    return Linearisation(losses.detach(), tuple(g.detach() for g in gradient), project)
+    return Linearization(losses.detach(), tuple(g.detach() for g in gradient), project)
 
 
-def by_layers(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearisation:
+def by_layers(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearization:
     """One more evaluation of each layer; right only where :func:`layers_cover` holds and instances do not meet."""
     with _recorded_calls(model) as calls:
         losses = instance_losses(model, loss, batch)
@@ -146,28 +146,28 @@ def by_layers(model: nn.Module, loss: LossFunction, batch: Instances) -> Lineari
                 projections += call.project(substitutes, len(batch))
         return projections
 
-    return Linearisation(losses.detach(), gradient, project)
+    return Linearization(losses.detach(), gradient, project)
 
 
-def by_forward_mode(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearisation:
+def by_forward_mode(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearization:
     """A plain backward pass, then one forward-mode product per projection."""
     losses, gradient = summed_gradient(model, loss, batch)
-    return Linearisation(losses, gradient, lambda direction: forward_projections(model, loss, batch, direction))
+    return Linearization(losses, gradient, lambda direction: forward_projections(model, loss, batch, direction))
 
 
-def by_unfused_double_backward(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearisation:
+def by_unfused_double_backward(model: nn.Module, loss: LossFunction, batch: Instances) -> Linearization:
     """:func:`by_double_backward` on plain kernels, for fused ones (cuDNN's LSTM, attention) that refuse it."""
     with _plain_kernels():
-        linearisation = by_double_backward(model, loss, batch)
+        linearization = by_double_backward(model, loss, batch)
 
     def project(direction: Tensors) -> Tensor:
         with _plain_kernels():
-            return linearisation.project(direction)
+            return linearization.project(direction)
 
-    return Linearisation(linearisation.losses, linearisation.gradient, project)
+    return Linearization(linearization.losses, linearization.gradient, project)
 
 
-METHODS: dict[Method, Callable[[nn.Module, LossFunction, Instances], Linearisation]] = {
+METHODS: dict[Method, Callable[[nn.Module, LossFunction, Instances], Linearization]] = {
     "layers": by_layers,
     "double-backward": by_double_backward,
     "forward-mode": by_forward_mode,
@@ -243,7 +243,7 @@ def choose_method(model: nn.Module, loss: LossFunction, batch: Instances) -> Met
 
 
 def _trial(
-    method: Callable[[nn.Module, LossFunction, Instances], Linearisation],
+    method: Callable[[nn.Module, LossFunction, Instances], Linearization],
     model: nn.Module,
     loss: LossFunction,
     batch: Instances,
@@ -251,16 +251,16 @@ def _trial(
     """Projections on the mean gradient, or None where the method fails or breaks Σ_j c_j = G · d."""
     restore = kept_buffers(model)
     try:
-        linearisation = method(model, loss, batch)
-        direction = tuple(g / len(batch) for g in linearisation.gradient)
-        projections = linearisation.project(direction)
+        linearization = method(model, loss, batch)
+        direction = tuple(g / len(batch) for g in linearization.gradient)
+        projections = linearization.project(direction)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # what torch raises where a derivative is missing (NotImplementedError is one)
         return None
     finally:
         restore()
-    expected = inner_product(linearisation.gradient, direction)
+    expected = inner_product(linearization.gradient, direction)
     error = (projections.double().sum() - expected).abs()
     wrong = error > _tolerance(projections.dtype) * projections.abs().sum()  # never of NaN: diverged, not wrong
     return None if wrong else projections

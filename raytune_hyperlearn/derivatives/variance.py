@@ -25,13 +25,13 @@ from raytune_hyperlearn.derivatives.functional import LossFunction
 from raytune_hyperlearn.derivatives.instance_gradients import (
     looped_gradients,
     refuse_coupled_instances,
-    vectorised_gradients,
+    vectorized_gradients,
 )
 from raytune_hyperlearn.derivatives.micro_batches import MicroBatches, coupled_layer
 from raytune_hyperlearn.derivatives.projections import (
     METHODS,
     Instances,
-    Linearisation,
+    Linearization,
     Method,
     Tensors,
     choose_method,
@@ -138,10 +138,10 @@ class GrowingBatch:
 
 @dataclass
 class _Piece:
-    """Instances of the batch and, while it is held, their linearisation."""
+    """Instances of the batch and, while it is held, their linearization."""
 
     batch: Instances
-    linearisation: Linearisation | None
+    linearization: Linearization | None
 
 
 class ProjectedVariance(GrowingBatch):
@@ -191,18 +191,18 @@ class ProjectedVariance(GrowingBatch):
 
     def _evaluate(self, batch: Instances) -> tuple[Tensor, Tensors]:
         assert self.method is not None
-        linearisation = METHODS[self.method](self.model, self.loss, batch)
-        self._pieces.append(_Piece(batch, linearisation))
+        linearization = METHODS[self.method](self.model, self.loss, batch)
+        self._pieces.append(_Piece(batch, linearization))
         self._hold_newest()
-        return linearisation.losses, linearisation.gradient
+        return linearization.losses, linearization.gradient
 
     def _hold_newest(self) -> None:
-        """Lets go of the oldest linearisations beyond the number of instances that may be held."""
+        """Lets go of the oldest linearizations beyond the number of instances that may be held."""
         room = self.micro_batches.size or HELD_INSTANCES
         for piece in reversed(self._pieces):
             room -= len(piece.batch)
             if room < 0 and piece is not self._pieces[-1]:
-                piece.linearisation = None
+                piece.linearization = None
 
     def _choose_method(self, batch: Instances) -> None:
         """Chooses again whenever a layer changes between training and evaluation mode."""
@@ -212,15 +212,15 @@ class ProjectedVariance(GrowingBatch):
             self._chosen_in = modes
 
     def _project(self, piece: _Piece, direction: Tensors) -> Tensor:
-        if piece.linearisation is not None:
+        if piece.linearization is not None:
             try:
-                return piece.linearisation.project(direction)
+                return piece.linearization.project(direction)
             except torch.OutOfMemoryError:
                 self._release()
         return self._project_again(piece.batch, direction)
 
     def _project_again(self, batch: Instances, direction: Tensors) -> Tensor:
-        """Projections of instances whose linearisation has been let go; the buffers stay as they are."""
+        """Projections of instances whose linearization has been let go; the buffers stay as they are."""
         try:
             return forward_projections(self.model, self.loss, batch, direction)
         except torch.OutOfMemoryError:
@@ -234,16 +234,16 @@ class ProjectedVariance(GrowingBatch):
             restore()
 
     def _release(self) -> bool:
-        held = [piece for piece in self._pieces if piece.linearisation is not None]
+        held = [piece for piece in self._pieces if piece.linearization is not None]
         for piece in held:
-            piece.linearisation = None
+            piece.linearization = None
         return bool(held)
 
 
 class InstanceMoments(GrowingBatch):
     """Mean and variance of every component of the per-instance gradients, [*shape] each.
 
-    Gives the paper's diagonal approximation and the exact trace. Parts of a batch are combined by centred
+    Gives the paper's diagonal approximation and the exact trace. Parts of a batch are combined by centered
     sums of squares, which do not cancel as differences of raw moments do.
 
     Raises:
@@ -252,7 +252,7 @@ class InstanceMoments(GrowingBatch):
 
     def __init__(self, model: nn.Module, loss: LossFunction, micro_batches: MicroBatches) -> None:
         super().__init__(model, loss, micro_batches)
-        self._gradients = vectorised_gradients
+        self._gradients = vectorized_gradients
         self._moments: _Moments | None = None
 
     def begin(self) -> None:
@@ -286,7 +286,7 @@ class InstanceMoments(GrowingBatch):
             losses, gradients = self._gradients(self.model, self.loss, batch)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # a layer that cannot be vectorised over instances
+        except RuntimeError:  # a layer that cannot be vectorized over instances
             if self._gradients is looped_gradients:
                 raise
             self._gradients = looped_gradients
@@ -368,7 +368,7 @@ def growing_batch(
 
 @dataclass(frozen=True)
 class _Moments:
-    """Count, means and centred sums of squares of a sample of gradients, one tensor per parameter."""
+    """Count, means and centered sums of squares of a sample of gradients, one tensor per parameter."""
 
     count: int
     mean: Tensors

@@ -33,7 +33,7 @@ def digits() -> Problem:
         epochs=27,
         validation_fraction=0.25,
         source="scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0): "
-        "1,437 training and 360 test images, 8×8 grey, 10 classes",
+        "1,437 training and 360 test images, 8×8 gray, 10 classes",
     )
 
 
@@ -48,8 +48,8 @@ def fashion_mnist() -> Problem:
         batch_size=128,
         epochs=3,
         validation_fraction=0.05,
-        source="Fashion-MNIST (Zalando Research, MIT licence): 60,000 training and 10,000 test images, "
-        "28×28 grey, 10 classes",
+        source="Fashion-MNIST (Zalando Research, MIT license): 60,000 training and 10,000 test images, "
+        "28×28 gray, 10 classes",
     )
 
 
@@ -65,7 +65,7 @@ def cifar10_wrn() -> Problem:
         epochs=50,
         validation_fraction=0.05,
         augmentation=data.crop_and_flip,
-        source="CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32×32 colour, 10 classes",
+        source="CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32×32 color, 10 classes",
     )
 
 
@@ -86,7 +86,7 @@ def connect_4() -> Problem:
         epochs=14,
         validation_fraction=0.05,
         source="UCI's Connect-4 (J. Tromp 1995), rebuilt by enumeration and the opening book of bitbully-databases "
-        "(M. Thill, MIT licence): 60,000 training and 7,557 test positions of 42 squares; "
+        "(M. Thill, MIT license): 60,000 training and 7,557 test positions of 42 squares; "
         "44,473 won, 16,635 lost, 6,449 drawn for the first player",
     )
 
@@ -102,7 +102,7 @@ def wordnet_relations() -> Problem:
         batch_size=32,
         epochs=30,
         validation_fraction=0.094,  # leaves 3,855 pairs to train on, as many as [BA] had sentences
-        source="WordNet 3.0 (Princeton University, WordNet licence): 4,255 training and 1,000 test pairs of noun "
+        source="WordNet 3.0 (Princeton University, WordNet license): 4,255 training and 1,000 test pairs of noun "
         "glosses, 5 relations in equal shares",
     )
 
@@ -119,7 +119,7 @@ def _cifar_for_arbiter(classes: int, name: str, model: Callable[[], nn.Module]) 
         epochs=200,
         validation_fraction=0.2,
         augmentation=data.crop_and_flip,
-        source=f"CIFAR-{classes} (Krizhevsky 2009): 50,000 training and 10,000 test images, 32×32 colour, "
+        source=f"CIFAR-{classes} (Krizhevsky 2009): 50,000 training and 10,000 test images, 32×32 color, "
         f"{classes} classes",
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raytune_hyperlearn.problems.examples import Examples, Fields
 from raytune_hyperlearn.problems.losses import require_per_example
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.problem import Problem
 
 FEW = 2
@@ -51,7 +51,7 @@ def _check(problem: Problem, few: Examples) -> None:
 
 def _model(problem: Problem) -> nn.Module:
     try:
-        model = initialise(problem.model, seed=0)
+        model = initialize(problem.model, seed=0)
     except Exception as error:
         raise ValueError(f"model cannot be built: {_line(error)}") from error
     if not isinstance(model, nn.Module):

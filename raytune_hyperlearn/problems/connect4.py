@@ -3,7 +3,7 @@
 UCI's data set of that name (J. Tromp, 1995) holds all legal positions of the 7×6 board after 8 plies in which nobody
 has won and the next move is not forced, one of each mirror pair: 67,557 of them, 44,473 won for the first player,
 16,635 lost and 6,449 drawn. It is built here from its definition: the positions are enumerated, and their values
-looked up in the opening book of the package ``bitbully-databases`` (M. Thill, MIT licence).
+looked up in the opening book of the package ``bitbully-databases`` (M. Thill, MIT license).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Readers of the data sets: each returns normalised tensors, or says in one line what is missing and how to get it."""
+"""Readers of the data sets: each returns normalized tensors, or says in one line what is missing and how to get it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data_root() -> Path:
     return Path(os.environ.get("HYPERLEARN_DATA", Path.home() / ".cache" / "hyperlearn"))
 
 
-def normalised(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+def normalized(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """(images − mean) / deviation per channel; images [N, C, H, W], mean and deviation [C]."""
     return (images - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
 
@@ -44,7 +44,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def digits() -> tuple[Examples, Examples]:
-    """scikit-learn's 1,797 8×8 grey digits: 1,437 for training, 360 for testing, a fixed random partition."""
+    """scikit-learn's 1,797 8×8 gray digits: 1,437 for training, 360 for testing, a fixed random partition."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -53,12 +53,12 @@ def digits() -> tuple[Examples, Examples]:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test, train = order[:360], order[360:]
     mean, deviation = channel_statistics(images[train])
-    images = normalised(images, mean, deviation)
+    images = normalized(images, mean, deviation)
     return Examples(images[train], targets[train]), Examples(images[test], targets[test])
 
 
 def fashion_mnist(root: Path | None = None) -> tuple[Examples, Examples]:
-    """Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 grey.
+    """Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 gray.
 
     Read from ``root``, from Debian's package ``dataset-fashion-mnist`` where it is installed, or downloaded.
 
@@ -90,14 +90,14 @@ def fashion_mnist(root: Path | None = None) -> tuple[Examples, Examples]:
     images = [part.data[:, None].float() / 255.0 for part in parts]
     mean, deviation = channel_statistics(images[0])
     train, test = (
-        Examples(normalised(image, mean, deviation), part.targets.long())
+        Examples(normalized(image, mean, deviation), part.targets.long())
         for image, part in zip(images, parts, strict=True)
     )
     return train, test
 
 
 def cifar(classes: int, root: Path | None = None) -> tuple[Examples, Examples]:
-    """CIFAR-10 or CIFAR-100: 50,000 training and 10,000 test images, 32×32 colour.
+    """CIFAR-10 or CIFAR-100: 50,000 training and 10,000 test images, 32×32 color.
 
     An image folder ``root/train/<class>/*`` and ``root/test/<class>/*`` (CIFAR-10 only) is preferred, read once
     and kept as one tensor file beside it; else torchvision's own files under ``root``, else a download.
@@ -130,7 +130,7 @@ def cifar(classes: int, root: Path | None = None) -> tuple[Examples, Examples]:
     images = [part[0].float() / 255.0 for part in parts]
     mean, deviation = channel_statistics(images[0])
     train, test = (
-        Examples(normalised(image, mean, deviation).contiguous(), part[1])
+        Examples(normalized(image, mean, deviation).contiguous(), part[1])
         for image, part in zip(images, parts, strict=True)
     )
     return train, test

@@ -13,7 +13,7 @@ from raytune_hyperlearn.problems.data import (
     MissingDataError,
     channel_statistics,
     data_root,
-    normalised,
+    normalized,
 )
 from raytune_hyperlearn.problems.examples import Examples
 
@@ -22,7 +22,7 @@ Part = tuple[Tensor, Tensor]
 
 
 def mnist(root: Path | None = None) -> tuple[Examples, Examples]:
-    """MNIST: 60,000 training and 10,000 test images, 28×28 grey; read from ``root`` or downloaded.
+    """MNIST: 60,000 training and 10,000 test images, 28×28 gray; read from ``root`` or downloaded.
 
     Args:
         root: Folder that holds ``MNIST/raw``; default :func:`.data.data_root`.
@@ -42,7 +42,7 @@ def mnist(root: Path | None = None) -> tuple[Examples, Examples]:
 
 
 def svhn(root: Path | None = None) -> tuple[Examples, Examples]:
-    """SVHN, cropped digits: 73,257 training and 26,032 test images, 32×32 colour; read from ``root`` or downloaded.
+    """SVHN, cropped digits: 73,257 training and 26,032 test images, 32×32 color; read from ``root`` or downloaded.
 
     Args:
         root: Folder that holds ``train_32x32.mat`` and ``test_32x32.mat``; default :func:`.data.data_root`.
@@ -62,11 +62,11 @@ def svhn(root: Path | None = None) -> tuple[Examples, Examples]:
 
 
 def _examples(parts: list[Part]) -> tuple[Examples, Examples]:
-    """Training and test examples, normalised by the training images."""
+    """Training and test examples, normalized by the training images."""
     images = [part[0].float() / 255.0 for part in parts]
     mean, deviation = channel_statistics(images[0])
     train, test = (
-        Examples(normalised(image, mean, deviation).contiguous(), part[1].long())
+        Examples(normalized(image, mean, deviation).contiguous(), part[1].long())
         for image, part in zip(images, parts, strict=True)
     )
     return train, test

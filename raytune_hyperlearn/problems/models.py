@@ -16,7 +16,7 @@ from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 
 
 class SmallCNN(nn.Module):
-    """Two 3×3 convolutions with BatchNorm and max-pooling and one linear layer, for 8×8 grey images.
+    """Two 3×3 convolutions with BatchNorm and max-pooling and one linear layer, for 8×8 gray images.
 
     6,138 parameters. BatchNorm, as in [FDS]'s WideResNets, keeps training sane over wide ranges of learning rates.
     """
@@ -261,8 +261,8 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def initialise(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Build a model with its own random initialisation; torch's global generators are left as they were.
+def initialize(model_factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a model with its own random initialization; torch's global generators are left as they were.
 
     Args:
         model_factory: Callable without arguments that returns an ``nn.Module``.

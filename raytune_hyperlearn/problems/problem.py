@@ -58,7 +58,7 @@ class Problem:
 
     Attributes:
         name: What records and reports call it.
-        model: Builds a freshly initialised module from torch's global generator. Inputs that are a tuple or a dict
+        model: Builds a freshly initialized module from torch's global generator. Inputs that are a tuple or a dict
             are given to the module as ``*inputs`` or ``**inputs``.
         train: Training examples; the validation set is carved out of them by :meth:`split`.
         test: Test examples: scored, never used to choose anything.
@@ -70,7 +70,7 @@ class Problem:
         epochs: Default full budget, in passes over the training part of the split.
         validation_fraction: Share of ``train`` that :meth:`split` sets aside, in (0, 1).
         augmentation: Applied to training inputs only, or None.
-        source: Where the data come from, their licence and counts, for reports.
+        source: Where the data come from, their license and counts, for reports.
     """
 
     name: str

@@ -72,7 +72,7 @@ def read_nouns(file: Path) -> tuple[dict[int, list[str]], list[list[Pair]]]:
     glosses: dict[int, list[str]] = {}
     related: list[list[Pair]] = [[] for _ in _POINTERS]
     for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith(" "):  # the licence
+        if line.startswith(" "):  # the license
             continue
         data, _, gloss = line.partition("|")
         fields = data.split()

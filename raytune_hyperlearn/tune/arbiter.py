@@ -35,7 +35,7 @@ class ArbiterTrainable(HyperLearningTrainable):
     """One epoch per ``step`` at the batch size that Arbiter, or a control of it, has chosen.
 
     Config keys: the shared ones (``batch_size`` is B_0; ``epochs`` must be whole), the fields of
-    :class:`TrainingOptions`, and ``trial_seed`` (seed of initialisation, data order and agent; by default it depends
+    :class:`TrainingOptions`, and ``trial_seed`` (seed of initialization, data order and agent; by default it depends
     on the run's seed alone, so that Arbiter and its controls start from the same network and data order).
 
     A control that needs a learned schedule and is given none trains with Arbiter first, from the same seed, within
@@ -112,7 +112,7 @@ class ArbiterTrainable(HyperLearningTrainable):
         self._follow(update[DECIDED])
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Networks, optimisers, agents with their generators, schedules so far, and the controls' record."""
+        """Networks, optimizers, agents with their generators, schedules so far, and the controls' record."""
         state = {"recorded": self.recorded, "trainings": [training.state_dict() for training in self.trainings]}
         torch.save(state, Path(checkpoint_dir) / "arbiter.pt")
 

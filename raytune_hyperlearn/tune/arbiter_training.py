@@ -37,7 +37,7 @@ from raytune_hyperlearn.checked import (
 )
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.memory import Memory, saved_bytes_per_instance, tensor_bytes
 
 ChosenBy = Literal["arbiter", "heuristic", "mean", "replay", "random-walk"]
@@ -88,7 +88,7 @@ class TrainingOptions:
         non_negative: Keep hypergradient descent's learning rate at 0 or above; off by default, as published.
         chosen_by: Who chooses the batch sizes: ``"arbiter"``; ``"heuristic"`` (the start and the milestones, so a
             constant without milestones); or a control made from the schedule that Arbiter learned: ``"mean"`` (a
-            constant), ``"replay"`` (on a new initialisation), ``"random-walk"`` (steps of the same sizes).
+            constant), ``"replay"`` (on a new initialization), ``"random-walk"`` (steps of the same sizes).
         arbiter: Fields of :class:`ArbiterConfig`.
         network: Builds the agent's network φ; None takes the default for images or vectors.
         layer: Name of the layer whose input is gated; None takes the last Linear layer.
@@ -183,7 +183,7 @@ class Epoch:
 
 
 class BatchSizeTraining:
-    """One network, its optimiser and the agent that chooses its batch sizes.
+    """One network, its optimizer and the agent that chooses its batch sizes.
 
     With a constant batch size the training is bit for bit that of
     :class:`~raytune_hyperlearn.tune.sgd.SGDTrainable` from the same seed.
@@ -193,7 +193,7 @@ class BatchSizeTraining:
         split: Its training and validation part.
         options: How to train.
         epochs: The whole training, over which schedules are laid.
-        seed: Of initialisation, data order and agent.
+        seed: Of initialization, data order and agent.
         gradient_clamp: Bound on batch gradients, element by element, or None.
         recorded: The schedule that a control is made from.
 
@@ -218,7 +218,7 @@ class BatchSizeTraining:
         self.epochs, self.gradient_clamp = epochs, gradient_clamp
         self.device = split.train.device
         self.seed = derived_seed(seed, Purpose.REPLAYED_SCHEDULE) if options.chosen_by == "replay" else seed
-        self.model = initialise(problem.model, self.seed).to(self.device)
+        self.model = initialize(problem.model, self.seed).to(self.device)
         self.optimizer = _inner_optimizer(self.model, options)
         self.agent = self._new_agent(recorded)
         self.sizes: list[int] = []
@@ -265,7 +265,7 @@ class BatchSizeTraining:
         """Bytes at the last epoch's batch size, estimated: the larger of what an inner and an outer step keep."""
         modules = [self.model, *([self.agent.agent] if isinstance(self.agent, Arbiter) else [])]
         moments = {"sgd": 1, "sgd-hd": 1, "adam-hd": 2}[self.options.optimizer]
-        copies = [2 + moments, 4]  # weights, gradients and moments; the agent's optimiser is Adam
+        copies = [2 + moments, 4]  # weights, gradients and moments; the agent's optimizer is Adam
         fixed = sum(count * tensor_bytes(m.parameters()) for count, m in zip(copies, modules, strict=False))
         inputs = self.split.train.inputs[slice(0, 4)]
         # Gradient statistics are as many whatever the batch size.
@@ -274,7 +274,7 @@ class BatchSizeTraining:
         return Memory(fixed, fixed + round((self.sizes or [self.agent.batch_size])[-1] * kept))
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimiser, agent with its generator, and the schedule so far."""
+        """Network, optimizer, agent with its generator, and the schedule so far."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -329,13 +329,13 @@ class BatchSizeTraining:
             seed,
             options.arbiter,
             options.layer,
-            None if options.network is None else initialise(options.network, seed),
+            None if options.network is None else initialize(options.network, seed),
             lambda outputs, targets: self.problem.loss(outputs, targets).mean(),
         )
 
 
 def _inner_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.SGD | SGDHD | AdamHD:
-    """The optimiser of the network; hypergradient descent from the schedules' first values."""
+    """The optimizer of the network; hypergradient descent from the schedules' first values."""
     if options.optimizer == "sgd":
         return sgd_optimizer(model)
     rate, momentum, decay = (options.hyperparameters[name][0] for name in HYPERPARAMETERS)

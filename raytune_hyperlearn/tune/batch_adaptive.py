@@ -80,7 +80,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
     """One epoch of instances per ``step``, in batches whose sizes a rule chooses; batch adaptive training by default.
 
     Config keys: the shared ones (``batch_size`` is of no use here, ``gradient_clamp`` must be None), the fields of
-    :class:`BatchSizeOptions`, and ``trial_seed`` (seed of initialisation, data order and dropout; by default it
+    :class:`BatchSizeOptions`, and ``trial_seed`` (seed of initialization, data order and dropout; by default it
     depends on the run's seed alone, so that all rules start from the same network and data order).
 
     Besides the shared names a result holds ``training_loss`` (of the whole training part, without dropout; the time
@@ -92,7 +92,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
     allowed: ClassVar[frozenset[str]] = frozenset(BatchSizeOptions.__dataclass_fields__) | {"trial_seed"}
 
     def start(self, config: dict[str, Any]) -> None:
-        """Check the options and build models and optimisers, one for each replicate."""
+        """Check the options and build models and optimizers, one for each replicate."""
         self.options = BatchSizeOptions.from_config(config)
         if self.settings.gradient_clamp is not None:
             raise ValueError(
@@ -141,7 +141,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
         torch.save(state, Path(checkpoint_dir) / "batch_adaptive.pt")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; the config's learning rate and momentum win over the optimisers'."""
+        """Go on from :meth:`save_checkpoint`; the config's learning rate and momentum win over the optimizers'."""
         path = Path(checkpoint_dir) / "batch_adaptive.pt"
         state = torch.load(path, map_location="cpu", weights_only=True)  # generators live on the CPU
         for model, saved in zip(self.models, state["models"], strict=True):

@@ -63,7 +63,7 @@ class FDSTrainable(HyperLearningTrainable):
     """One outer step of FDS per ``step``: train through the horizon with tangents, report the hypergradient, update.
 
     Config keys: the shared ones (see :class:`TrialSettings`), the fields of :class:`FDSOptions`, and for a group of
-    trials ``member``, which :meth:`FDSScheduler.members` gives. Every outer step has its own initialisation and data
+    trials ``member``, which :meth:`FDSScheduler.members` gives. Every outer step has its own initialization and data
     order, derived from the run's seed; it can be repeated exactly.
 
     Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
@@ -110,7 +110,7 @@ class FDSTrainable(HyperLearningTrainable):
 
     @property
     def products(self) -> HessianProducts | None:
-        """What computes Hessian products; an own optimiser may need none."""
+        """What computes Hessian products; an own optimizer may need none."""
         return getattr(self.inner, "products", None)
 
     def step(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class FDSTrainable(HyperLearningTrainable):
         return {"best": best, "ended": ended, "done": ended is not None}
 
     def differentiate(self, epochs: float) -> Hypergradient:
-        """Hypergradient of the current values over ``epochs`` from a fresh initialisation and data order."""
+        """Hypergradient of the current values over ``epochs`` from a fresh initialization and data order."""
         seed = self._seed(Purpose.OUTER_STEP)
         horizon = self.problem.horizon(epochs)
         self.functional.load_initial(self.new_model(seed))
@@ -352,7 +352,7 @@ class FDSScheduler(GroupScheduler):
     The outer state travels in the trial's results and config, so a run that is restored goes on where it was.
 
     With ``ensemble`` × ``shards`` > 1 a run is one group of so many trials, which all need to run at once: pass
-    ``member=scheduler.members()`` in the config. Every trial of an ensemble has its own initialisations and data
+    ``member=scheduler.members()`` in the config. Every trial of an ensemble has its own initializations and data
     orders, all have the run's split. ``validation_loss`` in a member's result is its own; the group moves by the mean.
     Members in which training diverges make the group's outer step fail.
 

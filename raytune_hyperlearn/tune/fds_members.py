@@ -1,6 +1,6 @@
 """The members of a group of FDS trials, and what their results are together.
 
-An ensemble of n replicas differs in initialisation and data order, at the same values and on the same split. m column
+An ensemble of n replicas differs in initialization and data order, at the same values and on the same split. m column
 shards of a replica replay the same training and differentiate every m-th column each, in the order in which the
 columns' windows begin. A group has n × m members; member 0 of an ensemble draws what a trial on its own draws.
 """
@@ -27,7 +27,7 @@ class Member:
     """Place of a trial in its group.
 
     Attributes:
-        replica: Which initialisation and data order, in [0, ensemble).
+        replica: Which initialization and data order, in [0, ensemble).
         ensemble: Number n of replicas.
         shard: Which columns, in [0, shards).
         shards: Number m of shards per replica.

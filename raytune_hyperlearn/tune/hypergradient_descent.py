@@ -65,7 +65,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
     allowed: ClassVar[frozenset[str]] = frozenset({"start", "hyper_rates", "drawn", "bounded", "trial_seed"})
 
     def start(self, config: dict[str, Any]) -> None:
-        """Build the model and the optimiser that learns."""
+        """Build the model and the optimizer that learns."""
         drawn = config.get("drawn", {})
         for name in drawn:
             if not name.startswith(("start/", "rate/")):
@@ -121,7 +121,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         return self.score(model), {name: total.item() / (end - first) for name, total in totals.items()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Models, optimisers with their learned values, and position."""
+        """Models, optimizers with their learned values, and position."""
         state = {
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],

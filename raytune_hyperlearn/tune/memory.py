@@ -18,7 +18,7 @@ class Memory:
     """Bytes that training at one batch size takes.
 
     Attributes:
-        fixed: What does not depend on the batch: weights, gradients, the optimiser's state, and on a GPU the data.
+        fixed: What does not depend on the batch: weights, gradients, the optimizer's state, and on a GPU the data.
         peak: The most at any time, ``fixed`` included.
     """
 

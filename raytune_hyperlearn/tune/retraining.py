@@ -9,7 +9,7 @@ from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_score
 
 
 class RetrainingTrainable(HyperLearningTrainable):
-    """One training per seed with given schedules, each from its own initialisation and data order; then done.
+    """One training per seed with given schedules, each from its own initialization and data order; then done.
 
     Config keys beyond the shared ones:
 

@@ -28,7 +28,7 @@ def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Hyperparame
 
 
 def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
-    """Seed of the initialisation and data order of one evaluation: anew for each, the same when it is repeated."""
+    """Seed of the initialization and data order of one evaluation: anew for each, the same when it is repeated."""
     return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, float(epochs)], sort_keys=True)))
 
 
@@ -41,7 +41,7 @@ class SGDTrainable(HyperLearningTrainable):
     - ``epochs``: budget of this evaluation.
     - ``epochs_per_step``: report and allow a checkpoint at every multiple of so many epochs, as near as whole steps
       allow, and at the end; None (default) means once, at the end.
-    - ``trial_seed``: seed of initialisation and data order; by default derived from the run's seed, the
+    - ``trial_seed``: seed of initialization and data order; by default derived from the run's seed, the
       hyperparameters and the budget.
     """
 
@@ -53,7 +53,7 @@ class SGDTrainable(HyperLearningTrainable):
         return super().known_keys() | frozenset(self.settings.space.flat_names())
 
     def start(self, config: dict[str, Any]) -> None:
-        """Build the models and their optimisers, one for each replicate."""
+        """Build the models and their optimizers, one for each replicate."""
         space = self.settings.space
         given = config.get("hyperparameters")
         if given is None:
@@ -109,7 +109,7 @@ class SGDTrainable(HyperLearningTrainable):
         return self.score(model)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Models, optimisers and position."""
+        """Models, optimizers and position."""
         state = {
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -119,7 +119,7 @@ class SGDTrainable(HyperLearningTrainable):
         torch.save(state, Path(checkpoint_dir) / "sgd.pt")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimisers'."""
+        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimizers'."""
         state = torch.load(Path(checkpoint_dir) / "sgd.pt", map_location=self.device, weights_only=True)
         for model, saved in zip(self.models, state["models"], strict=True):
             model.load_state_dict(saved)

@@ -29,7 +29,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
 
 COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
@@ -186,8 +186,8 @@ class HyperLearningTrainable(tune.Trainable):
         return [derived_seed(trial_seed, Purpose.REPLICATE, index) for index in range(self.settings.replicates)]
 
     def new_model(self, seed: int) -> nn.Module:
-        """A freshly initialised model on the trial's device."""
-        return initialise(self.problem.model, seed).to(self.device)
+        """A freshly initialized model on the trial's device."""
+        return initialize(self.problem.model, seed).to(self.device)
 
     def score(self, outputs: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Validation and test loss and accuracy of ``outputs``, a function in evaluation mode.
@@ -206,7 +206,7 @@ class HyperLearningTrainable(tune.Trainable):
         }
 
     def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
-        """Scores of plain training with ``values``, from a fresh initialisation and in a data order of ``seed``."""
+        """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
         horizon, space = self.problem.horizon(epochs), self.settings.space
         shapes = space.shapes()
         model = self.new_model(seed)
@@ -227,7 +227,7 @@ class HyperLearningTrainable(tune.Trainable):
         return 0 < untrained < math.inf and loss > DIVERGENCE_FACTOR * untrained
 
     def untrained_loss(self) -> float:
-        """Validation loss of a freshly initialised network; measured once for a problem and seed."""
+        """Validation loss of a freshly initialized network; measured once for a problem and seed."""
         measured, loss = self._untrained
         if measured != self.settings.seed:
             model = self.new_model(self.settings.seed).eval()

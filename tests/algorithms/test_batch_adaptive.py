@@ -53,12 +53,12 @@ def precise_utility(walk: Walk, m: int) -> mpmath.mpf:
     s, mu, sigma, eta, least = map(
         mpmath.mpf, (walk.loss, walk.drift, walk.deviation, walk.learning_rate, walk.minimum_loss)
     )
-    centre = s - least - eta * mu
+    center = s - least - eta * mu
     spread = eta * sigma / mpmath.sqrt(m)
     if spread == 0:
-        return (s - abs(centre) - least) / m
-    a = centre / spread
-    mean = centre * (mpmath.ncdf(a) - mpmath.ncdf(-a)) + spread * mpmath.sqrt(2 / mpmath.pi) * mpmath.exp(-(a**2) / 2)
+        return (s - abs(center) - least) / m
+    a = center / spread
+    mean = center * (mpmath.ncdf(a) - mpmath.ncdf(-a)) + spread * mpmath.sqrt(2 / mpmath.pi) * mpmath.exp(-(a**2) / 2)
     return (s - mean - least) / m
 
 
@@ -130,7 +130,7 @@ class TestBestBatchSize:
         assert between > 10
 
     def test_far_beyond_what_brute_force_reaches(self) -> None:
-        """No neighbour is better by more than rounding, and sizes twice or half as large are worse."""
+        """No neighbor is better by more than rounding, and sizes twice or half as large are worse."""
         walk = Walk(loss=1.0, drift=1.0, deviation=2e5, learning_rate=1.0)
         best = best_batch_size(walk, 10**15)
         assert 10**8 < best < 10**15

@@ -241,12 +241,12 @@ def closed_form_loss(rate: complex, momentum: complex, decay: complex, horizon: 
     U_n = (λ₁ⁿ − λ₂ⁿ) / (λ₁ − λ₂) of its eigenvalues. Analytic, so it takes complex arguments.
     """
     stiffness = CURVATURES + decay
-    centre = CURVATURES * TARGET / stiffness
+    center = CURVATURES * TARGET / stiffness
     trace = 1 - rate * stiffness + momentum
     root = np.sqrt(trace**2 - 4 * momentum + 0j)
     larger, smaller = (trace + root) / 2, (trace - root) / 2
     power, lower = ((larger**n - smaller**n) / root for n in (horizon, horizon - 1))
-    last = centre + (power * (1 - rate * stiffness) - momentum * lower) * (START - centre)
+    last = center + (power * (1 - rate * stiffness) - momentum * lower) * (START - center)
     return complex((CURVATURES * (last - HELD_OUT) ** 2).sum() / 2)
 
 

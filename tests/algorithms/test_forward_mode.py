@@ -35,14 +35,14 @@ from raytune_hyperlearn.algorithms.update_maps import (
     weighted,
 )
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
-from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, Linearised
+from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, Linearized
 from raytune_hyperlearn.problems import Examples
 from raytune_hyperlearn.problems import batches as problem_batches
 from raytune_hyperlearn.problems.data import crop_and_flip
-from tests.algorithms import unrolled_optimisers as reverse_mode
+from tests.algorithms import unrolled_optimizers as reverse_mode
 from tests.algorithms.test_update_maps import squares
 from tests.algorithms.unrolled import training_batches, validation_batches
-from tests.algorithms.unrolled_optimisers import (
+from tests.algorithms.unrolled_optimizers import (
     Curve,
     Loss,
     Rule,
@@ -68,11 +68,11 @@ ADAM_VALUES = {
 
 @dataclass(frozen=True)
 class Case:
-    """An optimiser as an update map, and as the reference has it.
+    """An optimizer as an update map, and as the reference has it.
 
     Attributes:
         update: Ours.
-        rule: The reference's optimiser.
+        rule: The reference's optimizer.
         values: Schedules; all are learned.
         loss: The reference's training loss.
         network: The network that it is tested on in most tests.
@@ -272,7 +272,7 @@ class SharpnessAware(UpdateMap):
         return Updated(parameters - hyperparameters["learning_rate"] * steeper, {"statistics": statistics}, value)
 
 
-def test_an_own_optimiser_is_differentiated_as_it_is() -> None:
+def test_an_own_optimizer_is_differentiated_as_it_is() -> None:
     network = NETWORKS["batch norm cnn"]
     values = {"learning_rate": [0.3, 0.2], "radius": [0.1]}
     (found,) = forward_mode(inner_step(SharpnessAware(functional(network))), network, values)
@@ -342,7 +342,7 @@ def test_every_setting_is_that_of_reverse_mode_by_hand_and_in_general(name: str,
 
 
 @pytest.mark.parametrize("setting", ["horizon of 3", "windows of any sizes"])
-def test_every_setting_serves_adaptive_optimisers(setting: str) -> None:
+def test_every_setting_serves_adaptive_optimizers(setting: str) -> None:
     options, expected_options = SETTINGS[setting]
     case, network = CASES["label smoothing"], NETWORKS["batch norm mlp"]
     if "shapes" in options:
@@ -455,7 +455,7 @@ class Counting(HessianProducts):
         super().__init__(model)
         self.columns: list[int] = []
 
-    def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearised:
+    def __call__(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearized:
         self.columns.append(len(Z))
         return super().__call__(w, b, Z, B, inputs, targets)
 
@@ -509,7 +509,7 @@ class NoReading(TorchDispatchMode):
 
 
 @contextmanager
-def no_synchronisation(device: torch.device) -> Iterator[None]:
+def no_synchronization(device: torch.device) -> Iterator[None]:
     """On a GPU PyTorch's own watch, which sees every kind; elsewhere operations that would be one there."""
     if device.type == "cpu":
         with NoReading():
@@ -564,7 +564,7 @@ def test_the_inner_loop_never_waits_for_the_device(kind: str, device: str, monke
     train, entered = module._train, []
 
     def watched(*arguments: Any) -> Any:
-        with no_synchronisation(on):
+        with no_synchronization(on):
             entered.append(True)
             return train(*arguments)
 
@@ -574,7 +574,7 @@ def test_the_inner_loop_never_waits_for_the_device(kind: str, device: str, monke
 
 
 def test_the_watch_sees_a_value_that_is_read() -> None:
-    with pytest.raises(AssertionError, match="reads a value back"), no_synchronisation(torch.device("cpu")):
+    with pytest.raises(AssertionError, match="reads a value back"), no_synchronization(torch.device("cpu")):
         torch.ones(2).sum().item()
 
 

@@ -30,7 +30,7 @@ MASKS, STEPS = 3, 12
 
 @dataclass(frozen=True)
 class Case:
-    """An optimiser, ours and PyTorch's.
+    """An optimizer, ours and PyTorch's.
 
     Attributes:
         update: Ours.
@@ -97,7 +97,7 @@ def flat(module: nn.Module) -> Tensor:
 
 
 def torch_steps(module: nn.Module, optimizer: torch.optim.Optimizer, network: Network, loss: Any) -> list[Tensor]:
-    """Parameters after every step of PyTorch's optimiser."""
+    """Parameters after every step of PyTorch's optimizer."""
     found = []
     for step in range(STEPS):
         inputs, targets = network.examples(8, step)

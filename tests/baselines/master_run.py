@@ -18,7 +18,7 @@ Objective = Callable[[Mapping[str, Any], float], float | None]
 
 
 def run_master(
-    optimiser: str,
+    optimizer: str,
     space: ConfigSpace.ConfigurationSpace,
     objective: Objective,
     *,
@@ -88,7 +88,7 @@ def run_master(
         np.random.seed(int(global_seed))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(hpbandster.core.master, "Dispatcher", Dispatcher)
-            master = getattr(hpbandster.optimizers, optimiser)(
+            master = getattr(hpbandster.optimizers, optimizer)(
                 configspace=own_space, run_id="0", eta=eta, min_budget=min_budget, max_budget=max_budget
             )
         master.thread_cond = Condition(master.job_callback)

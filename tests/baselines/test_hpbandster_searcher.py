@@ -74,12 +74,12 @@ def test_suggestions_are_hpbandsters_until_finished(
     assert any(suggestion["model_based_pick"] for suggestion in suggestions) == (reference == "BOHB")
 
 
-def test_maximising_is_minimising_the_negative() -> None:
+def test_maximizing_is_minimizing_the_negative() -> None:
     settings: dict[str, Any] = {"min_budget": 1, "max_budget": 9, "seed": 2, "iterations": 6}
 
-    maximised = drive(BOHB(mixed_space(), metric="score", mode="max", **settings), sign=-1.0)
+    maximized = drive(BOHB(mixed_space(), metric="score", mode="max", **settings), sign=-1.0)
 
-    assert maximised == drive(BOHB(mixed_space(), **settings))
+    assert maximized == drive(BOHB(mixed_space(), **settings))
 
 
 def test_names_in_the_trials_config() -> None:
@@ -134,7 +134,7 @@ def test_concurrency_limit_is_kept_and_freed() -> None:
 
 
 def test_a_trial_completes_once() -> None:
-    """A restarted trial may report its end again; the optimiser has forgotten it by then."""
+    """A restarted trial may report its end again; the optimizer has forgotten it by then."""
     searcher = RandomSearch(mixed_space(), max_budget=1, seed=1, iterations=2)
     searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
@@ -171,7 +171,7 @@ def test_pickled_searcher_knows_its_live_trials() -> None:
 
     assert isinstance(promoted, dict)
     assert promoted == {**suggestions["b"], "epochs": 3.0}  # type: ignore[dict-item]
-    assert copy.optimiser_seconds > searcher.optimiser_seconds > 0.0
+    assert copy.optimizer_seconds > searcher.optimizer_seconds > 0.0
 
 
 def test_state_of_another_searcher_is_refused(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def ordinal_space() -> ConfigurationSpace:
         ({"iterations": 0}, "iterations must be an integer >= 1, got 0"),
         ({"iterations": 1.5}, "iterations must be an integer >= 1, got 1.5"),
         ({"metric": ""}, "metric must be the name of a reported value, got ''"),
-        ({"mode": "minimise"}, "mode must be 'min' or 'max', got 'minimise'"),
+        ({"mode": "minimize"}, "mode must be 'min' or 'max', got 'minimize'"),
         ({"budget_key": "config_id"}, "budget_key must be a name other than"),
         ({"config_key": "epochs"}, "config_key must be None or a name other than"),
         ({"config_key": None, "budget_key": "width"}, r"config_key must be a name if .* called \['width'\]"),

@@ -55,16 +55,16 @@ def test_an_unknown_table_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "searcher", "smallest"),
+    ("optimizer", "searcher", "smallest"),
     [("RandomSearch", RandomSearch, 4), ("HyperBand", Hyperband, 1), ("BOHB", BOHB, 1)],
 )
-def test_adapters_reproduce_hpbandsters_own_curves(optimiser: str, searcher: Any, smallest: float) -> None:
+def test_adapters_reproduce_hpbandsters_own_curves(optimizer: str, searcher: Any, smallest: float) -> None:
     """Its `Master`, driven directly, evaluates the same, so the curve is the same."""
     table = load_table("vehicle")
     space = table.configuration_space()
-    iterations = 20 if optimiser == "RandomSearch" else 6
+    iterations = 20 if optimizer == "RandomSearch" else 6
     own = run_master(
-        optimiser,
+        optimizer,
         space,
         lambda config, budget: table.evaluate(config, budget)[0],
         min_budget=smallest,
@@ -74,7 +74,7 @@ def test_adapters_reproduce_hpbandsters_own_curves(optimiser: str, searcher: Any
         iterations=iterations,
         workers=1,
     )
-    budgets = {} if optimiser == "RandomSearch" else {"min_budget": 1, "eta": 2}
+    budgets = {} if optimizer == "RandomSearch" else {"min_budget": 1, "eta": 2}
     made = searcher(space, max_budget=4, seed=3, iterations=iterations, **budgets)
     observed = simulate(made, table.evaluate, full_budget=4, time_limit=1e9, evaluations=1000, count_searcher=False)
 

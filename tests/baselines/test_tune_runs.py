@@ -49,7 +49,7 @@ def test_tuner(ray_session: str, tmp_path: Path, searcher: HpBandSterSearcher, b
         assert result.metrics["epochs"] == result.config["epochs"]
         assert result.metrics["validation_loss"] == loss(result.config["hyperparameters"], result.config["epochs"])
     assert len({result.metrics["pid"] for result in results}) <= 2  # actors were reused
-    assert searcher.optimiser_seconds > 0.0
+    assert searcher.optimizer_seconds > 0.0
 
 
 def test_tune_run_with_crashing_trials(ray_session: str, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_tied_parameters_count_once_and_frozen_ones_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_another_initialisation_takes_the_place_of_the_first_one(name: str) -> None:
+def test_another_initialization_takes_the_place_of_the_first_one(name: str) -> None:
     """Frozen parameters, frozen statistics and constant buffers as well."""
     network = NETWORKS[name]
     inputs, targets = network.examples(8, seed=20)
@@ -236,7 +236,7 @@ def test_batch_norm_in_single_precision_loses_no_more_digits_than_pytorch(offset
 
 def test_batch_norm_refuses_one_value_per_channel() -> None:
     model = FunctionalModel(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), cross_entropy)
-    message = r"^1 normalises 1 value per channel; a training batch must hold at least 2$"
+    message = r"^1 normalizes 1 value per channel; a training batch must hold at least 2$"
     with pytest.raises(ValueError, match=message):
         model.training_loss(model.parameters, model.buffers, torch.ones(1, 4), torch.zeros(1, dtype=torch.int64))
 

@@ -15,7 +15,7 @@ from raytune_hyperlearn.derivatives.hessian_products import (
     WAYS,
     HessianProductOptions,
     HessianProducts,
-    Linearised,
+    Linearized,
     gradient,
     kept_bytes,
 )
@@ -55,7 +55,7 @@ def point(network: Network, seed: int = 4) -> tuple[Tensor, Tensor, Tensor, Tens
     return w, b, Z, B * torch.cat(moving) if moving else B
 
 
-def explicit(network: Network, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, x: Tensor, y: Tensor) -> Linearised:
+def explicit(network: Network, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, x: Tensor, y: Tensor) -> Linearized:
     """The whole Hessian and the whole Jacobian of b', multiplied."""
     trainable, frozen, statistics = network.initial()
 
@@ -74,14 +74,14 @@ def explicit(network: Network, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, x: Te
     return loss, slope, updated, products, B
 
 
-def assert_agree(found: Linearised, expected: Linearised, relative: float = 1e-12) -> None:
+def assert_agree(found: Linearized, expected: Linearized, relative: float = 1e-12) -> None:
     for one, other in zip(found, expected, strict=True):
         scale = float(other.abs().max()) if other.numel() else 0.0
         torch.testing.assert_close(one, other, rtol=0, atol=relative * scale)
 
 
 @cache
-def whole_hessian(name: str, seed: int) -> Linearised:
+def whole_hessian(name: str, seed: int) -> Linearized:
     return explicit(NETWORKS[name], *point(NETWORKS[name], seed), *NETWORKS[name].examples(ROWS, seed))
 
 
@@ -184,7 +184,7 @@ def test_statistics_may_all_be_frozen(kind: str) -> None:
 
 
 @pytest.mark.parametrize("options", [HessianProductOptions(record_after=0), OPTIONS["reverse over reverse"]])
-def test_frozen_values_of_another_initialisation_reach_what_was_recorded(options: HessianProductOptions) -> None:
+def test_frozen_values_of_another_initialization_reach_what_was_recorded(options: HessianProductOptions) -> None:
     network = NETWORKS["frozen"]
     reused = FunctionalModel(network.build(seed=0), cross_entropy)
     products = HessianProducts(reused, options)
@@ -200,7 +200,7 @@ def test_frozen_values_of_another_initialisation_reach_what_was_recorded(options
 def test_short_memory_halves_the_columns_and_changes_nothing_else(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, full, asked = NETWORKS["dropout"], WAYS[way], []
 
-    def short_of_memory(model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, *rest: Tensor) -> Linearised:
+    def short_of_memory(model: FunctionalModel, w: Tensor, b: Tensor, Z: Tensor, *rest: Tensor) -> Linearized:
         asked.append(len(Z))
         if len(Z) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -8,7 +8,7 @@ import torch
 from raytune_hyperlearn.derivatives.instance_gradients import (
     looped_gradients,
     refuse_coupled_instances,
-    vectorised_gradients,
+    vectorized_gradients,
 )
 from tests.derivatives.networks import CASES, Case, Recurrent, build, cross_entropy, explicit_gradients, tokens
 
@@ -16,9 +16,9 @@ VECTORISED = ["mlp", "cnn with dropout", "frozen weight", "tied weights"]
 
 
 @pytest.mark.parametrize("name", VECTORISED)
-def test_vectorised_gradients_use_the_masks_of_the_whole_batch(name: str) -> None:
+def test_vectorized_gradients_use_the_masks_of_the_whole_batch(name: str) -> None:
     model, batch = build(CASES[name])
-    losses, gradients = vectorised_gradients(model, cross_entropy, batch)
+    losses, gradients = vectorized_gradients(model, cross_entropy, batch)
     assert losses.shape == (len(batch),)
     together = torch.cat([g.flatten(1) for g in gradients], dim=1)
     torch.testing.assert_close(together, explicit_gradients(model, batch), rtol=1e-9, atol=1e-11)

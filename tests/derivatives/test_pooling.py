@@ -59,7 +59,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "pooled first": (lambda: layers(nn.MaxPool2d(3), nn.ReLU()), False),
     "leaky": (lambda: layers(nn.LeakyReLU(), nn.MaxPool2d(3)), False),
     "another threshold": (lambda: layers(nn.Threshold(0.1, 0.0), nn.MaxPool2d(3)), False),
-    "batch normalisation": (lambda: layers(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(3)), True),
+    "batch normalization": (lambda: layers(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(3)), True),
     "branches": (Branches, False),
     "pooled twice": (PooledTwice, True),
 }

@@ -29,13 +29,13 @@ def random_direction(model: nn.Module) -> tuple[Tensor, ...]:
 def test_every_method_agrees_with_explicit_gradients(name: str, method: str) -> None:
     model, batch = build(CASES[name])
     gradients = explicit_gradients(model, batch)
-    linearisation = METHODS[method](model, cross_entropy, batch)
-    torch.testing.assert_close(flat(linearisation.gradient), gradients.sum(0), rtol=1e-9, atol=1e-11)
-    mean = tuple(g / len(batch) for g in linearisation.gradient)
-    for direction in (mean, random_direction(model), mean):  # again and again from the same linearisation
-        projections = linearisation.project(direction)
+    linearization = METHODS[method](model, cross_entropy, batch)
+    torch.testing.assert_close(flat(linearization.gradient), gradients.sum(0), rtol=1e-9, atol=1e-11)
+    mean = tuple(g / len(batch) for g in linearization.gradient)
+    for direction in (mean, random_direction(model), mean):  # again and again from the same linearization
+        projections = linearization.project(direction)
         torch.testing.assert_close(projections, gradients @ flat(direction), rtol=1e-9, atol=1e-11)
-    along_mean = linearisation.project(mean)
+    along_mean = linearization.project(mean)
     torch.testing.assert_close(along_mean.mean(), inner_product(mean, mean), rtol=1e-10, atol=1e-13)
 
 
@@ -48,10 +48,10 @@ def test_the_memory_format_changes_no_projection(method: str) -> None:
     model = nn.Sequential(*layers).double().to(memory_format=torch.channels_last)
     batch = Instances(images, torch.tensor([0, 1, 2, 0, 1]), seed=0)
     gradients = explicit_gradients(model, batch)
-    linearisation = METHODS[method](model, cross_entropy, batch)
-    for direction in (linearisation.gradient, random_direction(model)):  # channels last, and first
+    linearization = METHODS[method](model, cross_entropy, batch)
+    for direction in (linearization.gradient, random_direction(model)):  # channels last, and first
         expected = gradients @ torch.cat([d.flatten() for d in direction])
-        torch.testing.assert_close(linearisation.project(direction), expected, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(linearization.project(direction), expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(("name", "method"), PAIRS)
@@ -72,9 +72,9 @@ def test_float32_lstm_kernels_without_forward_derivative_are_served_by_double_ba
     model = model.float()
     assert choose_method(model, cross_entropy, batch) == "double-backward"
     gradients = explicit_gradients(model, batch)
-    linearisation = METHODS["double-backward"](model, cross_entropy, batch)
+    linearization = METHODS["double-backward"](model, cross_entropy, batch)
     direction = random_direction(model)
-    torch.testing.assert_close(linearisation.project(direction), gradients @ flat(direction), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(linearization.project(direction), gradients @ flat(direction), rtol=1e-4, atol=1e-5)
 
 
 def test_layers_alone_would_be_wrong_where_instances_meet() -> None:
@@ -97,8 +97,8 @@ def test_buffers_move_exactly_as_in_one_plain_forward_pass(method: str) -> None:
     model, batch = build(CASES["batch norm"])
     twin, _ = build(CASES["batch norm"])
     plain_losses(twin, batch)
-    linearisation = METHODS[method](model, cross_entropy, batch)
-    linearisation.project(random_direction(model))
+    linearization = METHODS[method](model, cross_entropy, batch)
+    linearization.project(random_direction(model))
     for (name, buffer), (_, expected) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
         torch.testing.assert_close(buffer, expected, msg=name)
 

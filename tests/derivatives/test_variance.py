@@ -130,7 +130,7 @@ def test_diagonal_of_a_recurrent_network_falls_back_to_a_loop() -> None:
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_diagonal_of_a_recurrent_network_in_single_precision() -> None:
-    """Its fused kernels are another path: vectorised by torch instance by instance, with a warning of its own."""
+    """Its fused kernels are another path: vectorized by torch instance by instance, with a warning of its own."""
     model, parts = chunks("lstm")
     model.lstm.dropout = 0.0
     model = model.float()
@@ -203,7 +203,7 @@ def test_instances_no_longer_held_are_projected_again_on_their_own_masks(name: s
     model, parts = chunks(name)
     gradients = torch.cat([explicit_gradients(model, part) for part in parts])
     batch = grown(ProjectedVariance(model, cross_entropy, MicroBatches(6)), parts)
-    held = [piece.linearisation is not None for piece in batch._pieces]
+    held = [piece.linearization is not None for piece in batch._pieces]
     assert held == [False, False, True]
     mean = flat(batch.gradient)
     torch.testing.assert_close(batch.variance_along(batch.gradient), mean @ covariance(gradients) @ mean, **TOLERANCE)
@@ -251,13 +251,13 @@ class LimitedMoments(InstanceMoments):
         return super()._evaluate(batch)
 
 
-def test_running_out_of_memory_lets_go_of_held_linearisations_first() -> None:
+def test_running_out_of_memory_lets_go_of_held_linearizations_first() -> None:
     model, parts = chunks("mlp")
     expected = grown(ProjectedVariance(model, cross_entropy, MicroBatches()), parts)
     batch = ProjectedVariance(model, cross_entropy, MicroBatches(), method="layers")
 
     def scarce(outputs: Tensor, targets: Tensor) -> Tensor:
-        if sum(piece.linearisation is not None for piece in batch._pieces) > 1:
+        if sum(piece.linearization is not None for piece in batch._pieces) > 1:
             raise torch.OutOfMemoryError("simulated")
         return cross_entropy(outputs, targets)
 

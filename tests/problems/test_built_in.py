@@ -8,7 +8,7 @@ from torch import nn
 
 from raytune_hyperlearn.problems import PROBLEMS, Examples, Problem, load
 from raytune_hyperlearn.problems import data as readers
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 
 IMAGES = {"digits": (1, 8, 8), "fashion-mnist": (1, 28, 28), "cifar10-wrn16-1": (3, 32, 32)}
 
@@ -33,7 +33,7 @@ def test_a_named_problem_carries_its_name_and_a_model_that_fits_its_data(
         monkeypatch.setattr(readers, reader, few)
     problem = load(name)
     assert problem.name == name
-    outputs = initialise(problem.model, seed=0)(problem.test.inputs[:4])
+    outputs = initialize(problem.model, seed=0)(problem.test.inputs[:4])
     assert outputs.shape == (4, 10)
     assert problem.loss(outputs, problem.test.targets[:4]).shape == (4,)
     assert problem.source

@@ -11,7 +11,7 @@ import torch
 
 from raytune_hyperlearn.problems import MissingDataError, data, load
 from raytune_hyperlearn.problems.examples import Examples
-from raytune_hyperlearn.problems.models import count_parameters, initialise
+from raytune_hyperlearn.problems.models import count_parameters, initialize
 
 NAMES = ["cifar10-vgg11", "cifar10-wrn16-4", "cifar100-vgg11", "cifar100-wrn16-4"]
 
@@ -27,7 +27,7 @@ def test_problem(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "cifar", few_images)
     problem = load(name)
     classes = 10 if name.startswith("cifar10-") else 100
-    model = initialise(problem.model, 0).eval()
+    model = initialize(problem.model, 0).eval()
     assert problem.name == name
     assert model(problem.test.inputs[:2]).shape == (2, classes)
     # Counted by hand: convolutions (VGG-11's with biases), two numbers per channel of BatchNorm, the linear layer.

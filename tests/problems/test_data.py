@@ -22,7 +22,7 @@ needs_fashion_mnist = pytest.mark.skipif(
 )
 
 
-def assert_normalised(train: Examples) -> None:
+def assert_normalized(train: Examples) -> None:
     channels = train.inputs.double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(channels.mean(dim=1), torch.zeros(len(channels), dtype=torch.float64), rtol=0, atol=1e-4)
     torch.testing.assert_close(channels.std(dim=1), torch.ones(len(channels), dtype=torch.float64), rtol=0, atol=1e-4)
@@ -36,12 +36,12 @@ def test_digits_are_all_there_once() -> None:
     assert test.inputs.shape == (360, 1, 8, 8)
     assert train.inputs.dtype == torch.float32
     assert train.targets.dtype == torch.int64
-    assert_normalised(train)
+    assert_normalized(train)
     counts = torch.cat([train.targets, test.targets]).bincount()
     assert counts.tolist() == np.bincount(load_digits().target).tolist()
 
     def recovered(examples: Examples) -> Tensor:
-        """The pixels, 0 to 16: images hold both of these, so their ends undo the normalisation."""
+        """The pixels, 0 to 16: images hold both of these, so their ends undo the normalization."""
         low, high = train.inputs.min(), train.inputs.max()
         return ((examples.inputs - low) / (high - low) * 16).round().long().flatten(1)
 
@@ -66,7 +66,7 @@ def test_fashion_mnist_is_read_from_the_systems_package(tmp_path: Path) -> None:
     assert train.targets.bincount().tolist() == [6_000] * 10
     assert test.targets.bincount().tolist() == [1_000] * 10
     assert train.targets[:5].tolist() == [9, 0, 0, 3, 0]  # the file's first labels
-    assert_normalised(train)
+    assert_normalized(train)
     raw = tmp_path / "FashionMNIST" / "raw"
     assert sorted(path.name for path in raw.iterdir()) == sorted(data.FASHION_MNIST_FILES)
 
@@ -88,7 +88,7 @@ def pixels(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def expected_images(numbers: list[int], training: list[int]) -> Tensor:
-    """Images normalised by the mean and deviation of each channel of the training images, in double precision."""
+    """Images normalized by the mean and deviation of each channel of the training images, in double precision."""
     images, train = (np.stack([pixels(number) for number in part]) / 255.0 for part in (numbers, training))
     mean, deviation = train.mean(axis=(0, 1, 2)), train.reshape(-1, 3).std(axis=0, ddof=1)
     return torch.from_numpy((images - mean) / deviation).permute(0, 3, 1, 2).float()
@@ -126,10 +126,10 @@ def test_an_image_folder_is_read_once_and_kept_in_one_file(image_folder: Path) -
     assert sorted(path.name for path in image_folder.glob("*.pt")) == ["cifar10-test.pt", "cifar10-train.pt"]
 
 
-def test_grey_images_become_colour_and_compressed_ones_are_read(tmp_path: Path) -> None:
+def test_gray_images_become_color_and_compressed_ones_are_read(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / part / "one").mkdir(parents=True)
-        Image.fromarray(pixels(3)[:, :, 0]).save(tmp_path / part / "one" / "grey.png")
+        Image.fromarray(pixels(3)[:, :, 0]).save(tmp_path / part / "one" / "gray.png")
         Image.fromarray(pixels(9)).save(tmp_path / part / "one" / "photo.jpg")
     cifar(10, tmp_path)
     images, targets = torch.load(tmp_path / "cifar10-train.pt", weights_only=True)

@@ -19,7 +19,7 @@ from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, StoredExamples, batches, check_problem, evaluate, padded
 from raytune_hyperlearn.problems.datasets import labels_right, token_cross_entropy, tokens_right
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.trainable import validation_batches
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -122,10 +122,10 @@ def test_an_abandoned_pass_leaves_no_reader_behind() -> None:
 def test_forward_and_reverse_mode_differentiate_through_several_inputs(collate: Any, memory_limit: float) -> None:
     problem = sequences(collate, memory_limit).to("cpu", torch.float64)
     split, values = problem.split(0), {"learning_rate": [0.3, 0.1], "momentum": [0.5], "weight_decay": [0.01]}
-    model = FunctionalModel(initialise(problem.model, 0).double(), problem.loss)
+    model = FunctionalModel(initialize(problem.model, 0).double(), problem.loss)
 
     def validation_loss(rate: float) -> float:
-        module = initialise(problem.model, 0).double()
+        module = initialize(problem.model, 0).double()
         parameters = list(module.parameters())
         velocity = [torch.zeros_like(p) for p in parameters]
         for step, (inputs, targets) in enumerate(batches(split.train, 4, 4, seed=3)):
@@ -153,7 +153,7 @@ def test_regression_has_a_loss_and_no_accuracy() -> None:
     data = TensorDataset(NUMBERS, NUMBERS[:, 0].double())
     problem = plain(train=data, test=data, model=lambda: nn.Linear(4, 1), loss="mse")
     check_problem(problem)
-    model = initialise(problem.model, 0)
+    model = initialize(problem.model, 0)
     loss, accuracy = evaluate(model, problem, problem.test)
     assert loss == pytest.approx(F.mse_loss(model(NUMBERS)[:, 0], NUMBERS[:, 0]).item(), rel=1e-6)
     assert math.isnan(accuracy)
@@ -276,6 +276,6 @@ def test_several_inputs_are_tensors_of_one_length(inputs: Any, message: str) -> 
 
 def test_a_problem_that_is_changed_takes_its_inputs_as_before() -> None:
     problem = replace(sequences(named), batch_size=2)
-    model = initialise(problem.model, 0)
+    model = initialize(problem.model, 0)
     assert model(problem.train[slice(0, 3)].inputs).shape == (3, 3)
     assert list(dict(model.named_parameters())) == ["embedding.weight", "last.weight", "last.bias"]

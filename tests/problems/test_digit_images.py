@@ -36,7 +36,7 @@ class _SVHN:
     ("name", "stand_in", "read", "shape"),
     [("MNIST", _MNIST, mnist, (1, 28, 28)), ("SVHN", _SVHN, svhn, (3, 32, 32))],
 )
-def test_images_are_normalised_by_the_training_part(
+def test_images_are_normalized_by_the_training_part(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     name: str,

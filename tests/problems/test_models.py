@@ -14,13 +14,13 @@ from raytune_hyperlearn.problems.models import (
     SmallCNN,
     WideResNet,
     count_parameters,
-    initialise,
+    initialize,
 )
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
     "small cnn": (SmallCNN, (1, 8, 8), 10, 6_138),
     "lenet": (LeNet, (1, 28, 28), 10, 44_426),
-    "lenet for colour": (partial(LeNet, channels=3, size=32), (3, 32, 32), 10, 62_006),
+    "lenet for color": (partial(LeNet, channels=3, size=32), (3, 32, 32), 10, 62_006),
     "wrn-10-1": (partial(WideResNet, depth=10), (3, 32, 32), 10, 77_850),
     "wrn-16-1": (WideResNet, (3, 32, 32), 10, 175_066),
     "wrn-16-4, 100 classes": (partial(WideResNet, width=4, classes=100), (3, 32, 32), 100, 2_772_020),
@@ -35,7 +35,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_their_size_and_one_logit_per_class(name: str) -> None:
     factory, shape, classes, parameters = MODELS[name]
-    model = initialise(factory, seed=0)
+    model = initialize(factory, seed=0)
     assert count_parameters(model) == parameters
     outputs = model(torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
     assert outputs.shape == (2, classes)
@@ -57,7 +57,7 @@ def test_a_wide_resnet_of_an_impossible_depth_is_refused(depth: int) -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    model = initialise(partial(WideResNet, depth=10, dropout=0.5), seed=0)
+    model = initialize(partial(WideResNet, depth=10, dropout=0.5), seed=0)
     inputs = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng():
         assert not torch.equal(model(inputs), model(inputs))
@@ -65,9 +65,9 @@ def test_dropout_acts_in_training_only() -> None:
         assert torch.equal(model(inputs), model(inputs))
 
 
-def test_the_seed_alone_decides_an_initialisation() -> None:
+def test_the_seed_alone_decides_an_initialization() -> None:
     def weights(seed: int) -> torch.Tensor:
-        return torch.cat([p.detach().reshape(-1) for p in initialise(SmallCNN, seed).parameters()])
+        return torch.cat([p.detach().reshape(-1) for p in initialize(SmallCNN, seed).parameters()])
 
     first = weights(3)
     with torch.random.fork_rng():
@@ -76,21 +76,21 @@ def test_the_seed_alone_decides_an_initialisation() -> None:
     assert not torch.equal(weights(4), first)
 
 
-def test_an_initialisation_leaves_the_global_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_initialization_leaves_the_global_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(seed: int) -> None:
         raise AssertionError(f"every GPU was seeded with {seed}")
 
     if not torch.cuda.is_initialized():
         monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
     before = torch.get_rng_state()
-    initialise(LeNet, seed=1)
+    initialize(LeNet, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_an_initialisation_leaves_the_gpus_generators_alone() -> None:
+def test_an_initialization_leaves_the_gpus_generators_alone() -> None:
     torch.rand(1, device="cuda")
     before = torch.cuda.get_rng_state_all()
-    drawn = [initialise(partial(nn.Linear, 3, 2, device="cuda"), seed=1).weight for _ in range(2)]
+    drawn = [initialize(partial(nn.Linear, 3, 2, device="cuda"), seed=1).weight for _ in range(2)]
     assert torch.equal(*drawn)
     assert all(torch.equal(one, other) for one, other in zip(torch.cuda.get_rng_state_all(), before, strict=True))

@@ -331,7 +331,7 @@ def test_controls_take_the_schedule_that_arbiter_learns_from_the_same_seed() -> 
     assert walk != learned
 
 
-def test_a_replay_has_a_new_initialisation_and_the_other_controls_arbiters_own() -> None:
+def test_a_replay_has_a_new_initialization_and_the_other_controls_arbiters_own() -> None:
     given = {"recorded": [[20] * EPOCHS]}
     constant = ArbiterTrainable({**CONFIG, "chosen_by": "mean", **given}).step()["validation_loss"]
     replayed = ArbiterTrainable({**CONFIG, "chosen_by": "replay", **given}).step()["validation_loss"]

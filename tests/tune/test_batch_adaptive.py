@@ -18,7 +18,7 @@ from raytune_hyperlearn.algorithms.batch_adaptive import BatchAdaptiveSGD, Gauss
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import CABS, Constant, GradientNoiseScale, Manual
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable
 
 
@@ -64,11 +64,11 @@ def steps(trainable: BatchAdaptiveTrainable, count: int) -> list[dict[str, Any]]
     return [trainable.step() for _ in range(count)]
 
 
-def test_trains_as_the_plain_optimiser_does() -> None:
+def test_trains_as_the_plain_optimizer_does() -> None:
     """Same network, order and masks as a plain script with BatchAdaptiveSGD."""
     found = steps(BatchAdaptiveTrainable(dict(CONFIG)), 3)
     problem, seed = small_problem(), derived_seed(derived_seed(5, Purpose.TRIAL), Purpose.REPLICATE, 0)
-    model, train = initialise(problem.model, seed), problem.split(5).train
+    model, train = initialize(problem.model, seed), problem.split(5).train
     sampler = EpochSampler(train.inputs, train.targets, derived_seed(seed, Purpose.ORDER))
     optimizer = BatchAdaptiveSGD(
         model,

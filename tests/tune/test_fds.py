@@ -28,7 +28,7 @@ from raytune_hyperlearn.hyperparameters import (
     WeightDecay,
 )
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, SGDTrainable, fds
 from tests.tune.small import SPACE, small_problem
 
@@ -92,7 +92,7 @@ def test_reported_loss_is_that_of_training_with_the_reported_values(trainable: F
     seed = derived_seed(5, Purpose.OUTER_STEP, 1, 0)
     problem = small_problem()
     split = problem.split(5)
-    model = initialise(problem.model, seed)
+    model = initialize(problem.model, seed)
     horizon = problem.horizon(2)
     train(model, problem.loss, batches(split.train, 20, horizon, seed), second["hyperparameters"], horizon)
     model.eval()
@@ -256,7 +256,7 @@ def test_budgets_of_outer_steps_are_a_list_or_grow_by_a_rule(horizons: Any, expe
     assert trainable.options.inner_epochs(10_000, 2.0) == expected[-1]
 
 
-# ---------------------------------------------------------------------------------------- other optimisers
+# ---------------------------------------------------------------------------------------- other optimizers
 
 ADAMW = OptimizerSpace(
     {
@@ -272,10 +272,10 @@ def smoothed_adamw(model: FunctionalModel) -> AdamW:
 
 
 def loss_of_pytorchs_adamw(values: dict[str, list[float]], seed: int) -> float:
-    """Validation loss of training for two epochs with torch's own optimiser."""
+    """Validation loss of training for two epochs with torch's own optimizer."""
     problem = small_problem()
     split, horizon = problem.split(5), problem.horizon(2)
-    model = initialise(problem.model, seed)
+    model = initialize(problem.model, seed)
     optimizer = torch.optim.AdamW(model.parameters(), eps=1e-4)
     for step, (inputs, targets) in enumerate(batches(split.train, 20, horizon, seed)):
         for group in optimizer.param_groups:

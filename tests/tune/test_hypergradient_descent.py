@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import HypergradientDescentTrainable
 from tests.tune.small import SPACE, dropout_problem, scores_of, small_problem
 
@@ -34,7 +34,7 @@ def learned_by_hand(steps: int, split_seed: int, seed: int) -> tuple[list[dict[s
     """α, μ and ξ after every step and the validation loss at the end, from a loop over one flat vector."""
     problem = small_problem()
     split = problem.split(split_seed)
-    model = initialise(problem.model, seed)
+    model = initialize(problem.model, seed)
     parameters = list(model.parameters())
 
     def flat(tensors: list[Tensor]) -> Tensor:
@@ -52,13 +52,13 @@ def learned_by_hand(steps: int, split_seed: int, seed: int) -> tuple[list[dict[s
         gradient = flat(list(torch.autograd.grad(loss, parameters)))
         if last is not None:
             direction, old_velocity, old_weights = last
-            regularised = gradient + values["weight_decay"] * weights
+            regularized = gradient + values["weight_decay"] * weights
             rate = values["learning_rate"]
             values = {
-                "learning_rate": rate + RATES["learning_rate"] * float(regularised @ direction),
-                "momentum": values["momentum"] + RATES["momentum"] * rate * float(regularised @ old_velocity),
+                "learning_rate": rate + RATES["learning_rate"] * float(regularized @ direction),
+                "momentum": values["momentum"] + RATES["momentum"] * rate * float(regularized @ old_velocity),
                 "weight_decay": values["weight_decay"]
-                + RATES["weight_decay"] * rate * float(regularised @ old_weights),
+                + RATES["weight_decay"] * rate * float(regularized @ old_weights),
             }
         updated = values["momentum"] * velocity + gradient + values["weight_decay"] * weights
         last = (updated, velocity, weights)

@@ -12,7 +12,7 @@ from torch import nn
 
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import OneRunTrainable
 from tests.tune.small import scores_of, small_problem
 
@@ -45,7 +45,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, after: Callable[[]
 def test_schedule_free_is_scored_at_its_average_with_statistics_of_that_average() -> None:
     from schedulefree import AdamWScheduleFree
 
-    model = initialise(small_problem().model, SEED)
+    model = initialize(small_problem().model, SEED)
     optimizer = AdamWScheduleFree(model.parameters(), lr=0.01, weight_decay=0.1, warmup_steps=2)
     optimizer.train()
     train(model, optimizer)
@@ -62,7 +62,7 @@ def test_schedule_free_is_scored_at_its_average_with_statistics_of_that_average(
 def test_prodigy_is_annealed_by_half_a_cosine_of_the_whole_training() -> None:
     from prodigyopt import Prodigy
 
-    model = initialise(small_problem().model, SEED)
+    model = initialize(small_problem().model, SEED)
     optimizer = Prodigy(model.parameters(), weight_decay=0.1)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS)
     train(model, optimizer, cosine.step)

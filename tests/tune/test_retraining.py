@@ -13,7 +13,7 @@ from torch import nn
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.hyperparameters import Hyperparameters
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed, evaluate
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds import FDSTrainable
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from tests.tune.small import SPACE, small_model, small_problem
@@ -33,7 +33,7 @@ def validation_loss(seed: int, split_seed: int) -> float:
     """Of one training, outside of any trainable."""
     problem = small_problem()
     split = problem.split(split_seed)
-    model = initialise(problem.model, seed)
+    model = initialize(problem.model, seed)
     train(model, problem.loss, batches(split.train, 20, 16, seed), LEARNED, 16)
     model.eval()
     return evaluate(model, problem, split.validation)[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import Problem, Purpose, batches, derived_seed
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import SGDTrainable
 from tests.tune.small import SPACE, VALUES, dropout_problem, scores_of, small_problem
 
@@ -33,7 +33,7 @@ RATES = [0.3] * 6 + [0.2] * 5 + [0.05] * 5
 def torch_sgd_scores(problem: Problem, split_seed: int, seed: int, rates: list[float]) -> dict[str, float]:
     """Scores of a training loop written with torch.optim.SGD alone."""
     split = problem.split(split_seed)
-    model = initialise(problem.model, seed)
+    model = initialize(problem.model, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.8, weight_decay=1e-3)
     model.train()
     for rate, (inputs, targets) in zip(rates, batches(split.train, 20, len(rates), seed), strict=True):

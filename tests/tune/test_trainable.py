@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import Examples, evaluate
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import HyperLearningTrainable, TrialSettings
 from raytune_hyperlearn.tune.trainable import assigned_device, mean_scores, validation_batches
 from tests.tune.small import SCORES, SPACE, small_problem
@@ -110,7 +110,7 @@ def test_a_problem_may_be_a_name_a_record_or_a_function() -> None:
 def test_scores_are_those_of_the_whole_validation_and_test_sets() -> None:
     result = Scoring({**CONFIG, "seed": 4}).step()
     problem = small_problem()
-    model = initialise(problem.model, 4).eval()
+    model = initialize(problem.model, 4).eval()
     with torch.no_grad():
         for name, part in (("validation", problem.split(4).validation), ("test", problem.test)):
             outputs = model(part.inputs).double()
@@ -174,7 +174,7 @@ def test_validation_batches_hold_every_example_once_in_order() -> None:
 
 def test_evaluation_in_parts_is_that_of_the_whole() -> None:
     problem = small_problem()
-    model = initialise(problem.model, 0).eval()
+    model = initialize(problem.model, 0).eval()
     assert evaluate(model, problem, problem.train, batch_size=7) == pytest.approx(
         evaluate(model, problem, problem.train)
     )

@@ -4,7 +4,7 @@
   with a bootstrap interval, and Wilcoxon's signed-rank test with Holm's correction over these k − 1 tests. The leader
   found afterwards is never what is tested: being chosen as the best of k, it would win too often.
 - Several problems: Friedman's test on the methods' ranks with Nemenyi's critical difference,
-  CD = q_α sqrt(k (k + 1) / (6 N)), k methods, N problems, q_α the studentised range's quantile over sqrt 2
+  CD = q_α sqrt(k (k + 1) / (6 N)), k methods, N problems, q_α the studentized range's quantile over sqrt 2
   (J. Demšar. Statistical Comparisons of Classifiers over Multiple Data Sets. JMLR 2006).
 
 A signed-rank test of n differences cannot fall below 2 / 2^n. With so few seeds that no p-value can be significant

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 PanelData = TypeVar("PanelData")
-# Text and axes are drawn in one colour that nothing else uses, so that inline SVG can follow the page's own colour.
+# Text and axes are drawn in one color that nothing else uses, so that inline SVG can follow the page's own color.
 INK = "#1b1f24"
 LABEL_GAP = 11.0  # points between two line-end labels
 _LOOK = {
@@ -66,7 +66,7 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an ``<svg>`` element for a page: transparent, as wide as its place, in the page's text colour.
+    """The figure as an ``<svg>`` element for a page: transparent, as wide as its place, in the page's text color.
 
     Args:
         figure: what to draw.
@@ -102,7 +102,7 @@ def _accessible(title: str) -> str:
 
 
 def name_lines(figure: Figure) -> None:
-    """Writes a legend of the figure's labelled lines below it, each once."""
+    """Writes a legend of the figure's labeled lines below it, each once."""
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         named.update((label, line) for line, label in zip(*axes.get_legend_handles_labels(), strict=True))
@@ -153,7 +153,7 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
     Args:
         axes: with its limits and scales final.
-        ends: value, name and colour of each line.
+        ends: value, name and color of each line.
     """
     if not ends:
         return
@@ -163,7 +163,7 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     right = axes.get_xlim()[1]
     wanted = [float(transform.transform((right, value))[1] - box.y0) * points for value, _, _ in ends]
     placed = spread(wanted, LABEL_GAP, 2.0, box.height * points - 2.0)
-    for (value, name, colour), start, place in zip(ends, wanted, placed, strict=True):
+    for (value, name, color), start, place in zip(ends, wanted, placed, strict=True):
         axes.annotate(
             name,
             xy=(right, value),
@@ -173,7 +173,7 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             ha="left",
             fontsize=9,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.9, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)},
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.9, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)},
         )
 
 

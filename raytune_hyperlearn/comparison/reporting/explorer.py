@@ -77,7 +77,7 @@ def legend_entries(methods: tuple[str, ...], styles: Styles) -> list[dict[str, A
             "method": method,
             "label": styles[method].short,
             "name": styles[method].label,
-            "colour": styles[method].colour,
+            "color": styles[method].color,
             "dash": dash_of(styles[method]) is not None,
         }
         for method in methods
@@ -156,7 +156,7 @@ class _Closed:
 
 def _look(styles: Styles, method: str) -> dict[str, Any]:
     style = styles[method]
-    return {"method": method, "colour": style.colour, "dash": dash_of(style)}
+    return {"method": method, "color": style.color, "dash": dash_of(style)}
 
 
 def _key(result: RunResult) -> str:

@@ -139,7 +139,7 @@ def _draw_outer_steps(axes: Axes, panel: OuterStepsPanel) -> None:
     count = panel.values.shape[1]
     for i, line in enumerate(panel.values.T):
         alpha = 0.35 + 0.65 * (i + 1) / count
-        axes.plot(panel.steps, line, color=panel.style.colour, lw=1.5, alpha=alpha, marker=".", markersize=4)
+        axes.plot(panel.steps, line, color=panel.style.color, lw=1.5, alpha=alpha, marker=".", markersize=4)
 
 
 def _draw_timeline(axes: Axes, panel: TimelinePanel) -> None:
@@ -154,9 +154,7 @@ def _draw_timeline(axes: Axes, panel: TimelinePanel) -> None:
         for start, end, lane in zip(panel.starts, panel.ends, panel.lanes, strict=True)
     ]
     alphas = 0.25 + 0.65 * np.clip(panel.budgets, 0.0, 1.0)
-    colours = [
-        to_rgba(INK if failed else panel.style.colour, a) for a, failed in zip(alphas, panel.failed, strict=True)
-    ]
+    colors = [to_rgba(INK if failed else panel.style.color, a) for a, failed in zip(alphas, panel.failed, strict=True)]
     crowded = len(corners) > CROWDED
-    bars = PolyCollection(corners, facecolors=colours, edgecolors=INK, linewidths=0.3, rasterized=crowded)
+    bars = PolyCollection(corners, facecolors=colors, edgecolors=INK, linewidths=0.3, rasterized=crowded)
     axes.add_collection(bars, autolim=False)

@@ -87,12 +87,12 @@ def draw_lines(panels: Sequence[LinePanel], styles: dict[str, MethodStyle]) -> F
                 panel.xs,
                 values,
                 drawstyle="steps-post",
-                color=style.colour,
+                color=style.color,
                 ls=style.line,
                 lw=1.9,
                 label=style.heading,
             )
-        ends = [(float(v[-1]), styles[m].short, styles[m].colour) for m, v in panel.lines.items()]
+        ends = [(float(v[-1]), styles[m].short, styles[m].color) for m, v in panel.lines.items()]
         label_line_ends(axes, ends)
 
     return draw_grid(panels, draw, columns=2, size=(5.2, 3.6), left_margin=0.75, right_margin=room)
@@ -109,7 +109,7 @@ def line_source(panel: LinePanel, styles: dict[str, MethodStyle]) -> dict[str, A
                 "method": method,
                 "name": style.label,
                 "label": style.short,
-                "colour": style.colour,
+                "color": style.color,
                 "dash": dash_of(style),
                 "width": 2.0,
                 "x": short_numbers(panel.xs[places]),

@@ -162,11 +162,11 @@ def _draw_evaluations_panel(axes: Axes, panel: EvaluationsPanel) -> None:
     axes.set_ylabel("validation loss")
     axes.set_xlim(0, panel.limit * 1.02)
     plain_log_axis(axes, low / 1.15, high * 1.3)
-    colour = panel.style.colour
+    color = panel.style.color
     for curve in panel.incumbents:
         times = np.append(curve.times, panel.limit if curve.times.size else [])
         values = np.append(curve.values, curve.values[-1:])
-        axes.plot(times, values, drawstyle="steps-post", color=colour, lw=0.9, alpha=0.8)
+        axes.plot(times, values, drawstyle="steps-post", color=color, lw=0.9, alpha=0.8)
     heights = np.minimum(panel.losses, high * 1.2)
     crowded = len(heights) > CROWDED
     sizes = 7 + 40 * np.clip(panel.budgets, 0, 1)
@@ -174,7 +174,7 @@ def _draw_evaluations_panel(axes: Axes, panel: EvaluationsPanel) -> None:
         panel.times,
         heights,
         s=sizes,
-        color=colour,
+        color=color,
         alpha=0.45,
         lw=0.5,
         edgecolors=INK,
@@ -193,10 +193,10 @@ def _draw_schedule_panel(axes: Axes, panel: SchedulePanel) -> None:
     axes.set_ylim(*_widened(panel.span))
     for style, schedules in panel.schedules:
         for schedule in schedules[:-1]:
-            axes.plot(*_steps(schedule), drawstyle="steps-post", color=style.colour, ls=style.line, lw=0.8, alpha=0.35)
+            axes.plot(*_steps(schedule), drawstyle="steps-post", color=style.color, ls=style.line, lw=0.8, alpha=0.35)
         best = _steps(schedules[-1])
-        axes.plot(*best, drawstyle="steps-post", color=style.colour, ls=style.line, lw=2.2, label=style.heading)
-    ends = [(schedules[-1][-1], style.short, style.colour) for style, schedules in panel.schedules]
+        axes.plot(*best, drawstyle="steps-post", color=style.color, ls=style.line, lw=2.2, label=style.heading)
+    ends = [(schedules[-1][-1], style.short, style.color) for style, schedules in panel.schedules]
     label_line_ends(axes, ends)
 
 
@@ -211,7 +211,7 @@ def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_yticks(range(count), [style.short for style, _ in panel.values])
     for row, (style, values) in enumerate(panel.values):
-        axes.plot(values, [row] * len(values), ls="", marker=style.marker, color=style.colour, markersize=7, alpha=0.8)
+        axes.plot(values, [row] * len(values), ls="", marker=style.marker, color=style.color, markersize=7, alpha=0.8)
     everything = [value for _, values in panel.values for value in values]
     axes.set_xlim(*_widened((min(everything), max(everything))))
     axes.locator_params(axis="x", nbins=5)

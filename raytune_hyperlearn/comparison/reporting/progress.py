@@ -174,9 +174,9 @@ class Progress:
         table.add_column("runs", justify="right")
         table.add_column(f"best {self._name}, each seed")
         for method, values in self._bests.items():
-            colour = styles[method].colour
+            color = styles[method].color
             shown = "  ".join(number(value) for value in values)
-            table.add_row(Text(styles[method].label, style=colour), str(len(values)), shown)
+            table.add_row(Text(styles[method].label, style=color), str(len(values)), shown)
         if self._run is None:
             return Group(table)
         method, seed = self._run
@@ -184,7 +184,7 @@ class Progress:
         now = min(time.monotonic() - self._begun, limit) if self._evaluations else 0.0
         line = Text.assemble(
             f"run {self._done + 1} of {self._total}: ",
-            (styles[method].label, styles[method].colour),
+            (styles[method].label, styles[method].color),
             f", {self._state(seed)}",
         )
         overall = (self._done + now / limit) / self._total

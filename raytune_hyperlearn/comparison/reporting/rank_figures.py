@@ -85,8 +85,8 @@ def draw_critical_difference(data: CriticalDifference, styles: dict[str, MethodS
 def _draw_stem(axes: Axes, style: MethodStyle, rank: float, level: float, on_left: bool) -> None:
     low, high = axes.get_xlim()
     edge = low if on_left else high
-    axes.plot([rank, rank, edge], [0, level, level], color=style.colour, lw=1.3, clip_on=False)
-    axes.plot([rank], [0], color=style.colour, marker=style.marker, markersize=6, clip_on=False)
+    axes.plot([rank, rank, edge], [0, level, level], color=style.color, lw=1.3, clip_on=False)
+    axes.plot([rank], [0], color=style.color, marker=style.marker, markersize=6, clip_on=False)
     axes.annotate(
         f"{style.short} {rank:.2f}",
         (edge, level),

@@ -95,7 +95,7 @@ def draw_swatch(style: MethodStyle) -> Figure:
     with look():
         figure = Figure(figsize=(0.5, 0.2))
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.plot([0, 0.5, 1], [0, 0, 0], color=style.colour, ls=style.line, lw=2, marker=style.marker, markevery=[1])
+        axes.plot([0, 0.5, 1], [0, 0, 0], color=style.color, ls=style.line, lw=2, marker=style.marker, markevery=[1])
         axes.set_xlim(-0.02, 1.02)
         axes.set_axis_off()
     return figure
@@ -165,7 +165,7 @@ def _draw_regret_panel(axes: Axes, panel: RegretPanel) -> None:
         )
     for depth, line in enumerate(panel.lines):
         _draw_band(axes, line, depth)
-    ends = [(float(line.band.median[-1]), line.style.short, line.style.colour) for line in panel.lines]
+    ends = [(float(line.band.median[-1]), line.style.short, line.style.color) for line in panel.lines]
     label_line_ends(axes, [end for end in ends if math.isfinite(end[0])])
     if panel.absent:
         note = f"not shown: {', '.join(panel.absent)} (a run without any result)"
@@ -179,12 +179,12 @@ def _draw_band(axes: Axes, line: RegretLine, depth: int) -> None:
     lower, median, upper = (
         np.concatenate([part, part[-1:] if closing else []]) for part in (band.lower, band.median, band.upper)
     )
-    axes.fill_between(times, lower, upper, step="post", color=style.colour, alpha=0.15, lw=0, zorder=2)
+    axes.fill_between(times, lower, upper, step="post", color=style.color, alpha=0.15, lw=0, zorder=2)
     axes.plot(
         times,
         median,
         drawstyle="steps-post",
-        color=style.colour,
+        color=style.color,
         ls=style.line,
         lw=2.4 if style.line == "-" else 1.9,
         marker=style.marker,
@@ -194,5 +194,5 @@ def _draw_band(axes: Axes, line: RegretLine, depth: int) -> None:
         label=style.heading,
     )
     leader = [times[-1], axes.get_xlim()[1]]
-    axes.plot(leader, [median[-1]] * 2, color=style.colour, ls=":", lw=0.7, zorder=2)
-    axes.plot(times[-1:], median[-1:], color=style.colour, marker=style.marker, markersize=5, clip_on=False, zorder=5)
+    axes.plot(leader, [median[-1]] * 2, color=style.color, ls=":", lw=0.7, zorder=2)
+    axes.plot(times[-1:], median[-1:], color=style.color, marker=style.marker, markersize=5, clip_on=False, zorder=5)

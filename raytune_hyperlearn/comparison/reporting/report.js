@@ -27,9 +27,9 @@
     const mix = light < 0.55 ? 0.45 * (1 - light) + 0.15 : 0;
     return `rgb(${[r, g, b].map(part => Math.round(part + (255 - part) * mix)).join()})`;
   };
-  const faint = (colour, alpha) => {
-    const [r, g, b] = colour.startsWith("#")
-      ? [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16)) : colour.match(/\d+/g);
+  const faint = (color, alpha) => {
+    const [r, g, b] = color.startsWith("#")
+      ? [1, 3, 5].map(i => parseInt(color.slice(i, i + 2), 16)) : color.match(/\d+/g);
     return `rgba(${r},${g},${b},${alpha})`;
   };
 
@@ -95,7 +95,7 @@
   const nameEnds = (plot, shown) => {
     const { ctx, bbox } = plot, ratio = devicePixelRatio, gap = 12.5 * ratio;
     const ends = shown.filter(series => series.label).map(series => ({
-      text: series.label, colour: shade(series.colour), at: plot.valToPos(series.y.at(-1), "y", true),
+      text: series.label, color: shade(series.color), at: plot.valToPos(series.y.at(-1), "y", true),
     })).filter(end => Number.isFinite(end.at)).sort((a, b) => a.at - b.at);
     let floor = bbox.top;
     for (const end of ends) { end.place = Math.max(end.at, floor); floor = end.place + gap; }
@@ -106,7 +106,7 @@
     ctx.textBaseline = "middle"; ctx.textAlign = "left";
     for (const end of ends) {
       const x = bbox.left + bbox.width;
-      ctx.strokeStyle = ctx.fillStyle = end.colour;
+      ctx.strokeStyle = ctx.fillStyle = end.color;
       ctx.lineWidth = ratio;
       ctx.beginPath(); ctx.moveTo(x, end.at); ctx.lineTo(x + 8 * ratio, end.place); ctx.stroke();
       ctx.fillText(end.text, x + 11 * ratio, end.place);
@@ -153,17 +153,17 @@
     const xKind = spec.xKind === "log" && union[0] <= 0 ? "linear" : spec.xKind;
     const ink = styleOf("--ink"), line = styleOf("--line"), columns = [union], drawn = [{}], bands = [];
     shown.forEach((series, i) => {
-      const colour = shade(series.colour), stepped = spec.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined;
+      const color = shade(series.color), stepped = spec.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined;
       const common = { scale: "y", paths: stepped, points: { show: !spec.stepped && union.length < 60, size: 5 }, spanGaps: !spec.stepped };
       if (rows[i].lower) {
         const edge = { ...common, stroke: "transparent", width: 0, points: { show: false }, pxAlign: 0 };
-        bands.push({ series: [drawn.length + 1, drawn.length], fill: faint(colour, 0.16) });
+        bands.push({ series: [drawn.length + 1, drawn.length], fill: faint(color, 0.16) });
         columns.push(rows[i].lower, rows[i].upper);
         drawn.push({ ...edge }, { ...edge });
       }
       series.column = drawn.length;
       columns.push(rows[i].middle);
-      drawn.push({ ...common, label: series.name, stroke: series.faint ? faint(colour, 0.45) : colour, width: series.width, dash: series.dash });
+      drawn.push({ ...common, label: series.name, stroke: series.faint ? faint(color, 0.45) : color, width: series.width, dash: series.dash });
     });
     const names = shown.filter(series => series.label).map(series => series.label.length);
     const narrow = box.clientWidth < 520;
@@ -221,10 +221,10 @@
 
   // Method names as buttons: pressed means shown.
   const legend = (holder, methods, hidden, redraw) => {
-    holder.replaceChildren(...methods.map(({ method, label, name, colour, dash }) => {
+    holder.replaceChildren(...methods.map(({ method, label, name, color, dash }) => {
       const button = make("button", { type: "button", "aria-pressed": String(!hidden.has(method)), title: `Show or hide ${name}` });
       const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-      swatch.style.borderTop = `3px ${dash ? "dashed" : "solid"} ${shade(colour)}`;
+      swatch.style.borderTop = `3px ${dash ? "dashed" : "solid"} ${shade(color)}`;
       button.append(swatch, make("span", {}, label));
       button.onclick = () => {
         hidden.has(method) ? hidden.delete(method) : hidden.add(method);

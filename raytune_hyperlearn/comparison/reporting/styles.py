@@ -1,7 +1,7 @@
-"""How methods are called and drawn: the same name, colour, line and marker in every figure of every report.
+"""How methods are called and drawn: the same name, color, line and marker in every figure of every report.
 
-The colours are M. Okabe and K. Ito's, which people with any of the common colour blindnesses can tell apart; line and
-marker differ as well, so nothing rests on colour alone.
+The colors are M. Okabe and K. Ito's, which people with any of the common color blindnesses can tell apart; line and
+marker differ as well, so nothing rests on color alone.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class MethodStyle:
     Attributes:
         label: full name, for tables and sentences.
         short: the field's abbreviation, for figures.
-        colour: hexadecimal RGB.
+        color: hexadecimal RGB.
         line: matplotlib's line style.
         marker: matplotlib's marker.
     """
 
     label: str
     short: str
-    colour: str
+    color: str
     line: Any
     marker: str
 
@@ -54,7 +54,7 @@ METHOD_STYLES = {
     "manual": MethodStyle("batch size doubled by hand", "Manual", "#009E73", (0, (6, 1.5, 1, 1.5)), "<"),
     "cabs": MethodStyle("CABS", "CABS", "#CC79A7", (0, (3, 1.2, 1, 1.2)), "X"),
     "gns": MethodStyle("gradient noise scale", "GNS", "#A6761D", (0, (3, 1.2, 1, 1.2, 1, 1.2)), "h"),
-    # Arbiter and its controls in P. Tol's muted colours, which are as safe.
+    # Arbiter and its controls in P. Tol's muted colors, which are as safe.
     "arbiter": MethodStyle("Arbiter", "Arbiter", "#332288", "-", "o"),
     "arbiter-constant": MethodStyle("without Arbiter", "Without", "#666666", (0, (1, 1.2)), "s"),
     "arbiter-frozen": MethodStyle("frozen response", "Frozen Φ", "#117733", (0, (6, 1.5)), "D"),

@@ -71,7 +71,7 @@ def summary_table(study: Study) -> Table:
     styles = method_styles(summaries)
     targets = study.experiment.targets[:1] if study.reference is not None else ()
     again = any(summary.confirmed is not None for summary in summaries.values())
-    modelled = any(summary.model_picks is not None for summary in summaries.values())
+    modeled = any(summary.model_picks is not None for summary in summaries.values())
     validation = quantity_name(study, "validation")
     rows = []
     for method, summary in summaries.items():
@@ -86,7 +86,7 @@ def summary_table(study: Study) -> Table:
                 *("–" if value is None else regret_text(value.median, study.metric) for value in shown),
                 *times,
                 str(summary.evaluations),
-                *([model_picks_text(summary)] if modelled else []),
+                *([model_picks_text(summary)] if modeled else []),
                 failures_text(summary.failures),
             )
         )
@@ -99,7 +99,7 @@ def summary_table(study: Study) -> Table:
             *([f"{validation}, again"] if again else []),
             *(f"time to {regret_text(target, study.metric)}" for target in targets),
             "evaluations",
-            *(["by a model"] if modelled else []),
+            *(["by a model"] if modeled else []),
             "failures",
         ),
         tuple(rows),
@@ -205,7 +205,7 @@ def confirmation_table(study: Study, summaries: Summaries, styles: Styles) -> Ta
         ("method", f"{validation}, as found", f"{validation}, again", f"{test}, again", "again, run by run"),
         rows,
         f"Every run's incumbent, trained {' or '.join(map(str, counts))} times at the full budget after all runs, "
-        "outside their clocks, each time with a new split, initialisation and data order, the same for all methods. "
+        "outside their clocks, each time with a new split, initialization and data order, the same for all methods. "
         "What was found is the best of many noisy evaluations and so flatters itself; these scores are not selected. "
         "Medians [quartiles] over runs of the mean over fresh seeds.",
     )

@@ -108,7 +108,7 @@ def _draw_training_panel(axes: Axes, panel: TrainingPanel) -> None:
     for line in panel.lines:
         style = line.style
         draw_course(axes, line.xs, line.values, style)
-        ends.setdefault(style.short, (float(line.values[-1]), style.short, style.colour))
+        ends.setdefault(style.short, (float(line.values[-1]), style.short, style.color))
     label_line_ends(axes, list(ends.values()))
 
 
@@ -117,7 +117,7 @@ def draw_course(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodSty
     axes.plot(
         xs,
         values,
-        color=style.colour,
+        color=style.color,
         ls=style.line,
         lw=1.8,
         marker=style.marker,
@@ -125,4 +125,4 @@ def draw_course(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodSty
         markevery=max(1, len(xs) // 12),
         label=style.heading,
     )
-    axes.plot([xs[-1], axes.get_xlim()[1]], [values[-1]] * 2, color=style.colour, ls=":", lw=0.7)
+    axes.plot([xs[-1], axes.get_xlim()[1]], [values[-1]] * 2, color=style.color, ls=":", lw=0.7)

@@ -23,7 +23,7 @@ from raytune_hyperlearn.derivatives.differentiability import layer_without_forwa
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import Problem, StoredExamples, batches, check_problem
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds_options import FDSOptions
 
 TIMED = 3
@@ -63,7 +63,7 @@ def forecast(problem: Problem, experiment: Experiment, device: torch.device | st
     """
     problem = problem.to(device)
     check_problem(problem)
-    model = initialise(problem.model, 0).to(device)
+    model = initialize(problem.model, 0).to(device)
     part = problem.split(0).train
     batch = next(batches(part, problem.batch_size, 1, 0, problem.augmentation))
     failing = undifferentiable_layer(model, batch[0])

@@ -316,7 +316,7 @@ OWN_METHODS: Mapping[str, Method] = {
         ARBITER_OPTIONS,
     ),
     "arbiter-constant": Method(
-        "Control of Arbiter: its start (and milestones) without it, same optimiser and seed",
+        "Control of Arbiter: its start (and milestones) without it, same optimizer and seed",
         _arbiter("heuristic"),
         ARBITER_OPTIONS,
     ),
@@ -326,7 +326,7 @@ OWN_METHODS: Mapping[str, Method] = {
         ARBITER_OPTIONS,
     ),
     "arbiter-replay": Method(
-        f"Control of Arbiter: its schedule on a new initialisation; the schedule is {LEARNED_FIRST}",
+        f"Control of Arbiter: its schedule on a new initialization; the schedule is {LEARNED_FIRST}",
         _arbiter("replay"),
         ARBITER_OPTIONS,
     ),

@@ -129,7 +129,7 @@ class Observer(Callback):
         method: Name of the method.
         seed: Seed of the run.
         clock: The run's clock, started here.
-        searcher: The run's searcher, whose ``optimiser_seconds`` are noted at the end, or None.
+        searcher: The run's searcher, whose ``optimizer_seconds`` are noted at the end, or None.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Observer(Callback):
         times = {
             "startup_seconds": self.clock.startup_seconds,
             "wall_seconds": self.wall_seconds,
-            "searcher_seconds": getattr(self.searcher, "optimiser_seconds", 0.0),
+            "searcher_seconds": getattr(self.searcher, "optimizer_seconds", 0.0),
             "redone": self.redone,
         }
         storage = trials[0].storage

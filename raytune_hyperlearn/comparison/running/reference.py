@@ -36,7 +36,7 @@ def find_reference(
     Args:
         problem: Name of the problem, or reference of an own one.
         epochs: Full budget, or None for the comparison's default.
-        seeds: Seeds per setting; each has its own split, initialisation and data order.
+        seeds: Seeds per setting; each has its own split, initialization and data order.
         workers: Trials at a time.
         gpus_per_trial: GPUs of one trial.
         console: Where progress is shown.

@@ -24,7 +24,7 @@ def retrain(
 ) -> list[dict[str, Any] | None]:
     """The result of :class:`.RetrainingTrainable` for each setting, None where its trial failed; Ray is running.
 
-    Seed i has the same split, initialisation and data order for every setting. Equal settings are trained once.
+    Seed i has the same split, initialization and data order for every setting. Equal settings are trained once.
 
     Args:
         experiment: Problem, budget and resources of a trial.

@@ -121,16 +121,16 @@ def draw_directions(directions: Sequence[Direction]) -> Figure:
         light_grid(axes)
         axes.set_xscale("log", base=2)
         for row, one in enumerate(directions):
-            start, colour = one.start, COLOURS[one.start.grows]
+            start, color = one.start, COLOURS[one.start.grows]
             axes.plot(start.span, [row, row], color=INK, lw=5, alpha=0.13, solid_capstyle="butt")
             axes.plot([start.middle] * 2, [row - 0.32, row + 0.32], color=INK, lw=1.4)
-            axes.plot(one.late, [row] * one.count, ls="", marker="o", ms=4, color=colour, alpha=0.55)
-            axes.plot(start.batch_size, row, ls="", marker="o", ms=8, mfc="none", mec=colour, mew=1.6)
+            axes.plot(one.late, [row] * one.count, ls="", marker="o", ms=4, color=color, alpha=0.55)
+            axes.plot(start.batch_size, row, ls="", marker="o", ms=8, mfc="none", mec=color, mew=1.6)
             axes.annotate(
                 "",
                 xy=(float(np.median(one.late)), row),
                 xytext=(start.batch_size, row),
-                arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6, "shrinkA": 5, "shrinkB": 0},
+                arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 5, "shrinkB": 0},
             )
         axes.set_yticks(
             range(len(directions)),

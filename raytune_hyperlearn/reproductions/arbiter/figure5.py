@@ -81,11 +81,11 @@ class Settings:
     variants: tuple[str, ...] = tuple(HELPING)
 
     def changed(self) -> dict[str, str]:
-        """Each optimiser's group with each changed agent, by its group with the agent as published."""
+        """Each optimizer's group with each changed agent, by its group with the agent as published."""
         return {f"{group}, {name}": group for group in OPTIMIZERS.values() for name in self.variants}
 
 
-# As for figure 3; β is the least of 1e-4, 3e-4 and 1e-3 that lowers the rate of both optimisers without Arbiter.
+# As for figure 3; β is the least of 1e-4, 3e-4 and 1e-3 that lowers the rate of both optimizers without Arbiter.
 DIGITS = Setting(
     "digits",
     0,
@@ -125,7 +125,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
 
 
 def trainings(settings: Settings) -> list[Training]:
-    """Arbiter and its controls with both optimisers, then each changed agent."""
+    """Arbiter and its controls with both optimizers, then each changed agent."""
     planned = []
     for optimizer, group in OPTIMIZERS.items():
         variants = {f"{group}, {name}": HELPING[name] for name in settings.variants}
@@ -179,12 +179,12 @@ def findings(settings: Settings, courses: Courses) -> Findings:
     error = of_final("validation_accuracy", -1.0)
     by_rate, by_end, by_error = (judge(main, difference) for difference in (less_kept, less_left, error))
     slower = (
-        "Once Arbiter chooses, both optimisers' learning rates decay more slowly, update by update, than without it"
+        "Once Arbiter chooses, both optimizers' learning rates decay more slowly, update by update, than without it"
     )
     higher = (
         "At the end of training, after equally many epochs, more is left of both learning rates than without Arbiter"
     )
-    better = "With both optimisers Arbiter gives a lower validation error than training without it"
+    better = "With both optimizers Arbiter gives a lower validation error than training without it"
     return Findings(
         settings={**asdict(settings), "methods": list(METHODS)},
         verdicts=(
@@ -328,7 +328,7 @@ def _rate_table(main: Courses) -> Table:
             rows.append((group, METHOD_STYLES[method].label, *medians))
     return Table(
         "At the end of training",
-        ("optimiser", "method", "learning rate", "mean batch size", "updates", "validation error"),
+        ("optimizer", "method", "learning rate", "mean batch size", "updates", "validation error"),
         tuple(rows),
         "Medians over seeds.",
     )

@@ -123,11 +123,11 @@ def _draw_panel(axes: Axes, panel: BandPanel) -> None:
     for line in panel.lines:
         style = line.style
         if line.method in BANDED:
-            axes.fill_between(line.xs, line.low, line.high, color=style.colour, alpha=0.15, lw=0)
+            axes.fill_between(line.xs, line.low, line.high, color=style.color, alpha=0.15, lw=0)
         axes.plot(
             line.xs,
             line.middle,
-            color=style.colour,
+            color=style.color,
             ls=style.line,
             lw=2.2 if line.method == ARBITER else 1.4,
             marker=style.marker,
@@ -146,7 +146,7 @@ def _draw_panel(axes: Axes, panel: BandPanel) -> None:
         plain_log_axis(axes, *_limits(panel))
     first, last = min(line.xs[0] for line in panel.lines), max(line.xs[-1] for line in panel.lines)
     axes.set_xlim(first - 0.02 * (last - first), last + 0.02 * (last - first) or last + 1)
-    label_line_ends(axes, [(float(line.middle[-1]), line.style.short, line.style.colour) for line in panel.lines])
+    label_line_ends(axes, [(float(line.middle[-1]), line.style.short, line.style.color) for line in panel.lines])
 
 
 def _limits(panel: BandPanel) -> tuple[float, float]:

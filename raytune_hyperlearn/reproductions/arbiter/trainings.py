@@ -64,14 +64,14 @@ class Setting:
         train: Use so many training examples, evenly spread; 0 means all.
         test: Likewise of the test examples.
         epochs: Of each training.
-        seeds: Number of seeds; a seed is split, initialisation, data order and agent.
+        seeds: Number of seeds; a seed is split, initialization, data order and agent.
         batch_min: B_min.
         batch_max: B_max.
         agent_lr: Adam's learning rate for φ and Φ.
         mixing_lr: Adam's learning rate for α.
         warm_up_lr: Adam's learning rate for φ in the warm-up.
         momentum: Of the inner SGD.
-        weight_decay: Of the inner optimiser.
+        weight_decay: Of the inner optimizer.
         checkpoint_every: Epochs between checkpoints; 0 for none, where a training takes seconds.
         wrong_labels: Share of the training and validation labels that are drawn anew, at random.
     """
@@ -108,7 +108,7 @@ class Training:
     """One training.
 
     Attributes:
-        group: What it is compared within: the same start, optimiser and agent.
+        group: What it is compared within: the same start, optimizer and agent.
         method: A name of :data:`METHODS`.
         seed: See :class:`Setting`.
         learning_rate: η.

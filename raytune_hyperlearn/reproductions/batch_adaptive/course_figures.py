@@ -75,13 +75,13 @@ class SizesPanel:
 
     Attributes:
         title: Whose.
-        colour: Its lines'.
+        color: Its lines'.
         seeds: Of every update, [U], for each seed.
         span: Least and largest over all panels of the figure.
     """
 
     title: str
-    colour: str
+    color: str
     seeds: tuple[FloatArray, ...]
     span: tuple[float, float]
 
@@ -158,7 +158,7 @@ def size_panels(trainings: Sequence[Seeds]) -> tuple[SizesPanel, ...]:
     every = np.concatenate([course.sizes for courses in trainings for course in courses])
     span = float(every.min()), float(every.max())
     return tuple(
-        SizesPanel(one[0].training.name, one[0].training.style.colour, tuple(course.sizes for course in one), span)
+        SizesPanel(one[0].training.name, one[0].training.style.color, tuple(course.sizes for course in one), span)
         for one in trainings
     )
 
@@ -209,12 +209,12 @@ def _draw_seeds_panel(axes: Axes, panel: SeedsPanel) -> None:
     axes.set_xlim(0, right)
     for line in panel.lines:
         _draw_line(axes, line, high)
-    ends = {line.style.short: (float(line.median[-1]), line.style.short, line.style.colour) for line in panel.lines}
+    ends = {line.style.short: (float(line.median[-1]), line.style.short, line.style.color) for line in panel.lines}
     label_line_ends(axes, list(ends.values()))
 
 
 def _draw_line(axes: Axes, line: SeedsLine, top: float) -> None:
-    axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=line.style.colour, alpha=0.15, lw=0)
+    axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=line.style.color, alpha=0.15, lw=0)
     draw_course(axes, line.xs, line.median, line.style)
 
 
@@ -227,8 +227,8 @@ def _draw_sizes_panel(axes: Axes, panel: SizesPanel) -> None:
     power_axis(axes, *panel.span)
     for sizes in panel.seeds:
         if len(sizes) <= BINS:
-            axes.plot(sizes, drawstyle="steps-mid", color=panel.colour, lw=0.9, alpha=0.7)
+            axes.plot(sizes, drawstyle="steps-mid", color=panel.color, lw=0.9, alpha=0.7)
             continue
         middles, least, mean, largest = binned(sizes, BINS)
-        axes.fill_between(middles, least, largest, color=panel.colour, alpha=0.3, lw=0, step="mid")
-        axes.plot(middles, mean, color=panel.colour, lw=0.9, alpha=0.7)
+        axes.fill_between(middles, least, largest, color=panel.color, alpha=0.3, lw=0, step="mid")
+        axes.plot(middles, mean, color=panel.color, lw=0.9, alpha=0.7)

@@ -51,7 +51,7 @@ class Course:
 
     Attributes:
         training: Its settings.
-        seed: Of split, initialisation, data order and dropout.
+        seed: Of split, initialization, data order and dropout.
         seconds: Of training and validation, without test scoring, up to the end of each epoch, [E].
         scores: Of each of :data:`SCORES` after each epoch, [E]; infinite losses where it diverged.
         batch_sizes: Of the updates of each epoch, E arrays.
@@ -116,13 +116,13 @@ def follow(
 ) -> dict[str, Seeds]:
     """Trains all with every seed, one trial each, as many at a time as there are cores; by name.
 
-    Trainings with the same seed start from the same split and initialisation.
+    Trainings with the same seed start from the same split and initialization.
 
     Args:
         problem: Builds the problem; it must be picklable.
         trainings: What to train.
         epochs: Of instances, each.
-        seeds: Of split, initialisation, data order and dropout.
+        seeds: Of split, initialization, data order and dropout.
         folder: Of the records and of Tune's state.
         console: Shows progress.
 

@@ -64,8 +64,8 @@ def _draw_sizes(axes: Axes, outcome: Outcome) -> None:
     every = np.concatenate(list(shown.values()))
     power_axis(axes, float(every.min()), float(every.max()))
     for covariance, sizes in shown.items():
-        colour, line, _ = LOOKS[covariance]
-        axes.plot(sizes, color=colour, ls=line, lw=1.2, label=covariance)
+        color, line, _ = LOOKS[covariance]
+        axes.plot(sizes, color=color, ls=line, lw=1.2, label=covariance)
 
 
 def _draw_losses(axes: Axes, outcome: Outcome) -> None:
@@ -76,8 +76,8 @@ def _draw_losses(axes: Axes, outcome: Outcome) -> None:
     if every.max() > 4 * every.min():
         plain_log_axis(axes, float(every.min()) / 1.15, float(every.max()) * 1.15)
     for covariance, losses in outcome.losses.items():
-        colour, line, _ = LOOKS[covariance]
-        axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, ls=line, lw=1.8, label=covariance)
+        color, line, _ = LOOKS[covariance]
+        axes.plot(np.arange(1, len(losses) + 1), losses, color=color, ls=line, lw=1.8, label=covariance)
 
 
 def _draw_choices(axes: Axes, outcome: Outcome) -> None:
@@ -99,8 +99,8 @@ def _draw_choices(axes: Axes, outcome: Outcome) -> None:
     axes.axhline(M0, color=INK, lw=0.8, ls=":")
     axes.axvline(NEAR, color=INK, lw=0.8, ls=":")
     for covariance, sizes in wanted.items():
-        colour, _, marker = LOOKS[covariance]
-        filled: dict[str, Any] = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"c": colour}
+        color, _, marker = LOOKS[covariance]
+        filled: dict[str, Any] = {"facecolors": "none", "edgecolors": color} if marker == "o" else {"c": color}
         axes.scatter(distances, sizes, s=22, marker=marker, lw=1.0, label=covariance, clip_on=False, **filled)
 
 

@@ -18,7 +18,7 @@ from raytune_hyperlearn.derivatives.micro_batches import MicroBatches
 from raytune_hyperlearn.derivatives.projections import Instances, inner_product
 from raytune_hyperlearn.derivatives.variance import Variance, growing_batch
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.reproductions.parts import spread
 
 COVARIANCES: tuple[Covariance, ...] = ("exact", "diagonal", "newest")
@@ -63,7 +63,7 @@ class Settings:
         regimes: What to compare on; the first is the paper's.
         probes: Draws put to both covariances, spread evenly over each training.
         max_batch_size: B_max.
-        seed: Of initialisation, data order, dropout and probes.
+        seed: Of initialization, data order, dropout and probes.
     """
 
     regimes: tuple[Regime, ...]
@@ -143,7 +143,7 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
     losses: dict[Covariance, FloatArray] = {}
     probes: list[Probe] = []
     for covariance in COVARIANCES:
-        model = initialise(problem.model, settings.seed).to(device)
+        model = initialize(problem.model, settings.seed).to(device)
         optimizer = RuledSGD(
             model,
             problem.loss,
@@ -205,7 +205,7 @@ class _Course:
         walks = [Walk(loss, drift, deviation, rate, floor) for deviation in (exact, diagonal)]
         noise = walks[0].noise
         wants = [best_batch_size(walk, self.settings.max_batch_size) for walk in walks]
-        distance = abs(walks[0].centre) * M0**0.5 / noise if noise > 0 else math.inf
+        distance = abs(walks[0].center) * M0**0.5 / noise if noise > 0 else math.inf
         return Probe(epoch, loss, drift, walks[0].noiseless_decrease, exact, diagonal, distance, *wants)
 
     def _estimate(self, instances: Instances, variance: Variance) -> tuple[float, float, float]:

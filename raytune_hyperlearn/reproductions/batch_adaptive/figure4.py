@@ -98,7 +98,7 @@ def findings(pairs: Pairs, controls: Courses, settings: Settings) -> Findings:
                 "Batch size of every update of BA-Momentum",
                 draw_sizes(size_panels(adaptive)),
                 "One line per seed; where there are many updates, the band spans the least and the largest of "
-                "neighbouring ones and the line is their mean.",
+                "neighboring ones and the line is their mean.",
             ),
         ),
         tables=(courses_table(courses),),

@@ -39,7 +39,7 @@ from raytune_hyperlearn.derivatives.micro_batches import MicroBatches
 from raytune_hyperlearn.derivatives.projections import Instances, Tensors, inner_product
 from raytune_hyperlearn.derivatives.variance import GrowingBatch, Variance, growing_batch
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.reproductions.parts import spread
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
@@ -125,7 +125,7 @@ def measure(problem: Problem, settings: Settings, console: Console) -> list[Samp
     """One sample for each η and dropout tried."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train = spread(problem.train, settings.images).to(device)
-    model = initialise(problem.model, settings.seed).to(device).eval()
+    model = initialize(problem.model, settings.seed).to(device).eval()
     sampler = EpochSampler(train.inputs, train.targets, derived_seed(settings.seed, Purpose.ORDER))
     optimizer = RuledSGD(
         model,
@@ -329,9 +329,9 @@ def _draw_sample(axes: Axes, sample: Sample) -> None:
     # The diagonal's narrow density would flatten all others: the axis ends a little above the others' peaks.
     top = 1.35 * max(stats.norm.pdf(0, 0, width) for _, _, width, _, _ in (curves[0], curves[1], curves[3]))
     points = np.linspace(low, high, 2_000)
-    for name, centre, width, colour, line in curves:
-        density = stats.norm.pdf(points, centre, width)
-        axes.plot(points, density, color=colour, ls=line, lw=1.8, label=name)
+    for name, center, width, color, line in curves:
+        density = stats.norm.pdf(points, center, width)
+        axes.plot(points, density, color=color, ls=line, lw=1.8, label=name)
     axes.set_xlim(low, high)
     axes.set_ylim(0, top)
     axes.locator_params(axis="x", nbins=5)

@@ -105,7 +105,7 @@ def findings(outcomes: Sequence[Outcome], settings: Settings) -> Findings:
                 "choices",
                 "What both would want for the same draw",
                 draw_choices(outcomes),
-                "Draws of 32 instances during training: the batch size that maximises the utility, by the exact "
+                "Draws of 32 instances during training: the batch size that maximizes the utility, by the exact "
                 "covariance (circles) and by the diagonal (crosses), against the distance of the expected loss from "
                 "the rebound in deviations of a batch of 32. Draws in which no size lowers the loss, so that "
                 "both want the largest, are left out.",

@@ -32,7 +32,7 @@ class Settings:
         test: Images, 0 for all.
         epochs: Of instances.
         learning_rates: η, ascending.
-        seeds: Each of split, initialisation, data order and dropout; both methods and all learning rates share them.
+        seeds: Each of split, initialization, data order and dropout; both methods and all learning rates share them.
         momentum: ρ.
         max_batch_size: B_max of BA.
     """
@@ -125,10 +125,10 @@ def _numbers(course: Course) -> dict[str, object]:
 
 
 def _styles(method: str, rates: Sequence[float]) -> list[MethodStyle]:
-    """One colour per learning rate, the method's own line."""
+    """One color per learning rate, the method's own line."""
     base = METHOD_STYLES["ba-momentum" if method == ADAPTIVE else "mini-32"]
     appearances = (("#56B4E9", "s"), ("#009E73", "^"), ("#D55E00", "o"), ("#4D4D4D", "D"))
     return [
-        replace(base, label=f"{method}, η = {rate:g}", short=f"{rate:g}", colour=colour, marker=marker)
-        for rate, (colour, marker) in zip(rates, appearances, strict=False)
+        replace(base, label=f"{method}, η = {rate:g}", short=f"{rate:g}", color=color, marker=marker)
+        for rate, (color, marker) in zip(rates, appearances, strict=False)
     ]

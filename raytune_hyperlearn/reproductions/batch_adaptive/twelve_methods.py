@@ -44,7 +44,7 @@ class Settings:
         train: Examples, 0 for all; a part of them is kept for validation.
         test: Examples, 0 for all.
         epochs: Of instances, for every method.
-        seeds: Each of split, initialisation, data order and dropout; methods share them.
+        seeds: Each of split, initialization, data order and dropout; methods share them.
         learning_rate: η.
         momentum: ρ of the six methods that have one.
         max_batch_size: B_max of BA; the paper bounds it by the training set alone.
@@ -144,7 +144,7 @@ def figures(courses: Courses) -> tuple[Drawn, ...]:
             "Batch size of every update",
             draw_sizes(size_panels([courses["BA-Momentum"], courses["BA-SGD"]])),
             "What batch adaptive training chose, one line per seed; where there are many updates, the band spans the "
-            "least and the largest of neighbouring ones and the line is their mean. The paper's figure 3.",
+            "least and the largest of neighboring ones and the line is their mean. The paper's figure 3.",
         ),
     )
 

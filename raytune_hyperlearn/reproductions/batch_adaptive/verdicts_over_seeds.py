@@ -1,6 +1,6 @@
 """Judges a claim over several seeds: by the medians, and seed by seed.
 
-Courses with the same seed start from the same split and initialisation, so methods are compared within each seed. A
+Courses with the same seed start from the same split and initialization, so methods are compared within each seed. A
 claim holds if the medians say so and most seeds do; it does not hold if the medians and most seeds deny it; anything
 else cannot be told.
 """

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.problems import evaluate
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.problem import cross_entropy
 from raytune_hyperlearn.reproductions.fds.hyper_cleaning import WEIGHT, HyperCleaning, example_weights
 from raytune_hyperlearn.reproductions.fds.races import Proposal, Trained
@@ -74,7 +74,7 @@ class BOATCleaning(HyperCleaning):
         import boat_torch
 
         data, steps = self.data(split), self._steps(share)
-        lower, upper = initialise(self.problem.model, seed), ExampleWeights(torch.tensor(values[WEIGHT]))
+        lower, upper = initialize(self.problem.model, seed), ExampleWeights(torch.tensor(values[WEIGHT]))
         with tempfile.TemporaryDirectory() as folder:
             config = boat_config(lower, upper, steps, self.rate, Path(folder) / "losses.json")
             problem = boat_torch.Problem(config, BOAT_LOSSES)
@@ -141,7 +141,7 @@ class BettyCleaning(HyperCleaning):
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """Train by Betty; the weights that it ends with are what an evaluation has found."""
         data = self.data(split)
-        lower, upper = initialise(self.problem.model, seed), ExampleWeights(torch.tensor(values[WEIGHT]))
+        lower, upper = initialize(self.problem.model, seed), ExampleWeights(torch.tensor(values[WEIGHT]))
         run_betty(lower, upper, data.train, data.validation, self._steps(share), self.rate)
         low, high = self.space.ranges()[WEIGHT]
         moved = {WEIGHT: upper.values.detach().clamp(low, high).tolist()}

@@ -1,7 +1,7 @@
 """[FDS] figure 2: how far greedy, unshared and shared hypergradients are from the best ones.
 
 Along one fixed schedule, a cosine, the hypergradient of every step's learning rate is taken with many seeds, each with
-its own initialisation and data order. The best hypergradient of a step is taken to be the mean over seeds of the
+its own initialization and data order. The best hypergradient of a step is taken to be the mean over seeds of the
 unshared, non-greedy ones. Against it stand, seed by seed: the unshared ones, the greedy ones (horizon 1), and those of
 FDS, which are the means over windows of W steps (sharing a value sums its steps' hypergradients up).
 """
@@ -275,15 +275,15 @@ def draw_hypergradients(ensemble: Ensemble, found: Errors) -> Figure:
 
 
 def _draw_spread(axes: Axes, panel: tuple[str, FloatArray, str]) -> None:
-    title, values, colour = panel
+    title, values, color = panel
     light_grid(axes)
     axes.set_title(title, loc="left")
     axes.set_xlabel("inner step")
     axes.set_ylabel("hypergradient of the learning rate")
     mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
     steps = np.arange(len(mean))
-    axes.fill_between(steps, mean - deviation, mean + deviation, color=colour, alpha=0.25, lw=0)
-    axes.plot(steps, mean, color=colour, lw=1.6)
+    axes.fill_between(steps, mean - deviation, mean + deviation, color=color, alpha=0.25, lw=0)
+    axes.plot(steps, mean, color=color, lw=1.6)
     axes.axhline(0, color=INK, lw=0.7)
     axes.set_xlim(0, len(mean) - 1)
     axes.locator_params(axis="y", nbins=6)

@@ -2,7 +2,7 @@
 
 LeNet trains for one epoch. A learning rate for every step (greedy: from the loss right after the step; unshared: from
 the loss at the end) or for every window of steps (FDS) is learned from zero by the same sign updates over the same
-number of outer steps, each with a new initialisation, data order and split. What each learns is then trained with
+number of outer steps, each with a new initialization, data order and split. What each learns is then trained with
 again, with seeds that are new to all, beside a cosine from the best of a few usual learning rates.
 """
 
@@ -137,7 +137,7 @@ def _too_small(courses: Mapping[str, Course]) -> Verdict:
 def _poor(courses: Mapping[str, Course]) -> Verdict:
     parts = [f"{data}: {_losses(course, 'greedy', 'fds')}" for data, course in courses.items()]
     return Verdict(
-        "Greedy optimisation leads to poor solutions.",
+        "Greedy optimization leads to poor solutions.",
         f"Validation losses, trained again: {'; '.join(parts)}.",
         _all([less(course["fds"], course["greedy"]) for course in courses.values()]),
     )
@@ -227,8 +227,8 @@ def _draw_schedules(axes: Axes, panel: SchedulesPanel) -> None:
     axes.set_ylim(0, 1.25 * panel.highest or 1.0)
     for index, rates in enumerate(panel.rates, start=1):
         alpha = 0.1 + 0.5 * index / len(panel.rates)
-        axes.plot(*_stairs(rates), drawstyle="steps-post", color=panel.style.colour, lw=0.7, alpha=alpha)
-    axes.plot(*_stairs(panel.chosen), drawstyle="steps-post", color=panel.style.colour, lw=2.4, label=panel.style.short)
+        axes.plot(*_stairs(rates), drawstyle="steps-post", color=panel.style.color, lw=0.7, alpha=alpha)
+    axes.plot(*_stairs(panel.chosen), drawstyle="steps-post", color=panel.style.color, lw=2.4, label=panel.style.short)
     axes.plot(*_stairs(panel.cosine), color=INK, ls=(0, (4, 2)), lw=1.2, label="cosine")
     axes.legend(loc="upper right", frameon=False, fontsize=8, ncols=2)
 

@@ -28,7 +28,7 @@ from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.problem import cross_entropy
 from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
 
@@ -124,7 +124,7 @@ class HyperCleaning:
     def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By PyTorch's own gradient descent."""
         data, weights = self.data(split), example_weights(values)
-        module = initialise(self.problem.model, seed)
+        module = initialize(self.problem.model, seed)
         descend(module, data.train, weights, self.rate, self._steps(share))
         loss, _ = evaluate(module, self.problem, data.validation)
         return Trained(loss, partial(self._scores, module, weights, split))
@@ -132,7 +132,7 @@ class HyperCleaning:
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By reverse mode."""
         data, weights, steps = self.data(split), example_weights(values), self._steps(share)
-        model = FunctionalModel(initialise(self.problem.model, seed), cross_entropy)
+        model = FunctionalModel(initialize(self.problem.model, seed), cross_entropy)
         rows = torch.arange(len(weights))
         inner = SGDAdjoint(model, examples=ExampleWeights(weights, lambda _step: rows))
         found = reverse_mode.hypergradient(

@@ -105,7 +105,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             line.xs,
             line.values,
             drawstyle="steps-post" if line.stairs else "default",
-            color=line.style.colour,
+            color=line.style.color,
             ls=line.style.line,
             lw=line.width,
             alpha=line.alpha,

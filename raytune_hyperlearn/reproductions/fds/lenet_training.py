@@ -23,7 +23,7 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evaluate, load
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.digit_images import mnist, svhn
-from raytune_hyperlearn.problems.models import LeNet, initialise
+from raytune_hyperlearn.problems.models import LeNet, initialize
 from raytune_hyperlearn.reproductions.parts import spread
 from raytune_hyperlearn.tune.trainable import validation_batches
 
@@ -113,7 +113,7 @@ class LeNetTraining:
         self.problem = setting.problem().to(device)
         self.momentum = setting.momentum
         self.steps = setting.steps or self.problem.horizon(1)
-        self.model = FunctionalModel(initialise(self.problem.model, 0).to(device), self.problem.loss)
+        self.model = FunctionalModel(initialize(self.problem.model, 0).to(device), self.problem.loss)
         self.products = HessianProducts(self.model)
         self.adjoint = SGDAdjoint(self.model)
 
@@ -144,7 +144,7 @@ class LeNetTraining:
 
     def train_and_score(self, rates: Sequence[float], split: Split, seed: int) -> Scores:
         """Plain training with a schedule."""
-        model = initialise(self.problem.model, seed).to(self.device)
+        model = initialize(self.problem.model, seed).to(self.device)
         order = batches(split.train, self.problem.batch_size, self.steps, seed)
         train(model, self.problem.loss, order, self._values(rates), self.steps)
         return self._scores(model.eval(), split)
@@ -167,6 +167,6 @@ class LeNetTraining:
         tuple[str, ...],
     ]:
         """Batches, validation, values, horizon and what is learned; the model starts anew."""
-        self.model.load_initial(initialise(self.problem.model, seed).to(self.device))
+        self.model.load_initial(initialize(self.problem.model, seed).to(self.device))
         order = list(batches(split.train, self.problem.batch_size, self.steps, seed))
         return order, validation_batches(split.validation), self._values(rates), self.steps, LEARNED

@@ -2,7 +2,7 @@
 
 A learning rate for every step (*greedy*: from the loss right after the step; *unshared*: from the loss at the end) or
 for every window of steps (*fds*) starts at zero and is moved by sign updates over so many outer steps, each with its
-own initialisation, data order and split ([FDS] section 5.2). Every outer step is a line of a file; a run that was
+own initialization, data order and split ([FDS] section 5.2). Every outer step is a line of a file; a run that was
 stopped goes on after the last.
 """
 

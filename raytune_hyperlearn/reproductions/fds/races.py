@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState
-from raytune_hyperlearn.baselines.ask_tell import AskTellOptimiser
+from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 
@@ -64,7 +64,7 @@ class Course(Protocol):
             values: Schedules.
             share: Of the full training's steps, in (0, 1].
             split: Seed of the training and validation examples, the same within a run.
-            seed: Of the initialisation and data order.
+            seed: Of the initialization and data order.
         """
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
@@ -132,19 +132,19 @@ class HypergradientSearch:
 
 
 class BlackBoxSearch:
-    """An optimiser of HpBandSter.
+    """An optimizer of HpBandSter.
 
     Args:
-        optimiser: "RandomSearch", "HyperBand" or "BOHB".
+        optimizer: "RandomSearch", "HyperBand" or "BOHB".
         space: What to search.
         smallest: Share of the full training on the lowest rung.
         seed: Of all its draws.
     """
 
-    def __init__(self, optimiser: str, space: Space, smallest: float, seed: int) -> None:
+    def __init__(self, optimizer: str, space: Space, smallest: float, seed: int) -> None:
         self.space = space
-        self._optimiser = AskTellOptimiser(
-            optimiser,
+        self._optimizer = AskTellOptimizer(
+            optimizer,
             space.configuration_space(),
             min_budget=smallest,
             max_budget=1.0,
@@ -156,7 +156,7 @@ class BlackBoxSearch:
 
     def ask(self) -> Proposal:
         """HpBandSter's next evaluation; there always is one, as none runs meanwhile."""
-        evaluation = self._optimiser.ask()
+        evaluation = self._optimizer.ask()
         assert evaluation is not None
         self._asked = evaluation.config_id
         values = self.space.from_flat(evaluation.hyperparameters)
@@ -165,7 +165,7 @@ class BlackBoxSearch:
     def tell(self, trained: Trained) -> None:
         """Its loss."""
         assert self._asked is not None
-        self._optimiser.tell(self._asked, trained.validation_loss)
+        self._optimizer.tell(self._asked, trained.validation_loss)
 
 
 OPTIMISERS: Mapping[str, str] = {"rs": "RandomSearch", "hb": "HyperBand", "bohb": "BOHB"}

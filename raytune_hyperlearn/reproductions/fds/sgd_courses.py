@@ -15,7 +15,7 @@ from raytune_hyperlearn.algorithms.sign_descent import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace, Space
 from raytune_hyperlearn.problems import Problem, Split, batches, evaluate
-from raytune_hyperlearn.problems.models import initialise
+from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
 from raytune_hyperlearn.tune.trainable import validation_batches
 
@@ -32,7 +32,7 @@ class SGDCourse:
 
     def __init__(self, problem: Problem, epochs: float, windows: int, groups: Literal["layers"] | None = None) -> None:
         self.problem, self.steps = problem, problem.horizon(epochs)
-        self.model = FunctionalModel(initialise(problem.model, 0), problem.loss)
+        self.model = FunctionalModel(initialize(problem.model, 0), problem.loss)
         space = SearchSpace(learning_rate=LearningRate(values=windows, groups=groups))
         self._space = space.for_model(list(self.model.unflatten(self.model.parameters)))
         self.inner = SGDAdjoint(self.model, groups=self._space.groups)
@@ -46,7 +46,7 @@ class SGDCourse:
     def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By PyTorch's own SGD."""
         parts, steps = self._split(split), self._steps(share)
-        model = initialise(self.problem.model, seed)
+        model = initialize(self.problem.model, seed)
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         train(model, self.problem.loss, order, values, steps, groups=self._space.groups)
         model.eval()
@@ -56,7 +56,7 @@ class SGDCourse:
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By reverse mode."""
         parts, steps = self._split(split), self._steps(share)
-        self.model.load_initial(initialise(self.problem.model, seed))
+        self.model.load_initial(initialize(self.problem.model, seed))
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         held_out = validation_batches(parts.validation)
         found = reverse_mode.hypergradient(self.inner, order, held_out, values, steps, self._space.learned)

@@ -351,7 +351,7 @@ def _draw_race(axes: Axes, panel: RacePanel) -> None:
     ends: dict[str, list[tuple[float, MethodStyle]]] = {}
     for line in panel.lines:
         style = line.style
-        axes.step(line.seconds, line.losses, where="post", color=style.colour, ls=style.line, lw=1.0)
+        axes.step(line.seconds, line.losses, where="post", color=style.color, ls=style.line, lw=1.0)
         ends.setdefault(style.short, []).append((float(line.losses[-1]), style))
     middles = [sorted(found, key=lambda end: end[0])[len(found) // 2] for found in ends.values()]
-    label_line_ends(axes, [(loss, style.short, style.colour) for loss, style in middles])
+    label_line_ends(axes, [(loss, style.short, style.color) for loss, style in middles])

@@ -319,9 +319,9 @@ def _draw_panel(axes: Axes, measured: Sequence[Measured]) -> None:
     bounds = {tuple(m.bounds.tolist()) for m in measured}
     for values in bounds:
         axes.plot(measured[0].windows, values, color=INK, ls=(0, (4, 2)), lw=2.2, label="bound")
-    for m, colour, marker in zip(measured, COLOURS, MARKERS, strict=False):
-        axes.plot(m.windows, m.exact, color=colour, lw=0.9)
-        axes.plot(m.windows, m.errors, color=colour, ls="", marker=marker, markersize=4.5, label=m.profile.name)
+    for m, color, marker in zip(measured, COLOURS, MARKERS, strict=False):
+        axes.plot(m.windows, m.exact, color=color, lw=0.9)
+        axes.plot(m.windows, m.errors, color=color, ls="", marker=marker, markersize=4.5, label=m.profile.name)
     axes.legend(loc="best", frameon=False, fontsize=8)
 
 

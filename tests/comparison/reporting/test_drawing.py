@@ -1,4 +1,4 @@
-"""What figures share: labels that keep apart, axes, inline SVG, and colours that differ."""
+"""What figures share: labels that keep apart, axes, inline SVG, and colors that differ."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def test_files_and_inline_svg(tmp_path: Path) -> None:
     assert inline_svg(figure, "one", "t") == inline_svg(figure, "one", "t")
 
 
-def deuteranope(colour: str) -> np.ndarray:
-    """A colour as seen without middle-wavelength cones (Machado, Oliveira, Fernandes 2009), in CIE L*a*b*."""
-    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+def deuteranope(color: str) -> np.ndarray:
+    """A color as seen without middle-wavelength cones (Machado, Oliveira, Fernandes 2009), in CIE L*a*b*."""
+    rgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -130,12 +130,12 @@ BATCH_SIZES = (
 
 
 @pytest.mark.parametrize("family", [SEARCHES, CLEANING, BATCH_SIZES, ARBITERS])
-def test_methods_that_stand_in_one_figure_differ_in_colour_line_and_marker(family: tuple[str, ...]) -> None:
+def test_methods_that_stand_in_one_figure_differ_in_color_line_and_marker(family: tuple[str, ...]) -> None:
     for one, other in itertools.combinations(family, 2):
         first, second = METHOD_STYLES[one], METHOD_STYLES[other]
         assert first.marker != second.marker
         assert first.line != second.line
-        distance = float(np.linalg.norm(deuteranope(first.colour) - deuteranope(second.colour)))
+        distance = float(np.linalg.norm(deuteranope(first.color) - deuteranope(second.color)))
         assert distance > 12, (first.label, second.label, distance)
 
 

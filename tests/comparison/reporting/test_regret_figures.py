@@ -87,7 +87,7 @@ def test_regret_is_drawn_as_steps_to_the_limit(study: Study) -> None:
     assert {"FDS", "BOHB", "Validation regret", "Test regret", "wall-clock seconds (log scale)"} <= set(shown)
 
 
-def test_line_ends_are_labelled_without_overlap(study: Study) -> None:
+def test_line_ends_are_labeled_without_overlap(study: Study) -> None:
     figure = draw_regret(regret_panels(study, METHOD_STYLES, "time"))
     figure.canvas.draw()
     for axes in figure.axes:

@@ -76,7 +76,7 @@ def test_incumbents_are_trained_again_as_if_by_hand(tmp_path: Path) -> None:
     experiment = load_study(folder).experiment
     confirm(experiment, folder, CONSOLE)
     rows = {row.method: row for row in read_confirmations(folder / "confirmations.jsonl")}
-    assert set(rows) == {"rs", "bo", "fds"}  # a batch size is no schedule of the optimiser's hyperparameters
+    assert set(rows) == {"rs", "bo", "fds"}  # a batch size is no schedule of the optimizer's hyperparameters
     for method in ("rs", "fds"):
         config = {"problem": "digits", "space": experiment.space, "epochs": 0.2, "resplit": True, "retrainings": 2}
         expected = RetrainingTrainable({**config, "hyperparameters": FOUND[method]}).step()["scores"]

@@ -26,7 +26,7 @@ def test_nothing_named_is_the_head_to_head_on_digits_in_at_most_twelve_minutes()
     assert SearchSpace.from_mapping(experiment.space) == SearchSpace()
 
 
-def test_bo_and_bohb_start_modelling_alike_and_within_the_budget_on_digits() -> None:
+def test_bo_and_bohb_start_modeling_alike_and_within_the_budget_on_digits() -> None:
     experiment = experiment_from_settings({})
     evaluations = 26  # of BO in half a minute on two cores of the slowest machine that was tried
     for method, most in (("bo", evaluations), ("bohb", 2 * evaluations)):

@@ -135,7 +135,7 @@ def test_seeds_give_other_draws_and_the_same_seed_the_same() -> None:
 
 
 @pytest.mark.parametrize(("metric", "mode"), [("validation_loss", "min"), ("validation_accuracy", "max")])
-def test_losses_are_minimised_and_accuracies_maximised(metric: str, mode: str) -> None:
+def test_losses_are_minimized_and_accuracies_maximized(metric: str, mode: str) -> None:
     for name in ("hd", "rs", "bo", "hb", "bohb"):
         searcher = setup_method(experiment(metric=metric), name, 0).searcher
         assert searcher is not None

@@ -282,7 +282,7 @@ class TestRecords:
         seconds.now += 3
         observer.on_trial_start(0, [], trial())
         seconds.now += 20
-        observer.searcher = SimpleNamespace(optimiser_seconds=0.7)
+        observer.searcher = SimpleNamespace(optimizer_seconds=0.7)
         observer.on_step_end(1, [])
         seconds.now += 10  # Tune waits for a worker to end
         observer.on_experiment_end([trial()])

@@ -179,7 +179,7 @@ def test_figure5_as_published() -> None:
     assert holds(found, "Arbiter enlarges the batch") is True
     assert holds(found, "Once Arbiter chooses") is True
     assert holds(found, "Fluctuations of the batch size speed up the decay") is True
-    assert holds(found, "With both optimisers Arbiter gives a lower") is True
+    assert holds(found, "With both optimizers Arbiter gives a lower") is True
     assert holds(found, "Beyond the paper: with a changed agent, the learning rate") is True
 
 
@@ -187,7 +187,7 @@ def test_figure5_broken() -> None:
     found = of_figure5({ARBITER: [0.1, 0.08, 0.01, 0.01], "": [0.1, 0.09, 0.08, 0.08]}, {ARBITER: 0.8, "": 0.9})
     assert holds(found, "Without Arbiter the learning rate decays") is False
     assert holds(found, "Once Arbiter chooses") is False
-    assert holds(found, "With both optimisers Arbiter gives a lower") is False
+    assert holds(found, "With both optimizers Arbiter gives a lower") is False
     assert holds(found, "Beyond the paper: with a changed agent, validation error") is False
 
 

@@ -66,9 +66,9 @@ def test_estimates_are_those_of_the_whole_data_set(regression: Problem) -> None:
 def regression_model(problem: Problem, settings: ba_figure6.Settings) -> nn.Module:
     """The model at the θ from which updates are measured, by PyTorch's own SGD on the same batches."""
     from raytune_hyperlearn.algorithms.sampler import EpochSampler
-    from raytune_hyperlearn.problems.models import initialise
+    from raytune_hyperlearn.problems.models import initialize
 
-    model = initialise(problem.model, settings.seed)
+    model = initialize(problem.model, settings.seed)
     sampler = EpochSampler(problem.train.inputs, problem.train.targets, settings.seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
     for _ in range(settings.iterations):

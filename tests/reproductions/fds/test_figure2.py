@@ -101,7 +101,7 @@ def test_seeds_that_are_there_are_not_differentiated_again(training: LeNetTraini
     part = collect(training, settings, tmp_path / "part.jsonl", Console(quiet=True))
     assert part[0]["greedy"] == [1.0] * 6
     assert part[1] == whole[1]
-    assert whole[0] != whole[1], "every seed has its own initialisation and order"
+    assert whole[0] != whole[1], "every seed has its own initialization and order"
 
 
 def drawn(

@@ -22,8 +22,8 @@ def known(count: int = 400) -> Examples:
     """Three classes in the plane, which a network can learn."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(count) % 3
-    centres = torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
-    return Examples(centres[targets] + torch.randn(count, 2, generator=generator), targets)
+    centers = torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
+    return Examples(centers[targets] + torch.randn(count, 2, generator=generator), targets)
 
 
 def network() -> nn.Module:

@@ -1,4 +1,4 @@
-"""Random search, Bayesian optimisation, Hyperband and BOHB as Ray Tune searchers."""
+"""Random search, Bayesian optimization, Hyperband and BOHB as Ray Tune searchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Hyperband(HpBandSterSearcher):
     """Successive halving in brackets, configurations from the prior (Li et al., Hyperband, JMLR 2018)."""
 
-    optimiser = "HyperBand"
+    optimizer = "HyperBand"
 
 
 class BOHB(HpBandSterSearcher):
@@ -24,7 +24,7 @@ class BOHB(HpBandSterSearcher):
     says which it was.
     """
 
-    optimiser = "BOHB"
+    optimizer = "BOHB"
 
 
 class _FullBudgetSearcher(HpBandSterSearcher):
@@ -61,7 +61,7 @@ class _FullBudgetSearcher(HpBandSterSearcher):
 class RandomSearch(_FullBudgetSearcher):
     """Independent draws from the space's prior, each trained on the whole budget."""
 
-    optimiser = "RandomSearch"
+    optimizer = "RandomSearch"
 
 
 class BayesianOptimization(_FullBudgetSearcher):
@@ -70,4 +70,4 @@ class BayesianOptimization(_FullBudgetSearcher):
     Until the model's first pick, which takes 2 (dim + 1) evaluations, it draws what `RandomSearch` draws.
     """
 
-    optimiser = "BOHB"
+    optimizer = "BOHB"

@@ -1,6 +1,6 @@
-"""Any optimiser's hypergradients the slow, plain way: reverse mode through the unrolled run.
+"""Any optimizer's hypergradients the slow, plain way: reverse mode through the unrolled run.
 
-Each optimiser is written once more, on dictionaries of tensors, after its paper's formulas.
+Each optimizer is written once more, on dictionaries of tensors, after its paper's formulas.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Unrolled:
 
     Attributes:
         network: Starts at its own initial state.
-        rule: Its optimiser.
+        rule: Its optimizer.
         loss: Its training loss.
         batches: One per step.
         windows: Name → how many steps each value serves; equal parts where it is not there.

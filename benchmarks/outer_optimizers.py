@@ -1,14 +1,14 @@
-"""Outer optimisers of FDS side by side: the paper's sign rule and the surrogate rule, at equal outer steps.
+"""Outer optimizers of FDS side by side: the paper's sign rule and the surrogate rule, at equal outer steps.
 
 Both learn the same schedules from zero, on the same problem, with the same seeds and therefore the same
-initialisations, data orders and splits; an outer step costs both the same: one hypergradient, and as many plain
+initializations, data orders and splits; an outer step costs both the same: one hypergradient, and as many plain
 trainings (``--replicates``) whose mean loss the search sees. The values of every outer step are scored afterwards by
-training with them from fresh initialisations, the same for both rules: the table has the medians over seeds of these
+training with them from fresh initializations, the same for both rules: the table has the medians over seeds of these
 validation losses, of the outer step itself and of what a user would keep after it, the outer step with the lowest
 validation loss that the search itself has seen.
 
-    python benchmarks/outer_optimisers.py --problem digits --epochs 3 --outer-steps 8
-    python benchmarks/outer_optimisers.py --problem fashion-mnist --epochs 0.1 --outer-steps 8 --seeds 0 1 2
+    python benchmarks/outer_optimizers.py --problem digits --epochs 3 --outer-steps 8
+    python benchmarks/outer_optimizers.py --problem fashion-mnist --epochs 0.1 --outer-steps 8 --seeds 0 1 2
 """
 
 from __future__ import annotations
