@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raytune_hyperlearn import __version__
 from raytune_hyperlearn.comparison.running.stopping import exit_status, stopping_on_sigterm
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
     name="hyperlearn",
     help="Learn hyperparameters by gradients during training, on Ray Tune, and compare with black-box search.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -92,6 +92,21 @@ def _say(message: str) -> None:
     """One line on standard error, whatever the terminal's width."""
     line = " ".join(message.split())
     errors.print(f"hyperlearn: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hyperlearn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Learn hyperparameters by gradients during training, on Ray Tune, and compare with black-box search."""
 
 
 @app.command()

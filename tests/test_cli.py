@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 
+import raytune_hyperlearn
 from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.experiment import read_experiment
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
@@ -693,6 +694,28 @@ def test_help_of_every_command_says_what_each_option_is(hyperlearn: Hyperlearn, 
     for line in options:
         words = re.sub(r"^(--[a-z-]+,?|-[a-z]\b|[A-Z]+\b|<[^>]*>|\s)+", "", line)
         assert len(words.split()) >= 2, line  # more than a name and a type
+
+
+def test_the_version_is_said(hyperlearn: Hyperlearn) -> None:
+    outcome = hyperlearn("--version")
+    assert (outcome.status, outcome.output) == (0, f"hyperlearn {raytune_hyperlearn.__version__}\n")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(*words: str) -> list[str]:
+        asked = {
+            "_HYPERLEARN_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        program = "from raytune_hyperlearn import cli; cli.main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True
+        )
+        return done.stdout.split()
+
+    assert completed("hyperlearn", "comp") == ["compare"]
+    assert "--time-limit" in completed("hyperlearn", "compare", "--ti")
 
 
 def test_help_shows_the_defaults(hyperlearn: Hyperlearn) -> None:
