@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.algorithms.hypergradient_descent import HyperRates
     from raytune_hyperlearn.comparison.analysis.results import Study, load_study
     from raytune_hyperlearn.comparison.experiment import Experiment
-    from raytune_hyperlearn.comparison.head_to_head import compare
+    from raytune_hyperlearn.comparison.head_to_head import compare, extend
     from raytune_hyperlearn.comparison.reporting.page import build_report
     from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions
     from raytune_hyperlearn.hyperparameters import (
@@ -50,7 +50,7 @@ else:
             ".algorithms.hypergradient_descent": ["HyperRates"],
             ".comparison.analysis.results": ["Study", "load_study"],
             ".comparison.experiment": ["Experiment"],
-            ".comparison.head_to_head": ["compare"],
+            ".comparison.head_to_head": ["compare", "extend"],
             ".comparison.reporting.page": ["build_report"],
             ".derivatives.hessian_products": ["HessianProductOptions"],
             ".hyperparameters": [
@@ -120,6 +120,7 @@ __all__ = [
     "compare",
     "comparison",
     "derivatives",
+    "extend",
     "load_study",
     "problems",
     "reproductions",

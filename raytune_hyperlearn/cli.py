@@ -172,6 +172,14 @@ def compare(
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a comparison that was stopped: continue where it was.")
     ] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a finished comparison: add --methods and --seeds to it, or give its runs a longer "
+            "--time-limit. Nothing runs twice but what a shorter limit cut off."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long, and stop.")] = False,
     trust: Trust = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew in a folder with results; those are kept in FOLDER.1.")
@@ -207,12 +215,16 @@ def compare(
         chosen = {name: value for name, value in given.items() if value is not None}
         if resume is not None:
             others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
+            others["extend"] = extend is not None
             if chosen or any(others.values()):
                 name = next(iter(chosen), next((name for name, is_given in others.items() if is_given), ""))
                 raise ValueError(f"{name} is given beside resume; a resumed comparison keeps its settings")
             if not (resume / EXPERIMENT_FILE).is_file():
                 raise ValueError(f"resume is {resume}; it must be a folder that holds {EXPERIMENT_FILE}")
             experiment, path = read_experiment(resume / EXPERIMENT_FILE), resume
+        elif extend is not None:
+            others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
+            experiment, path = _extended(extend, chosen, others), extend
         else:
             if config is not None and not config.is_file():
                 raise ValueError(f"config is {config}; it must be a YAML file of settings")
@@ -224,10 +236,15 @@ def compare(
 
             print(commented_yaml(experiment), end="")
             return
+        if dry_run:
+            _say_plan(experiment, path, is_continued=resume is not None or extend is not None)
+            return
         if overwrite:
             _set_aside(experiment, path)
+        if extend is not None:
+            _extend(experiment, path, trust)
     command = f"hyperlearn compare --resume {shlex.quote(str(path))}{' --trust' if trust else ''}"
-    _run(experiment, path, resume is not None, trust, command)
+    _run(experiment, path, resume is not None or extend is not None, trust, command)
     with _one_line_errors():
         error = _report([path], path / "report.html")
     if error:
@@ -377,6 +394,45 @@ def _set_aside(experiment: Experiment, path: Path) -> None:
     kept = set_aside(path)
     if kept is not None:
         _say(f"what was in {path} is in {kept} now")
+
+
+def _extended(path: Path, given: dict[str, Any], others: dict[str, bool]) -> Experiment:
+    """The experiment that the folder is to hold."""
+    from raytune_hyperlearn.comparison.running.extension import extension_of
+
+    fixed = [name for name in given if name not in {"methods", "seeds", "time_limit"}]
+    fixed += [name for name, is_given in others.items() if is_given]
+    if fixed:
+        raise ValueError(f"{fixed[0]} is given beside extend; it must be one of methods, seeds and time_limit")
+    return extension_of(path, given.get("methods", ()), given.get("seeds", ()), given.get("time_limit"))
+
+
+def _extend(grown: Experiment, path: Path, trust: bool) -> None:
+    """Make the folder the grown experiment's, and say what that means."""
+    from raytune_hyperlearn.comparison.head_to_head import extend_folder
+    from raytune_hyperlearn.comparison.running.lock import locked
+    from raytune_hyperlearn.comparison.running.trust import require_own
+
+    if not trust:
+        require_own(path)
+    with locked(path):
+        said, earlier = extend_folder(grown, path)
+    console.print(f"{said}; the files as they were are kept in {earlier}", highlight=False, soft_wrap=True)
+
+
+def _say_plan(experiment: Experiment, path: Path, is_continued: bool) -> None:
+    """The runs of a comparison, those that the folder holds already, and how long the others take."""
+    from raytune_hyperlearn.comparison import head_to_head
+    from raytune_hyperlearn.comparison.running.duration import missing_text, plan_text
+    from raytune_hyperlearn.comparison.running.extension import kept_runs
+
+    head_to_head.check_settings(experiment)
+    console.print(plan_text(experiment), highlight=False, soft_wrap=True)
+    kept = kept_runs(experiment, path) if is_continued else set()
+    for method in experiment.methods:
+        seeds = ", ".join(f"{seed}{' (finished)' if (method, seed) in kept else ''}" for seed in experiment.seeds)
+        console.print(f"  {method}: seeds {seeds}", highlight=False, soft_wrap=True)
+    console.print(missing_text(experiment, len(kept)), highlight=False, soft_wrap=True)
 
 
 def _run(experiment: Experiment, path: Path, resume: bool, trust: bool, command: str) -> None:

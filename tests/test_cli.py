@@ -664,7 +664,7 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
-    "output config resume trust overwrite print-config help",
+    "output config resume extend dry-run trust overwrite print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus explain help",
     "list": "help",
@@ -694,6 +694,25 @@ def test_help_of_every_command_says_what_each_option_is(hyperlearn: Hyperlearn, 
     for line in options:
         words = re.sub(r"^(--[a-z-]+,?|-[a-z]\b|[A-Z]+\b|<[^>]*>|\s)+", "", line)
         assert len(words.split()) >= 2, line  # more than a name and a type
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_dry_run_says_what_would_run_and_writes_nothing(
+    hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path
+) -> None:
+    outcome = hyperlearn("compare", "--methods", "fds,rs", "--seeds", "2", "--time-limit", "30", "--dry-run")
+    assert outcome.status == 0
+    assert "4 runs (2 methods × 2 seeds) of at most 30 s" in outcome.output
+    assert "rs: seeds 0, 1\n" in outcome.output
+    assert "4 to run, up to 2 min" in outcome.output
+    assert os.listdir(tmp_path) == []
+    outcome = hyperlearn("compare", "--extend", result_folder, "--seeds", "4", "--methods", "+tpe", "--dry-run")
+    assert "fds: seeds 0 (finished), 1 (finished), 2 (finished), 3\n" in outcome.output
+    assert "tpe: seeds 0, 1, 2, 3\n" in outcome.output
+    assert "10 to run, up to 10 min" in outcome.output
+    refused(hyperlearn("compare", "--extend", result_folder, "--workers", "4"), "workers is given beside extend")
+    refused(hyperlearn("compare", "--extend", "nowhere", "--seeds", "4"), "extend is nowhere", "experiment.yaml")
+    assert not (result_folder / "earlier").exists()
 
 
 def test_the_version_is_said(hyperlearn: Hyperlearn) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.analysis.results import RunResult, Study, load_studies, load_study
     from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
-    from raytune_hyperlearn.comparison.head_to_head import compare
+    from raytune_hyperlearn.comparison.head_to_head import compare, extend
     from raytune_hyperlearn.comparison.records import Confirmation, Record, Run
     from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, write_reference
     from raytune_hyperlearn.comparison.reporting.page import build_report
@@ -23,7 +23,7 @@ else:
         {
             ".analysis.results": ["RunResult", "Study", "load_studies", "load_study"],
             ".experiment": ["Experiment", "read_experiment", "write_experiment"],
-            ".head_to_head": ["compare"],
+            ".head_to_head": ["compare", "extend"],
             ".records": ["Confirmation", "Record", "Run"],
             ".reference_record": ["Reference", "read_reference", "write_reference"],
             ".reporting.page": ["build_report"],
@@ -49,6 +49,7 @@ __all__ = [
     "build_report",
     "compare",
     "experiment_from_settings",
+    "extend",
     "find_reference",
     "load_studies",
     "load_study",

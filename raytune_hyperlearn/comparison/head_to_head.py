@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from raytune_hyperlearn.comparison.experiment import Experiment
-from raytune_hyperlearn.comparison.running import cluster
+from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
+from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RUNS_FILE, read_runs
+from raytune_hyperlearn.comparison.running import cluster, extension
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import Folder, check_folder, prepare_folder
 from raytune_hyperlearn.comparison.running.lock import locked
@@ -66,6 +67,11 @@ def compare(
     }
     experiment = experiment_from_settings({**settings, **{k: v for k, v in given.items() if v is not None}})
     path = Path(output) if output is not None else default_folder(experiment)
+    return _compare(experiment, path, resume, progress)
+
+
+def _compare(experiment: Experiment, path: Path, resume: bool, progress: bool) -> Study:
+    """Check, run, and read what came out."""
     with locked(path):
         check_quickly(experiment, path, resume)
         joined = cluster.is_running()
@@ -78,6 +84,57 @@ def compare(
     from raytune_hyperlearn.comparison.analysis.results import load_study
 
     return load_study(path)
+
+
+def extend(
+    folder: str | Path,
+    methods: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    *,
+    time_limit: float | None = None,
+    progress: bool = False,
+) -> Study:
+    """Adds methods and seeds to a finished comparison, or gives its runs more time; the reference stays.
+
+    Nothing runs twice, but for runs that stopped at a limit which is longer now. The files as they were are kept in
+    ``earlier/1``, ``earlier/2``, … of the folder.
+
+    Args:
+        folder: Of the comparison.
+        methods: To add.
+        seeds: How many there are to be (10 means 0 to 9), or the seeds to add.
+        time_limit: Wall-clock seconds of every run.
+        progress: Show progress on the terminal.
+
+    Returns:
+        All records, old and new.
+
+    Raises:
+        ValueError: In one line, if the comparison is not finished, nothing is added or it cannot run.
+    """
+    path = Path(folder)
+    with locked(path):
+        grown = extension.extension_of(path, methods, seeds_from(seeds) or (), time_limit)
+        extend_folder(grown, path)
+    return _compare(grown, path, resume=True, progress=progress)
+
+
+def extend_folder(grown: Experiment, path: Path) -> tuple[str, Path]:
+    """Make the folder the grown experiment's, once that is known to run; the caller holds its lock.
+
+    Returns:
+        What is added, kept and run anew; where the files as they were are kept.
+
+    Raises:
+        ValueError: In one line; nothing is written then.
+    """
+    check_settings(grown)
+    from raytune_hyperlearn.comparison.running.run import check_experiment
+
+    check_experiment(grown)
+    before = read_experiment(path / EXPERIMENT_FILE)
+    said = extension.extension_text(before, grown, read_runs(path / RUNS_FILE))
+    return said, extension.extend_folder(before, grown, path)
 
 
 def seeds_from(seeds: int | Sequence[int] | None) -> list[int] | None:

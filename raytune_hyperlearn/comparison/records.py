@@ -172,22 +172,28 @@ class RecordWriter:
 
 
 def remove_records(path: Path, unwanted: Callable[[Record], bool]) -> int:
-    """Takes rows out of a file of records, all at once or not at all; the number taken out.
+    """Takes rows out of a file of records like :func:`remove_rows`."""
+    return remove_rows(path, Record, unwanted)
+
+
+def remove_rows(path: Path, row_type: type[Row], unwanted: Callable[[Row], bool]) -> int:
+    """Takes rows out of a file, all at once or not at all; the number taken out, 0 where there is no file.
 
     Args:
         path: the file.
+        row_type: what a row is.
         unwanted: asked once of every row, in the order they were written.
     """
-    records = read_records(path)
-    kept = [record for record in records if not unwanted(record)]
-    if len(kept) < len(records):
+    rows = list(_read_rows(path, row_type)) if path.exists() else []
+    kept = [row for row in rows if not unwanted(row)]
+    if len(kept) < len(rows):
         unfinished = path.with_suffix(".rewritten")
         unfinished.unlink(missing_ok=True)
         with RecordWriter(unfinished) as writer:
-            for record in kept:
-                writer.append(record)
+            for row in kept:
+                writer.append(row)
         unfinished.replace(path)
-    return len(records) - len(kept)
+    return len(rows) - len(kept)
 
 
 def check_rows(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from raytune_hyperlearn import SearchSpace, compare
+from raytune_hyperlearn import SearchSpace, compare, extend
 from raytune_hyperlearn.comparison.head_to_head import seeds_from
 
 SETTINGS: dict[str, Any] = {"time_limit": 1.5, "epochs": 0.2, "replicates": 1, "confirmations": 0, "reference": None}
@@ -28,6 +28,10 @@ def test_a_comparison_returns_its_study_and_can_be_resumed(tmp_path: Path, capsy
         compare("digits", ["rs"], seeds=[4], space=space, output=tmp_path / "out", **SETTINGS)
     again = compare("digits", ["rs"], seeds=[4], space=space, output=tmp_path / "out", resume=True, **SETTINGS)
     assert again.runs["rs", 4].records == study.runs["rs", 4].records
+    grown = extend(tmp_path / "out", seeds=[5])
+    assert list(grown.runs) == [("rs", 4), ("rs", 5)]
+    assert grown.runs["rs", 4].records == study.runs["rs", 4].records
+    assert grown.runs["rs", 5].chosen
 
 
 @pytest.mark.parametrize(

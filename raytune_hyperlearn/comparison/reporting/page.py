@@ -68,6 +68,7 @@ from raytune_hyperlearn.comparison.reporting.tables import (
 from raytune_hyperlearn.comparison.reporting.takeaway import data_link, table_csv, table_latex, write_table
 from raytune_hyperlearn.comparison.reporting.verdict_text import verdict_sentence
 from raytune_hyperlearn.comparison.reporting.wording import headline, number
+from raytune_hyperlearn.comparison.running.extension import history
 
 HERE = Path(__file__).parent
 VENDOR = HERE / "vendor"
@@ -309,10 +310,15 @@ def _settings_part(study: Study, styles: Styles, anchor: str) -> Part:
     return Part(
         f"{anchor}-settings",
         "Settings",
-        (f"From the result folder{many} {folders}.",),
+        (f"From the result folder{many} {folders}.", *_extensions(study)),
         tables=tuple(table for table in settings if table is not None),
         is_settings=True,
     )
+
+
+def _extensions(study: Study) -> list[str]:
+    """A sentence for each time that a folder was extended."""
+    return [f"Extended later: {text}." for folder in study.folders for text in history(folder)]
 
 
 def _untested(study: Study, styles: Styles) -> str:

@@ -27,10 +27,11 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     Incumbents that are not schedules of learning rate, momentum and weight decay (those of batch-size methods) are left
     out, and nothing is done where every other run is confirmed already. Ray is running.
     """
-    runs = [result for result in load_study(folder).runs.values() if _schedules(result)]
     path = folder / CONFIRMATIONS_FILE
-    confirmed = {(row.method, row.seed) for row in read_confirmations(path)}
-    if not experiment.confirmations or confirmed == {(run.method, run.seed) for run in runs}:
+    known = read_confirmations(path)
+    confirmed = {(row.method, row.seed) for row in known}
+    runs = [result for run, result in load_study(folder).runs.items() if run not in confirmed and _schedules(result)]
+    if not experiment.confirmations or not runs:
         return
     cores = int(ray.cluster_resources().get("CPU", 1)) if experiment.address is None else 1
     settings = [_schedules(run) for run in runs]
@@ -40,8 +41,8 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     with RecordWriter(unfinished) as writer:
-        for run, row in zip(runs, rows, strict=True):
-            writer.append(_confirmation(run, row, experiment.confirmations))
+        for row in (*known, *(_confirmation(*pair, experiment.confirmations) for pair in zip(runs, rows, strict=True))):
+            writer.append(row)
     unfinished.replace(path)
 
 

@@ -19,6 +19,14 @@ def plan_text(experiment: Experiment) -> str:
     return f"{runs} runs ({counts}) of at most {limit}, one after the other: up to {whole}{more}; {at_once}"
 
 
+def missing_text(experiment: Experiment, finished: int) -> str:
+    """How many runs are still to be made, and how long they take at most."""
+    missing = len(experiment.methods) * len(experiment.seeds) - finished
+    if not missing:
+        return "nothing to run: every run is finished"
+    return f"{missing} to run, up to {duration_text(missing * experiment.time_limit)}"
+
+
 def duration_text(seconds: float) -> str:
     """Seconds in the unit that suits them."""
     if seconds < 0.1:
