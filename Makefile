@@ -25,8 +25,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 compare: $(VENV)/.installed
 	$(BIN)/hyperlearn compare --output $(OUTPUT)
 
+# Two processes: one for all tests that use Ray, one for the others.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 QUICK := tests/algorithms/test_schedules.py tests/algorithms/test_curves.py tests/algorithms/test_sampler.py \
 	tests/algorithms/test_sign_descent.py tests/algorithms/test_arbiter_agent.py tests/derivatives/test_micro_batches.py \
