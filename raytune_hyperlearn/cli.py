@@ -7,7 +7,7 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -502,6 +502,10 @@ def report(
         str | None,
         typer.Option(metavar="FIGURE", help="Print the rows (CSV) and the formula behind a figure, and write nothing."),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Serve the report on this machine to a browser, and renew it as results come in."),
+    ] = False,
 ) -> None:
     """Rebuild the report of a comparison from its records, or join several into one."""
     with _one_line_errors():
@@ -512,7 +516,23 @@ def report(
             for problem, data in numbers_behind(load_studies(folders, focus), explain).items():
                 typer.echo(f"# {explain}, {problem}\n# {data.formula}\n{data.to_csv()}", nl=False)
             return
+        if live:
+            _serve(folders, focus)
+            return
         _report(folders, output or folders[0] / "report.html", focus)
+
+
+def _serve(folders: list[Path], focus: str | None) -> None:
+    """Serve the report until Ctrl-C, which is how it ends."""
+    from raytune_hyperlearn.comparison.reporting.live import LivePage, make_server, serve
+
+    page = LivePage(folders, focus)
+    page.refresh()
+    server = make_server(page)
+    host, port = server.server_address[:2]
+    console.print(f"report at http://{host!s}:{port}/ on this machine alone; Ctrl-C ends it", soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        serve(page, server)
 
 
 @app.command()

@@ -666,7 +666,7 @@ COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
     "output config resume extend dry-run trust overwrite print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
-    "report": "output focus explain help",
+    "report": "output focus explain live help",
     "list": "help",
     "reference": "problem-args epochs seeds workers gpus-per-trial output help",
     "reproduce": "scale output list help",

@@ -185,7 +185,7 @@ def _render(studies: Sequence[Study], sections: Sequence[Section], across: Acros
         library_style=_text(VENDOR / "uPlot.min.css"),
         script=script,
         style=_text(HERE / "report.css"),
-        script_hashes=" ".join(map(_hash, (library_script, script))),
+        script_hashes=" ".join(map(script_hash, (library_script, script))),
     )
 
 
@@ -202,7 +202,7 @@ def library_version(script: str) -> str:
     return f"uPlot {found.group(1)}" if found else "uPlot"
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """What allows exactly this script to run on the page, and no other."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"'sha256-{digest}'"
