@@ -44,7 +44,7 @@ class Schedule:
 
     Attributes:
         values: Number N of parameters, at least 1: of windows or of a piecewise-linear schedule's knots. A named curve
-            has its own number; a function needs to be told its. None takes the class's default.
+            has its own number; a function needs it given. None takes the class's default.
         init: Where gradient methods start: one number for all parameters, or one each. None is 0 on a linear scale,
             the middle of the range on a logarithmic one, and a curve's own defaults for its shares and powers.
         step: Initial step size γ_0 of FDS's updates, positive, one for all parameters or one each; on a logarithmic
@@ -352,7 +352,7 @@ class Space(ABC):
         for name, part in self.given.items():
             groups = part.groups if isinstance(part, Schedule) else None
             if groups == "layers":
-                raise ValueError(f"groups of {name} is 'layers'; the space must be told a model by for_model first")
+                raise ValueError(f"groups of {name} is 'layers'; call for_model with a model first")
             parts |= {grouped(name, group): part for group in groups} if groups else {name: part}
         return parts
 

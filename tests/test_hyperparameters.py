@@ -194,7 +194,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: SearchSpace(LearningRate(groups="layers")).dimensions,
-        "groups of learning_rate is 'layers'; the space must be told a model by for_model first",
+        "groups of learning_rate is 'layers'; call for_model with a model first",
     ),
     (
         lambda: SearchSpace(momentum=Momentum(groups={"all": ["*"]}), coordinates="effective"),

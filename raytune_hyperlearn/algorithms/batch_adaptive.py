@@ -50,7 +50,7 @@ Number = TypeVar("Number", float, Tensor)
 
 @dataclass(frozen=True)
 class Walk:
-    """The random walk's state and die.
+    """Where the random walk stands and how it moves.
 
     Attributes:
         loss: s.

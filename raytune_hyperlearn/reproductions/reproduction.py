@@ -51,8 +51,8 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """``holds``, ``does not hold`` or ``cannot be told``."""
-        return "cannot be told" if self.holds is None else "holds" if self.holds else "does not hold"
+        """``holds``, ``does not hold`` or ``inconclusive``."""
+        return "inconclusive" if self.holds is None else "holds" if self.holds else "does not hold"
 
 
 @dataclass(frozen=True)

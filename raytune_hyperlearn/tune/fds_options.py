@@ -1,4 +1,4 @@
-"""What FDS can be told beyond the shared settings of a trial."""
+"""FDS's own settings, beyond those that all trials share."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _as_horizons(given: Any) -> Any:
 
 @record
 class FDSOptions:
-    """What FDS can be told beyond the shared settings; keys of the trial's config.
+    """FDS's own settings; keys of the trial's config.
 
     Attributes:
         horizons: Epochs of the inner loop in each outer step: a list, whose last entry serves all later ones, or a

@@ -99,11 +99,11 @@ def restore_tuner(path: str | Path, trainable: Any, **arguments: Any) -> tune.Tu
     Raises:
         ValueError: If the folder holds no kept state, or none that is whole.
     """
-    put_back(path)
+    restore_kept_files(path)
     return tune.Tuner.restore(str(path), trainable, **arguments)
 
 
-def put_back(path: str | Path) -> None:
+def restore_kept_files(path: str | Path) -> None:
     """Make the newest whole kept state the one that ``Tuner.restore`` reads; doing it again changes nothing.
 
     Raises:

@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_restore, kept_state, restore_tuner
-from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE, put_back
+from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE, restore_kept_files
 from tests.tune.groups import CONFIG
 from tests.tune.kept import kept_trials
 
@@ -58,7 +58,7 @@ def test_each_torn_file_is_put_back(run: Path, tmp_path: Path, harm: str) -> Non
     for name in state_files(run):
         whole = (run / name).read_bytes()
         spoil(run / name, harm)
-        put_back(run)
+        restore_kept_files(run)
         assert (run / name).read_bytes() == whole
 
 
@@ -77,7 +77,7 @@ def test_the_copy_before_is_used_if_the_newest_is_spoiled(
     run = Path(shutil.copytree(run, tmp_path / "run"))
     spoil(run / KEPT_FILE, harm)
     assert can_restore(run)
-    put_back(run)
+    restore_kept_files(run)
     with ZipFile(run / PREVIOUS_FILE) as kept:
         for name in kept.namelist():
             assert (run / name).read_bytes() == kept.read(name)
@@ -144,9 +144,9 @@ def test_a_run_is_restored_from_the_kept_state(run: Path, tmp_path: Path, harm: 
 
 
 def test_putting_back_twice_changes_nothing(run: Path) -> None:
-    put_back(run)
+    restore_kept_files(run)
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    put_back(run)
+    restore_kept_files(run)
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 

@@ -58,7 +58,7 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """Mean ranks of methods over problems and which of them cannot be told apart.
+    """Mean ranks of methods over problems and which of them are indistinguishable.
 
     Attributes:
         methods: names, best mean rank first, shape [k].

@@ -50,25 +50,25 @@ class Verdict:
         leader: the method with the lowest median validation regret.
         rival: the next lowest; None where no other method has a median.
         margin: median regret of the rival − the leader's; None without a rival.
-        hero: the method whose speed is told: the leader, unless that is a black-box method itself.
-        black_box: the best black-box method other than ``hero``; None where there is none.
+        featured: the method whose speed is reported: the leader, unless that is a black-box method itself.
+        black_box: the best black-box method other than ``featured``; None where there is none.
         level: its final median regret; NaN without one.
-        sooner: how many times sooner the hero's median is at that level; None where there is no such pair. Infinite
-            where the level holds from the start, 0 where the hero never gets there.
+        sooner: how many times sooner the featured method's median is at that level; None where there is no such pair.
+            Infinite where the level holds from the start, 0 where that method never gets there.
         seeds: seeds that leader and rival share.
     """
 
     leader: str
     rival: str | None
     margin: Estimate | None
-    hero: str
+    featured: str
     black_box: str | None
     level: float
     sooner: Estimate | None
     seeds: int
 
     @property
-    def is_told(self) -> bool:
+    def is_certain(self) -> bool:
         """Whether the interval of the margin leaves no doubt who is lower."""
         return self.margin is not None and self.margin.is_known and self.margin.lower > 0
 
@@ -77,7 +77,7 @@ def verdict(
     study: Study,
     summaries: Mapping[str, MethodSummary],
     black_box: frozenset[str],
-    hero: str,
+    featured: str,
     generator: np.random.Generator,
 ) -> Verdict | None:
     """The verdict on one problem; None where no method has a median.
@@ -86,7 +86,7 @@ def verdict(
         study: all runs.
         summaries: the study's, by method.
         black_box: names of the black-box methods.
-        hero: the method named beforehand; its speed is told where a black-box method leads.
+        featured: the method named beforehand; its speed is reported where a black-box method leads.
         generator: draws the resamples, so that the intervals are the same for the same seed.
     """
     known = {name: item for name, item in summaries.items() if math.isfinite(item.validation.median)}
@@ -95,18 +95,18 @@ def verdict(
     leader = best_method(known)
     others = {name: item for name, item in known.items() if name != leader}
     rival = best_method(others) if others else None
-    told = leader if leader not in black_box else hero
-    rivals = {name: item for name, item in known.items() if name in black_box and name != told}
-    best_box = best_method(rivals) if rivals and told in summaries else None
+    featured = leader if leader not in black_box else featured
+    rivals = {name: item for name, item in known.items() if name in black_box and name != featured}
+    best_box = best_method(rivals) if rivals and featured in summaries else None
     level = known[best_box].validation.median if best_box else math.nan
     return Verdict(
         leader=leader,
         rival=rival,
         margin=_margin(study, leader, rival, generator) if rival else None,
-        hero=told,
+        featured=featured,
         black_box=best_box,
         level=level,
-        sooner=_sooner(study, told, best_box, level, generator) if best_box else None,
+        sooner=_sooner(study, featured, best_box, level, generator) if best_box else None,
         seeds=len(shared_seeds(study, leader, rival)) if rival else len(study.runs_of(leader)),
     )
 
@@ -144,11 +144,11 @@ def median_gap(finals: FloatArray) -> FloatArray:
         return np.asarray(np.where(first == second, 0.0, second - first))
 
 
-def _sooner(study: Study, hero: str, box: str, level: float, generator: np.random.Generator) -> Estimate:
-    seeds = shared_seeds(study, hero, box)
+def _sooner(study: Study, featured: str, box: str, level: float, generator: np.random.Generator) -> Estimate:
+    seeds = shared_seeds(study, featured, box)
     if not seeds:
         return Estimate(math.nan, math.nan, math.nan)
-    curves = [_on_events([study.curve(study.runs[m, s], "validation") for s in seeds]) for m in (hero, box)]
+    curves = [_on_events([study.curve(study.runs[m, s], "validation") for s in seeds]) for m in (featured, box)]
     every = np.arange(len(seeds))[None]
     value = speed_up(*(float(_first_times(*curve, np.array([level]), every)[0]) for curve in curves))
     if len(seeds) < FEWEST:

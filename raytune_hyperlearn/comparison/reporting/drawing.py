@@ -1,4 +1,4 @@
-"""What all figures share: look, axes a stranger reads correctly, labels that do not overlap, files and inline SVG.
+"""What all figures share: appearance, axes, labels that do not overlap, files and inline SVG.
 
 Figures are drawn with matplotlib's object-oriented interface; nothing here touches pyplot or leaves settings changed.
 """

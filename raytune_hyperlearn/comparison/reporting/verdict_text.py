@@ -17,7 +17,7 @@ from raytune_hyperlearn.comparison.reporting.wording import number, quantity_nam
 def verdict_sentence(study: Study, found: Verdict | None, styles: Mapping[str, MethodStyle]) -> str:
     """Who is lowest at the end, by how much, and how much sooner, each with its uncertainty."""
     if found is None:
-        return "No method has a result in at least half of its runs, so who is ahead cannot be told."
+        return "No method has a result in at least half of its runs, so it is open who is ahead."
     what = quantity_name(study, "validation")
     lead = summary_text(study, found.leader)
     sentence = f"{styles[found.leader].heading} has the lowest median {what} at the end, {lead}"
@@ -38,19 +38,19 @@ def _margin_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyl
     if not margin.is_known:
         few = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
         by = f", {regret_text(margin.value, study.metric)} below {rival}" if margin.value else f", level with {rival}"
-        return f"{by}; from {few} it cannot be told whether that is more than luck ({FEWEST} are needed)"
+        return f"{by}; from {few} it is open whether that is more than luck ({FEWEST} are needed)"
     span = interval_text(margin, lambda value: regret_text(value, study.metric))
-    if found.is_told:
+    if found.is_certain:
         return f", {regret_text(margin.value, study.metric)} below {rival} ({span})"
-    return f", but whether it is below {rival} cannot be told: the difference is {number(margin.value)} ({span})"
+    return f", but that it is below {rival} is not certain: the difference is {number(margin.value)} ({span})"
 
 
 def _sooner_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyle]) -> str:
     sooner = found.sooner
     if sooner is None or found.black_box is None or math.isnan(sooner.value):
         return "."
-    hero, box = styles[found.hero].label, styles[found.black_box].label
-    subject = "it" if found.hero == found.leader else hero
+    featured, box = styles[found.featured].label, styles[found.black_box].label
+    subject = "it" if found.featured == found.leader else featured
     level = f"the final level of {box}, the best {'other ' if found.leader in BLACK_BOX else ''}black-box method,"
     if found.leader == found.black_box:
         level = f"the final level of {box}"
@@ -58,7 +58,7 @@ def _sooner_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyl
         return f"; {subject} did not reach {level.rstrip(',')} within the limit."
     span = f" ({interval_text(sooner, _times)})" if sooner.is_known else ""
     if sooner.is_known and sooner.lower <= 1 <= sooner.upper:
-        return f"; whether {subject} was at {level} sooner cannot be told: {_times(sooner.value)} as soon{span}."
+        return f"; that {subject} was at {level} sooner is not certain: {_times(sooner.value)} as soon{span}."
     if sooner.value >= 1:
         return f"; {subject} was at {level} {_times(sooner.value)} sooner{span}."
     return f"; {subject} was at {level} later, after {_times(1 / sooner.value)} the time{_flipped(sooner)}."

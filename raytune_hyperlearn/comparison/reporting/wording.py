@@ -149,13 +149,13 @@ def _significance(study: Study, styles: Mapping[str, MethodStyle], pairs: Sequen
     groups = {
         "is significantly better than": [pair for pair in pairs if pair.is_significant and pair.difference < 0],
         "is significantly worse than": [pair for pair in pairs if pair.is_significant and pair.difference >= 0],
-        "cannot be told apart from": [pair for pair in pairs if not pair.is_significant],
+        "is indistinguishable from": [pair for pair in pairs if not pair.is_significant],
     }
-    told = [
+    groups_text = [
         f"{verb} {_listed([styles[pair.second].label for pair in group])}" for verb, group in groups.items() if group
     ]
     level = f"Wilcoxon's test over {min(pair.seeds for pair in pairs)} seeds, Holm's correction, {SIGNIFICANCE:.0%}"
-    return [f"{styles[study.focus].heading} {_listed(told)} ({level})."]
+    return [f"{styles[study.focus].heading} {_listed(groups_text)} ({level})."]
 
 
 def _listed(names: Sequence[str]) -> str:

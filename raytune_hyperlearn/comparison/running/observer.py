@@ -296,8 +296,8 @@ def first_line_of_error(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Failure # ")]
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
     after = lines[frames[-1] + 1 :] if frames else lines
-    told = next((line for line in after if not line[0].isspace()), "no exception is known")
-    return told.strip()[:LONGEST_ERROR]
+    message = next((line for line in after if not line[0].isspace()), "no exception is known")
+    return message.strip()[:LONGEST_ERROR]
 
 
 def _error_of(trial: Trial) -> str:

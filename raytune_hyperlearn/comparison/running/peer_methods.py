@@ -161,7 +161,7 @@ def decayed(decay: str, sampler: str | None) -> Callable[[MethodArguments], Meth
 
 
 def _require_windows(space: SearchSpace) -> None:
-    """Refuse a space whose records could not be told from the schedules that a method makes itself.
+    """Refuse a space whose records would look like the schedules that a method makes itself.
 
     Raises:
         ValueError: In one line.

@@ -4,7 +4,7 @@ SGD-HD and Adam-HD learn the learning rate greedily, one step ahead, and so lowe
 batches have calmer gradients, which disagree less from step to step: the rate decays less. The paper lets Arbiter
 choose the batch sizes and sees less decay and a lower validation error.
 
-Three things must be told apart from that. A larger batch makes fewer updates in an epoch, so the rate has fewer
+Three other explanations must be ruled out. A larger batch makes fewer updates in an epoch, so the rate has fewer
 occasions to decay: rates are compared after equally many updates, and after equally many epochs as well. Most of the
 decay may come before Arbiter's first decision, where a control that begins with another batch or network differs
 without any merit: what is compared is the share of the rate that is kept from the first decision on. And any larger

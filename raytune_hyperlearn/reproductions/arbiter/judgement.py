@@ -98,7 +98,7 @@ def judge(courses: Courses, difference: Difference) -> list[Judged]:
 
 
 def all_hold(outcomes: Sequence[bool | None]) -> bool | None:
-    """Whether all hold; None where some cannot be told and no other fails."""
+    """Whether all hold; None where some are inconclusive and no other fails."""
     return None if None in outcomes and False not in outcomes else all(outcomes)
 
 
@@ -145,7 +145,7 @@ def verdicts(judged: Sequence[Judged], claim: str, beyond: str) -> tuple[Verdict
 
 def _against(outcomes: Mapping[str, bool | None]) -> str:
     """A sentence that names every control with its outcome."""
-    words = {True: "better than", None: "not to be told from", False: "worse than"}
+    words = {True: "better than", None: "indistinguishable from", False: "worse than"}
     parts = []
     for outcome, word in words.items():
         names = [METHOD_STYLES[control].label for control, found in outcomes.items() if found is outcome]
@@ -190,7 +190,7 @@ def table(judged: Sequence[Judged], title: str, note: str) -> Table:
         wins, count = int((one.differences < 0).sum()), len(one.differences)
         p_value = number(one.p_value) if np.isfinite(one.p_value) else "too few seeds"
         interval = f"{number(low)} to {number(high)}"
-        outcome = {True: "better", None: "not to be told", False: "worse"}[one.better]
+        outcome = {True: "better", None: "inconclusive", False: "worse"}[one.better]
         label = METHOD_STYLES[one.control].label
         rows.append((one.group, label, number(one.median), interval, f"{wins} of {count}", p_value, outcome))
     columns = (

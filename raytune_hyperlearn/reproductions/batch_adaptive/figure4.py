@@ -116,26 +116,26 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
     return (
         _series_verdict(
             "BA-Momentum's final loss falls as the learning rate rises from 0.005 to 0.01 and 0.02.",
-            f"{ADAPTIVE}: {_told(losses[ADAPTIVE])}.",
+            f"{ADAPTIVE}: {_described(losses[ADAPTIVE])}.",
             losses[ADAPTIVE],
             lambda values: is_rising(tuple(-value for value in values[GOOD])),
         ),
         _series_verdict(
             "Mini-32-Momentum's final loss rises when the learning rate rises from 0.01 to 0.02.",
-            f"{CONSTANT}: {_told(losses[CONSTANT])}.",
+            f"{CONSTANT}: {_described(losses[CONSTANT])}.",
             losses[CONSTANT],
             lambda values: is_rising(values[1:3]),
         ),
         _series_verdict(
             "Mini-32-Momentum fluctuates more when the learning rate rises from 0.005 to 0.01.",
-            f"Share of the second half's epochs that end with a higher loss than the one before: {_told(rises)}.",
+            f"Share of the second half's epochs that end with a higher loss than the one before: {_described(rises)}.",
             rises,
             lambda values: is_rising(values[:2]),
         ),
         judge(both_suffer, both, medians).verdict("At 0.05 both suffer from a very high loss.", _at_largest(losses)),
         _series_verdict(
             "The larger the learning rate, the larger BA-Momentum's batches.",
-            f"Mean batch sizes: {_told(sizes)}.",
+            f"Mean batch sizes: {_described(sizes)}.",
             sizes,
             is_rising,
         ),
@@ -183,12 +183,12 @@ def is_lowest_at_best(losses: tuple[Series, Series]) -> bool | None:
 
 
 def _at_largest(losses: Mapping[str, Sequence[Series]]) -> str:
-    told = [
+    parts = [
         f"{method} ends at {spread_text([values[-1] for values in seeds])}, at the best of the other three at "
         f"{number(min(medians_of_series(seeds)[GOOD]))}"
         for method, seeds in losses.items()
     ]
-    return f"At 0.05 {'; '.join(told)}."
+    return f"At 0.05 {'; '.join(parts)}."
 
 
 def _at_each(seeds: Sequence[tuple[Series, Series]], medians: tuple[Series, Series]) -> str:
@@ -204,6 +204,6 @@ def _series_verdict(claim: str, found: str, seeds: Sequence[Series], rule: Calla
     return judge(rule, seeds, medians_of_series(seeds)).verdict(claim, found)
 
 
-def _told(seeds: Sequence[Series]) -> str:
+def _described(seeds: Sequence[Series]) -> str:
     by_rate = zip(RATES, zip(*seeds, strict=True), strict=True)
     return ", ".join(f"{spread_text(values)} at {rate:g}" for rate, values in by_rate)

@@ -159,7 +159,7 @@ def verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
         judge(is_helpful, beyond, median_booms(beyond)).verdict(
             f"Beyond the paper: at η = {BEYOND:g} there is a boom too, and with it BA-Momentum ends below the lowest "
             "loss that Mini-32-Momentum ever has.",
-            f"{_told(BEYOND, [booms[BEYOND] for booms in beyond])}.",
+            f"{_described(BEYOND, [booms[BEYOND] for booms in beyond])}.",
         ),
     )
 
@@ -178,7 +178,7 @@ def boom_verdicts(seeds: Sequence[Booms], epochs: int) -> tuple[Verdict, ...]:
         judge(all_boom, seeds, medians).verdict(
             "At each learning rate there is a concentrated period in which BA-Momentum's batches grow.",
             f"A boom is a tenth of the training in which at least {100 * FREQUENT:.0f} % of the updates take more than "
-            f"{M0} instances. {'; '.join(_told(rate, [booms[rate] for booms in seeds]) for rate in medians)}.",
+            f"{M0} instances. {'; '.join(_described(rate, [booms[rate] for booms in seeds]) for rate in medians)}.",
         ),
         judge(lambda booms: all_near(booms, epochs), seeds, medians).verdict(
             "The boom comes where Mini-32-Momentum reaches its lowest loss.",
@@ -251,7 +251,7 @@ def _cells(booms: Sequence[Boom]) -> tuple[str, ...]:
     )
 
 
-def _told(rate: float, booms: Sequence[Boom]) -> str:
+def _described(rate: float, booms: Sequence[Boom]) -> str:
     count, begins, peak, lowest, below = _cells(booms)
     when = "" if begins == "–" else f", from epoch {begins}"
     return (

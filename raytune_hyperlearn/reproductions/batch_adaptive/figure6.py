@@ -298,8 +298,8 @@ def findings(samples: Sequence[Sample], settings: Settings) -> Findings:
 def _whole_sentence(samples: Sequence[Sample]) -> str:
     """The same ratio with other steps: with small ones the loss is linear, and first-order theory must hold."""
     ratios = [float(np.median(sample.along_whole) / sample.measured.std(ddof=1)) for sample in samples]
-    told = [f"{number(ratio)} times with {sample.title}" for ratio, sample in zip(ratios, samples, strict=True)]
-    return f"Elsewhere {', '.join(told)}." if told else ""
+    parts = [f"{number(ratio)} times with {sample.title}" for ratio, sample in zip(ratios, samples, strict=True)]
+    return f"Elsewhere {', '.join(parts)}." if parts else ""
 
 
 def draw(samples: Sequence[Sample]) -> Figure:

@@ -122,7 +122,7 @@ def verdicts(outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
     exact, diagonal = (float(first.sizes[covariance].mean()) for covariance in ("exact", "diagonal"))
     ends = [float(first.losses[covariance][-1]) for covariance in ("exact", "diagonal")]
     worse = [o for o in outcomes if o.losses["diagonal"][-1] > ALIKE * o.losses["exact"][-1]]
-    told = [f"{number(float(o.losses['exact'][-1]))} and {number(float(o.losses['diagonal'][-1]))}" for o in outcomes]
+    parts = [f"{number(float(o.losses['exact'][-1]))} and {number(float(o.losses['diagonal'][-1]))}" for o in outcomes]
     return (
         Verdict(
             "On Connect-4 the batch sizes of the two are almost the same.",
@@ -137,7 +137,7 @@ def verdicts(outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
         ),
         Verdict(
             "So the diagonal does not degrade the method.",
-            f"Final losses, exact and diagonal, in the order of the table: {'; '.join(told)}. The diagonal ends more "
+            f"Final losses, exact and diagonal, in the order of the table: {'; '.join(parts)}. The diagonal ends more "
             f"than {100 * (ALIKE - 1):.0f} % higher in {len(worse)} of {len(outcomes)} regimes{_titles(worse)}. One "
             "seed each.",
             not worse,
@@ -192,8 +192,8 @@ def choices_table(outcomes: Sequence[Outcome]) -> Table:
         cells.append(number(float(np.median([_ratio(probe) for probe in outcome.probes]))))
         for kind in ("hopeless", "far", "near"):
             own = [probe for probe in outcome.probes if probe.kind == kind]
-            told = f"{100 * _share(own):.0f} % differ" if own else "–"
-            cells.append(f"{len(own)}: {told}" if own else "0")
+            parts = f"{100 * _share(own):.0f} % differ" if own else "–"
+            cells.append(f"{len(own)}: {parts}" if own else "0")
         rows.append(tuple(cells))
     columns = ("regime", "draws", "exact ÷ diagonal variance", "no size helps", "far from the rebound", "near it")
     return Table(

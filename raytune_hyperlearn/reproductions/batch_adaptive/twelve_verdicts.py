@@ -49,8 +49,8 @@ def pair_verdict(claim: str, courses: Courses, first: str, second: str) -> Verdi
     """Whether the first ends below the second."""
     seeds = per_seed({name: courses[name] for name in (first, second)}, final_loss)
     judgement = judge_values(lambda losses: below(losses[first], losses[second]), seeds)
-    told = "; ".join(f"{name} {spread_text([losses[name] for losses in seeds])}" for name in (first, second))
-    return judgement.verdict(claim, f"Final training losses, medians over seeds and ranges: {told}.")
+    parts = "; ".join(f"{name} {spread_text([losses[name] for losses in seeds])}" for name in (first, second))
+    return judgement.verdict(claim, f"Final training losses, medians over seeds and ranges: {parts}.")
 
 
 def manual_verdict(courses: Courses) -> Verdict:
@@ -62,12 +62,12 @@ def manual_verdict(courses: Courses) -> Verdict:
         return False if False in outcomes else None if None in outcomes else True
 
     medians = medians_of(seeds)
-    told = "; ".join(
+    parts = "; ".join(
         f"BA-{group} {number(medians[f'BA-{group}'])}, Manual-{group} {number(medians[f'Manual-{group}'])}"
         for group in GROUPS
     )
     return judge_values(better, seeds).verdict(
-        "BA ends below Manual, with momentum and without.", f"Final training losses, medians over seeds: {told}."
+        "BA ends below Manual, with momentum and without.", f"Final training losses, medians over seeds: {parts}."
     )
 
 
@@ -80,11 +80,11 @@ def calm_verdict(courses: Courses) -> Verdict:
         constant = [share for name, share in shares.items() if name != "BA-Momentum"]
         return 2 * sum(share > shares["BA-Momentum"] for share in constant) > len(constant)
 
-    told = ", ".join(f"{name} {percent(share)}" for name, share in medians_of(seeds).items())
+    parts = ", ".join(f"{name} {percent(share)}" for name, share in medians_of(seeds).items())
     return judge_values(calmer, seeds).verdict(
         "Late in training BA-Momentum fluctuates less than most of the constant batch sizes.",
         f"Share of the second half's epochs that end with a higher loss than the one before, medians over seeds: "
-        f"{told}.",
+        f"{parts}.",
     )
 
 
@@ -128,14 +128,14 @@ def accuracy_verdict(claim: str, courses: Courses, margins: Mapping[str, float])
         return all(_gap(best, group) <= margin + 1e-9 for group, margin in margins.items())
 
     medians = medians_of(seeds)
-    told = "; ".join(
+    parts = "; ".join(
         f"BA-{group} {percent(medians[f'BA-{group}'])}, {_leader_text(medians, group)}; seed by seed it is "
         f"{spread_text([100 * _gap(best, group) for best in seeds])} points below the best"
         for group in margins
     )
     return judge_values(close, seeds).verdict(
         claim,
-        f"Medians over seeds: {told}. As in the paper, each method's best epoch is taken by test accuracy itself.",
+        f"Medians over seeds: {parts}. As in the paper, each method's best epoch is taken by test accuracy itself.",
     )
 
 
@@ -165,10 +165,10 @@ def clock_verdict(courses: Courses, rival: str = "Mini-32-Momentum", where: str 
         for index, target in enumerate(targets)
     ]
     judgement = judge_values(lambda times: times[adaptive] < times[rival], seeds)
-    told = "; ".join(f"{name} {', '.join(_time_text(times[name]) for times in seeds)}" for name in (adaptive, rival))
+    parts = "; ".join(f"{name} {', '.join(_time_text(times[name]) for times in seeds)}" for name in (adaptive, rival))
     return judgement.verdict(
         f"Beyond the paper, which shows no times: {where}{adaptive} reaches {rival}'s final loss sooner.",
-        f"After so much training, seed by seed: {told}.",
+        f"After so much training, seed by seed: {parts}.",
     )
 
 

@@ -2,7 +2,7 @@
 
 Courses with the same seed start from the same split and initialization, so methods are compared within each seed. A
 claim holds if the medians say so and most seeds do; it does not hold if the medians and most seeds deny it; anything
-else cannot be told.
+else it is inconclusive.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Judgement:
     def sentence(self) -> str:
         """In how many seeds it holds, and plainly if they disagree."""
         yes, no, undecided = (self.of_seeds.count(outcome) for outcome in (True, False, None))
-        told = _BY_MEDIANS[self.of_medians]
+        basis = _BY_MEDIANS[self.of_medians]
         left = f" and is open in {undecided}" if undecided else ""
         split = " The seeds disagree." if yes and no else ""
-        return f"{told}; seed by seed it holds in {yes} of {len(self.of_seeds)}{left}.{split}"
+        return f"{basis}; seed by seed it holds in {yes} of {len(self.of_seeds)}{left}.{split}"
 
     def verdict(self, claim: str, found: str) -> Verdict:
-        """The claim with what was found and how the seeds stand to it."""
+        """The claim with what was found and in how many seeds it holds."""
         return Verdict(claim, f"{found} {self.sentence}", self.holds)
 
 
@@ -75,7 +75,7 @@ def judge(rule: Callable[[Observed], bool | None], seeds: Sequence[Observed], me
 
 
 def judge_values(rule: Callable[[Values], bool | None], seeds: Sequence[Values]) -> Judgement:
-    """:func:`judge` of plain numbers, whose medians need no telling."""
+    """:func:`judge` of plain numbers."""
     return judge(rule, seeds, medians_of(seeds))
 
 

@@ -27,16 +27,16 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Setting
 from raytune_hyperlearn.reproductions.fds.sharing_error import (
-    SURE,
+    STANDARD_ERRORS,
     Ensemble,
     Errors,
+    decided,
     greedy_error,
     judge,
     shared,
     shared_error,
     single_minimum,
     standard_error,
-    told,
 )
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
@@ -152,7 +152,7 @@ def _greedy(ensemble: Ensemble, found: Errors) -> Verdict:
         f"Greedy mean square error {number(found.greedy.total)}, {number(share)} % of it bias; unshared "
         f"{number(found.shared[0].total)}; FDS {number(found.shared[found.best].total)} at W = {best}. Greedy less "
         f"FDS: {number(value)} ± {number(deviation)}.",
-        told(value, deviation),
+        decided(value, deviation),
     )
 
 
@@ -238,7 +238,7 @@ def _draw_kinds(axes: Axes, found: Errors) -> None:
     axes.errorbar(
         found.windows,
         found.totals,
-        SURE * found.deviations,
+        STANDARD_ERRORS * found.deviations,
         color=SHARED,
         marker="o",
         markersize=4.5,

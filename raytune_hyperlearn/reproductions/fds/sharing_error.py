@@ -26,7 +26,7 @@ import numpy as np
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 
-SURE = 2.0
+STANDARD_ERRORS = 2.0
 """Standard errors by which two errors must differ to be told apart."""
 
 
@@ -198,6 +198,6 @@ def judge(ensemble: Ensemble) -> Errors:
     )
 
 
-def told(value: float, deviation: float) -> bool | None:
+def decided(value: float, deviation: float) -> bool | None:
     """Whether a difference is positive, if it is more than noise."""
-    return None if abs(value) <= SURE * deviation else value > 0
+    return None if abs(value) <= STANDARD_ERRORS * deviation else value > 0

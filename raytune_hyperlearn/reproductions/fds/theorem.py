@@ -30,8 +30,8 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.reproductions.fds.sharing_error import bound, errors, exact_error, single_minimum, window_sizes
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
-SURE = 5.0
-"""Standard errors that a measurement may lie off: about a hundred and fifty are made, and chance shall not decide."""
+STANDARD_ERRORS = 5.0
+"""Standard errors that a measurement may lie off: some 150 are made, and chance should decide none."""
 CHUNK = 5_000
 """Draws made at a time."""
 CASES = {"still": "No drift", "drifting": "Drift of at most ε a step", "correlated": "Correlated noise"}
@@ -237,7 +237,7 @@ def _unshared(measured: Sequence[Measured]) -> Verdict:
         "Without sharing the mean square error is σ².",
         f"Measured {number(first.errors[0])} where σ² is {number(variances[0])}; over all {len(measured)} profiles the "
         f"largest distance is {number(off)} standard errors.",
-        bool(off < SURE),
+        bool(off < STANDARD_ERRORS),
     )
 
 
@@ -250,7 +250,7 @@ def _attained(claim: str, measured: Sequence[Measured]) -> Verdict:
         claim,
         f"{names}: over {len(measured[0].windows)} sizes of the window the largest distance is {number(off)} standard "
         f"errors, {number(100 * relative)} %.",
-        off < SURE,
+        off < STANDARD_ERRORS,
     )
 
 
@@ -263,7 +263,7 @@ def _bounded(claim: str, measured: Sequence[Measured]) -> Verdict:
         claim,
         f"At worst {worst} over {len(measured)} profiles and {len(measured[0].windows)} sizes of the window. The least "
         f"share of the bound that each uses up: {', '.join(shares)}.",
-        above < SURE,
+        above < STANDARD_ERRORS,
     )
 
 
@@ -273,7 +273,7 @@ def _helps(measured: Sequence[Measured], settings: Settings) -> Verdict:
     for m in measured:
         best = int(m.errors.argmin())
         gain = m.errors[0] - m.errors[best]
-        holds &= bool(best > 0 and gain > SURE * np.hypot(m.deviations[0], m.deviations[best]))
+        holds &= bool(best > 0 and gain > STANDARD_ERRORS * np.hypot(m.deviations[0], m.deviations[best]))
         parts.append(f"{m.profile.name} W = {m.windows[best]}, {number(m.errors[0] / m.errors[best])} times less")
     return Verdict(
         "For sufficiently small c and ε some W > 1 has a smaller error than no sharing.",

@@ -221,10 +221,10 @@ def test_the_verdicts_margin_covers_at_its_rate_and_waits_for_five_seeds() -> No
         assert found.margin is not None
         known += found.margin.is_known
         covered += found.leader == "fds" and found.margin.lower <= 0.1 <= found.margin.upper
-        assert found.is_told
+        assert found.is_certain
     assert known == 40
     assert 0.88 <= covered / 40 <= 1.0
     few = study_of([row for row in rows if row.seed < 4], seeds=(0, 1, 2, 3))
     found = verdict(few, summarize(few), frozenset({"rs"}), "fds", generator)
     assert found is not None
-    assert not found.is_told
+    assert not found.is_certain

@@ -59,7 +59,7 @@ def test_few_seeds_have_no_power_and_say_so() -> None:
     assert set(outcomes(judged).values()) == {None}
     found = verdicts(judged, "claim", "no control")
     assert all("it takes at least 5 seeds" in verdict.found and verdict.holds is None for verdict in found)
-    assert table(judged, "title", "note").rows[0][-2:] == ("too few seeds", "not to be told")
+    assert table(judged, "title", "note").rows[0][-2:] == ("too few seeds", "inconclusive")
 
 
 def test_two_diverged_trainings_are_equal_and_one_is_worse() -> None:
@@ -105,13 +105,13 @@ def test_every_control_is_named_with_its_outcome() -> None:
     paper, beyond = verdicts(judged, "The loss is lower", "no control has a lower one")
     assert (paper.holds, beyond.holds) == (False, False)
     assert beyond.found == (
-        "Arbiter is better than “frozen response”; not to be told from “noise for the agent”; worse than “constant "
+        "Arbiter is better than “frozen response”; indistinguishable from “noise for the agent”; worse than “constant "
         "mean of its schedule”, “its schedule on a new start” and “random walk of its steps”."
     )
     assert [row[-1] for row in table(judged, "title", "note").rows] == [
         "worse",
         "better",
-        "not to be told",
+        "inconclusive",
         *["worse"] * 3,
     ]
 
