@@ -169,8 +169,8 @@ def test_the_headline_says_what_the_tests_came_to(tmp_path: Path) -> None:
     }
     text = sentences(make_study(tmp_path, points))
     assert (
-        "FDS is significantly better than random search, is significantly worse than Hyperband and cannot be told "
-        "apart from BOHB (Wilcoxon's test over 8 seeds, Holm's correction, 5%)." in text
+        "FDS is significantly better than random search, is significantly worse than Hyperband and is "
+        "indistinguishable from BOHB (Wilcoxon's test over 8 seeds, Holm's correction, 5%)." in text
     )
 
 
