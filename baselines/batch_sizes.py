@@ -43,12 +43,12 @@ class Constant(WithoutMemory):
 
 
 class Manual(WithoutMemory):
-    """Doubles the batch size every ``double_every`` epochs, up to ``maximum``.
+    """Doubles the batch size every ``double_every`` epochs, up to ``max_batch_size``.
 
     Args:
         start: First batch size, ≥ 1.
         double_every: Epochs between two doublings, > 0.
-        maximum: Last batch size, ≥ ``start``.
+        max_batch_size: Last batch size, ≥ ``start``.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -57,21 +57,21 @@ class Manual(WithoutMemory):
     variance: Literal["none"] = "none"
     increment = None
 
-    def __init__(self, start: int, double_every: float, maximum: int) -> None:
+    def __init__(self, start: int, double_every: float, max_batch_size: int) -> None:
         _require_size("start", start, 1)
-        _require_size("maximum", maximum, start)
+        _require_size("max_batch_size", max_batch_size, start)
         if not 0 < double_every < math.inf:
             raise ValueError(f"double_every is {double_every}; it must be a positive number of epochs")
         self.start = start
         self.double_every = double_every
-        self.maximum = maximum
+        self.max_batch_size = max_batch_size
 
     def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The size of this epoch."""
         doublings = math.floor(progress.epochs / self.double_every)
-        if doublings >= self.maximum.bit_length():
-            return self.maximum
-        return min(self.maximum, self.start << doublings)
+        if doublings >= self.max_batch_size.bit_length():
+            return self.max_batch_size
+        return min(self.max_batch_size, self.start << doublings)
 
 
 class Average:
@@ -111,7 +111,7 @@ class _NextBatch(ABC):
 
     Args:
         start: First batch size, ≥ 2.
-        minimum: Smallest batch size, ≥ 2: a single instance has no variance.
+        min_batch_size: Smallest batch size, ≥ 2: a single instance has no variance.
         decay: Of the averages, in [0, 1).
         trace: How tr Σ is estimated.
 
@@ -121,14 +121,14 @@ class _NextBatch(ABC):
 
     increment = None
 
-    def __init__(self, start: int, minimum: int, decay: float, trace: Trace) -> None:
-        _require_size("minimum", minimum, 2)
-        _require_size("start", start, minimum)
+    def __init__(self, start: int, min_batch_size: int, decay: float, trace: Trace) -> None:
+        _require_size("min_batch_size", min_batch_size, 2)
+        _require_size("start", start, min_batch_size)
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}; it must lie in [0, 1)")
         if trace not in ("pieces", "diagonal"):
             raise ValueError(f"trace is {trace!r}; it must be 'pieces' or 'diagonal'")
-        self.minimum = minimum
+        self.min_batch_size = min_batch_size
         self.variance: Trace = trace
         self._next = start
         self._numerator = Average(decay)
@@ -137,24 +137,24 @@ class _NextBatch(ABC):
     def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The size decided on with the last batch; a complete batch decides on the next one."""
         if batch is None:
-            return min(self._next, progress.largest)
+            return min(self._next, progress.max_batch_size)
         size = batch.size
         numerator, denominator = self._observed(progress, batch)
         self._numerator.add(numerator)
         self._denominator.add(denominator)
-        self._next = self._decided(progress.largest)
+        self._next = self._decided(progress.max_batch_size)
         return size
 
     @abstractmethod
     def _observed(self, progress: Progress, batch: BatchStatistics) -> tuple[float, float]:
         """What the batch adds to the two averages."""
 
-    def _decided(self, largest: int) -> int:
+    def _decided(self, max_batch_size: int) -> int:
         numerator, denominator = self._numerator.value, self._denominator.value
         if math.isnan(numerator) or math.isnan(denominator):
             return self._next
         ratio = numerator / denominator if denominator > 0 else math.inf
-        return max(self.minimum, round(min(ratio, largest)))
+        return max(self.min_batch_size, round(min(ratio, max_batch_size)))
 
     def state_dict(self) -> dict[str, Any]:
         """The next size and the averages."""
@@ -178,8 +178,8 @@ class CABS(_NextBatch):
     divisor m from every per-instance gradient: ``trace="diagonal"`` does that with divisor m − 1.
 
     Args:
-        start: First batch size, ≥ ``minimum``.
-        minimum: Smallest batch size, ≥ 2; 16 in the paper.
+        start: First batch size, ≥ ``min_batch_size``.
+        min_batch_size: Smallest batch size, ≥ 2; 16 in the paper.
         decay: Of the averages, in [0, 1); 0.95 in the paper.
         minimum_loss: F*.
         trace: How tr Σ is estimated: "diagonal" (per-instance gradients) or "pieces".
@@ -191,12 +191,12 @@ class CABS(_NextBatch):
     def __init__(
         self,
         start: int = 16,
-        minimum: int = 16,
+        min_batch_size: int = 16,
         decay: float = 0.95,
         minimum_loss: float = 0.0,
         trace: Trace = "diagonal",
     ) -> None:
-        super().__init__(start, minimum, decay, trace)
+        super().__init__(start, min_batch_size, decay, trace)
         if not math.isfinite(minimum_loss):
             raise ValueError(f"minimum_loss is {minimum_loss}; it must be finite")
         self.minimum_loss = minimum_loss
@@ -212,8 +212,8 @@ class GradientNoiseScale(_NextBatch):
     its average is not positive, noise hides the gradient and the largest batch is taken.
 
     Args:
-        start: First batch size, ≥ ``minimum``.
-        minimum: Smallest batch size, ≥ 2.
+        start: First batch size, ≥ ``min_batch_size``.
+        min_batch_size: Smallest batch size, ≥ 2.
         decay: Of the averages, in [0, 1).
         trace: How tr Σ is estimated: "pieces" (the paper's, where the pieces are the workers' gradients) or
             "diagonal" (per-instance gradients).
@@ -222,8 +222,8 @@ class GradientNoiseScale(_NextBatch):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self, start: int = 32, minimum: int = 8, decay: float = 0.95, trace: Trace = "pieces") -> None:
-        super().__init__(start, minimum, decay, trace)
+    def __init__(self, start: int = 32, min_batch_size: int = 8, decay: float = 0.95, trace: Trace = "pieces") -> None:
+        super().__init__(start, min_batch_size, decay, trace)
 
     def _observed(self, progress: Progress, batch: BatchStatistics) -> tuple[float, float]:
         return batch.trace, batch.gradient_norm_squared - batch.trace / batch.size

@@ -77,7 +77,7 @@ def validation_images(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def agent_of(model: nn.Module, device: torch.device, batch_size: int, **settings: Any) -> Arbiter:
     """An agent at this batch size, on synthetic validation images."""
-    config = ArbiterConfig(batch_min=1, **settings)
+    config = ArbiterConfig(min_batch_size=1, **settings)
     return Arbiter(model, *validation_images(device), batch_size=batch_size, seed=0, config=config)
 
 

@@ -192,12 +192,12 @@ def choice_costs(device: torch.device, repeats: int) -> dict[str, dict[str, floa
     model = network(0, device)
     batch = random_batch(M0, device)
     rule = GaussianWalkRule(M0)
-    progress = Progress(instances=0, epochs=0.0, largest=60_000, learning_rate=0.02)
+    progress = Progress(instances=0, epochs=0.0, max_batch_size=60_000, learning_rate=0.02)
     statistics_of_batch = BatchStatistics(
-        M0, loss=0.5, gradient_norm_squared=1.0, alignment=2.0, variance_along_gradient=lambda: 1e5
+        M0, loss=0.5, gradient_norm_squared=1.0, drift=2.0, variance_along_gradient=lambda: 1e5
     )
     between = rule.wanted(progress, statistics_of_batch)
-    assert 1 < between < progress.largest
+    assert 1 < between < progress.max_batch_size
 
     def choose_a_hundred_times() -> None:
         for _ in range(100):

@@ -33,7 +33,7 @@ def spirals() -> Problem:
     return Problem("spirals", model, train, test, batch_size=32, epochs=EPOCHS)
 
 
-AGENT = {"batch_min": 8, "batch_max": 200, "agent_lr": 1e-3, "mixing_lr": 2e-3, "warm_up_lr": 1e-2}
+AGENT = {"min_batch_size": 8, "max_batch_size": 200, "agent_lr": 1e-3, "mixing_lr": 2e-3, "warm_up_lr": 1e-2}
 METHODS = {
     "Arbiter": {"chosen_by": "arbiter", "arbiter": AGENT},
     "without": {"chosen_by": "heuristic", "arbiter": AGENT},

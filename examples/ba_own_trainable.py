@@ -30,8 +30,8 @@ class LeastSquares(tune.Trainable):
         self.slope -= self.config["learning_rate"] * mean
         return {
             "loss": errors.square().mean().item() / 2,
-            "mu": mean**2,
-            "sigma": abs(mean) * gradients.std().item(),
+            "drift": mean**2,
+            "deviation": abs(mean) * gradients.std().item(),
             "slope": self.slope,
             "used": self.batch_size,
         }
@@ -47,7 +47,7 @@ class LeastSquares(tune.Trainable):
 
 
 if __name__ == "__main__":
-    scheduler = BatchAdaptiveScheduler(largest=512, smallest=8, minimum_loss=0.45)
+    scheduler = BatchAdaptiveScheduler(max_batch_size=512, min_batch_size=8, minimum_loss=0.45)
     config = {"learning_rate": 0.3}
     analysis = tune.run(
         LeastSquares,

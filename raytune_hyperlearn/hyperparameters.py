@@ -23,12 +23,11 @@ from raytune_hyperlearn.algorithms.coordinates import Axis, Scale
 from raytune_hyperlearn.algorithms.curves import CURVES, Curve, CurveFunction, Role
 from raytune_hyperlearn.algorithms.groups import MARK, grouped, layers
 from raytune_hyperlearn.algorithms.schedules import Coordinates, Hats, Shape, Shapes, Windows
+from raytune_hyperlearn.algorithms.values import Numbers, Values
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-Hyperparameters = dict[str, list[float]]
-"""Name → parameters of its schedule."""
 
 Range = tuple[float, float]
 ShapeName = Literal["windows", "linear", "cosine", "one-cycle", "polynomial", "exponential"]
@@ -424,15 +423,15 @@ class Space(ABC):
         }
         return Shapes(named, self.coordinates)
 
-    def at_step(self, values: Mapping[str, Sequence[float]], step: int, horizon: int) -> dict[str, float]:
+    def at_step(self, values: Values, step: int, horizon: int) -> dict[str, float]:
         """The value of every hyperparameter that training uses at ``step`` ∈ [0, T]; step T has the last step's."""
         return self.shapes().at_step(values, step, horizon)
 
-    def initial(self) -> Hyperparameters:
+    def initial(self) -> Numbers:
         """Start values of every schedule; fixed hyperparameters as schedules of one value."""
         return {name: list(part.starts) if isinstance(part, Schedule) else [part] for name, part in self.parts.items()}
 
-    def step_sizes(self) -> Hyperparameters:
+    def step_sizes(self) -> Numbers:
         """Initial step sizes γ_0 of the learned values, in their coordinates."""
         return {name: list(schedule.steps) for name, schedule in self.schedules.items()}
 
@@ -451,7 +450,7 @@ class Space(ABC):
         """``learning_rate_0``, … for every learned value."""
         return [name for name, _ in self._flat()]
 
-    def from_flat(self, flat: Mapping[str, float]) -> Hyperparameters:
+    def from_flat(self, flat: Mapping[str, float]) -> Numbers:
         """Schedules from flat names; fixed hyperparameters are filled in.
 
         Raises:
@@ -462,7 +461,7 @@ class Space(ABC):
             raise ValueError(f"hyperparameters lack {missing[0]!r}; the space needs {', '.join(self.flat_names())}")
         return self.check({n: [flat[f"{n}_{i}"] for i in range(s.count)] for n, s in self.schedules.items()})
 
-    def check(self, values: Mapping[str, Sequence[float]]) -> Hyperparameters:
+    def check(self, values: Values) -> Numbers:
         """The values as plain lists, if they fit the space; fixed hyperparameters may be left out.
 
         Raises:

@@ -25,7 +25,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from raytune_hyperlearn.algorithms.groups import names_in_use, ungrouped
 from raytune_hyperlearn.algorithms.sgd import NO_MOMENTUM
-from raytune_hyperlearn.hyperparameters import Hyperparameters, OptimizerSpace, Schedule, SearchSpace, Space
+from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, SearchSpace, Space
 from raytune_hyperlearn.learned_batches import LearnedBatchSampler
 
 ENTRIES: Mapping[str, str] = {
@@ -55,7 +56,7 @@ class Learned:
         ValueError: In one line, if the hyperparameters are no schedules or do not fit the space's shapes.
     """
 
-    hyperparameters: Hyperparameters
+    hyperparameters: Numbers
     space: Space
     found: Mapping[str, Any] = field(default_factory=dict)
     batch_sizes: tuple[float, ...] = ()

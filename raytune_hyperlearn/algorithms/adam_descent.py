@@ -16,10 +16,10 @@ is retried half way back with halved step sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, check_shape, judged, retry, sign
+from raytune_hyperlearn.algorithms.values import Ranges, Values
 
 BETA1, BETA2 = 0.9, 0.999
 """Adam's own."""
@@ -27,9 +27,9 @@ BETA1, BETA2 = 0.9, 0.999
 
 def adam_step(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
+    hypergradient: Values,
     loss: float,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     tolerance: float | None = None,
     comparable: bool = True,
 ) -> OuterState:
@@ -50,9 +50,7 @@ def adam_step(
     return retry(state) if accepted is None else adam_update(accepted, hypergradient, ranges)
 
 
-def adam_update(
-    state: OuterState, hypergradient: Mapping[str, Sequence[float]], ranges: Mapping[str, tuple[float, float]]
-) -> OuterState:
+def adam_update(state: OuterState, hypergradient: Values, ranges: Ranges) -> OuterState:
     """The state after Adam's move; arguments as in :func:`adam_step`."""
     values, means, squares, signs = dict(state.values), dict(state.means), dict(state.squares), dict(state.signs)
     moved = state.moved + 1

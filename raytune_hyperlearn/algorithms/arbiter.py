@@ -70,7 +70,7 @@ from raytune_hyperlearn.algorithms.arbiter_agent import (
     sorted_samples,
 )
 from raytune_hyperlearn.algorithms.arbiter_gate import (
-    Loss,
+    MeanLoss,
     evaluation_mode,
     feature_count,
     feature_layer,
@@ -95,8 +95,8 @@ class ArbiterConfig:
     """Settings of Arbiter; the defaults are the authors'.
 
     Attributes:
-        batch_min: B_min ≥ 1, the smallest batch size.
-        batch_max: B_max > B_min, the largest batch size.
+        min_batch_size: B_min ≥ 1, the smallest batch size.
+        max_batch_size: B_max > B_min, the largest batch size.
         samples: N ≥ 1, the number of samples S.
         learn_every: N_learn ≥ 1, epochs between two decisions.
         agent_lr: Adam's learning rate for φ and Φ, > 0.
@@ -119,8 +119,8 @@ class ArbiterConfig:
         ValueError: one line, if a value is outside its range.
     """
 
-    batch_min: int = 8
-    batch_max: int = 600
+    min_batch_size: int = 8
+    max_batch_size: int = 600
     samples: int = 4
     learn_every: int = 1
     agent_lr: float = 1e-5
@@ -136,9 +136,9 @@ class ArbiterConfig:
     agent_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_min", "samples", "learn_every", "warm_up_steps"):
+        for name in ("min_batch_size", "samples", "learn_every", "warm_up_steps"):
             require_integer(name, getattr(self, name), 1)
-        require_integer("batch_max", self.batch_max, self.batch_min + 1)
+        require_integer("max_batch_size", self.max_batch_size, self.min_batch_size + 1)
         for name in ("agent_lr", "mixing_lr", "warm_up_lr"):
             require(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "a positive number")
         for name in ("weight_decay", "response_scale"):
@@ -192,13 +192,13 @@ class Arbiter:
         config: ArbiterConfig | None = None,
         layer: str | None = None,
         agent: nn.Module | None = None,
-        loss: Loss = functional.cross_entropy,
+        loss: MeanLoss = functional.cross_entropy,
     ) -> None:
         """Builds the agent on the inputs' device; the model is neither changed nor kept in the agent's state.
 
         Args:
             model: the inner network, on the inputs' device.
-            inputs: validation inputs as at evaluation (no augmentation), [n, ...]. If n < ``batch_max``,
+            inputs: validation inputs as at evaluation (no augmentation), [n, ...]. If n < ``max_batch_size``,
                 validation batches are drawn with replacement, and a warning says so.
             targets: validation targets, [n, ...].
             batch_size: B_0.
@@ -213,14 +213,14 @@ class Arbiter:
             ValueError: one line, if an argument does not fit.
         """
         self.config = config = ArbiterConfig() if config is None else config
-        logit_of(batch_size, config.batch_min, config.batch_max)
+        logit_of(batch_size, config.min_batch_size, config.max_batch_size)
         size = (len(inputs), len(targets))
         require("inputs and targets", size, len(inputs) == len(targets) > 0, "equally many and at least one")
         noisy = config.agent_input == "noise"
         require("agent_input", "noise", not noisy or inputs.is_floating_point(), "'validation' for integer inputs")
-        if len(inputs) < config.batch_max:
+        if len(inputs) < config.max_batch_size:
             warnings.warn(
-                f"{len(inputs)} validation examples are fewer than batch_max = {config.batch_max}: "
+                f"{len(inputs)} validation examples are fewer than max_batch_size = {config.max_batch_size}: "
                 "validation batches are drawn with replacement",
                 stacklevel=2,
             )
@@ -249,8 +249,8 @@ class Arbiter:
 
     @property
     def with_replacement(self) -> bool:
-        """Whether validation batches are drawn with replacement: fewer examples than ``batch_max``."""
-        return len(self._inputs) < self.config.batch_max
+        """Whether validation batches are drawn with replacement: fewer examples than ``max_batch_size``."""
+        return len(self._inputs) < self.config.max_batch_size
 
     def warm_up(self, batch_size: int) -> int:
         """Takes this batch size and fits φ until |B(s) − batch_size| < 2; α is then drawn anew.
@@ -266,7 +266,7 @@ class Arbiter:
             RuntimeError: if ``warm_up_steps`` were not enough.
         """
         config = self.config
-        target = torch.tensor(logit_of(batch_size, config.batch_min, config.batch_max)).to(self.alpha)
+        target = torch.tensor(logit_of(batch_size, config.min_batch_size, config.max_batch_size)).to(self.alpha)
         self.batch_size = batch_size
         # Adam of its own: the moments of this fit must not push φ once F takes over.
         parameters = [parameter for parameter in self.agent.parameters() if parameter.requires_grad]
@@ -421,7 +421,7 @@ class Arbiter:
         self.optimizer.state.pop(self.alpha, None)
 
     def _to_batch_size(self, logit: float) -> int:
-        return batch_size_of(logit, self.config.batch_min, self.config.batch_max)
+        return batch_size_of(logit, self.config.min_batch_size, self.config.max_batch_size)
 
     @contextmanager
     def _private_random_numbers(self) -> Iterator[None]:

@@ -34,13 +34,13 @@ def require_integer(name: str, value: object, least: int) -> None:
     require(name, value, isinstance(value, Integral) and int(value) >= least, f"an integer of at least {least}")
 
 
-def batch_size_of(logit: float, batch_min: int, batch_max: int) -> int:
-    """B(l), the batch size that a logit stands for; ``batch_max`` included.
+def batch_size_of(logit: float, min_batch_size: int, max_batch_size: int) -> int:
+    """B(l), the batch size that a logit stands for; ``max_batch_size`` included.
 
     Args:
         logit: l, any number; ±inf are the ends.
-        batch_min: B_min.
-        batch_max: B_max.
+        min_batch_size: B_min.
+        max_batch_size: B_max.
 
     Raises:
         ValueError: if the logit is not a number.
@@ -48,20 +48,20 @@ def batch_size_of(logit: float, batch_min: int, batch_max: int) -> int:
     require("logit", logit, not math.isnan(logit), "a number")
     small = math.exp(-abs(logit))
     fraction = (1.0 if logit >= 0 else small) / (1.0 + small)
-    return min(batch_max, math.floor((batch_max - batch_min) * fraction + batch_min + ROUNDING))
+    return min(max_batch_size, math.floor((max_batch_size - min_batch_size) * fraction + min_batch_size + ROUNDING))
 
 
-def logit_of(batch_size: int, batch_min: int, batch_max: int) -> float:
+def logit_of(batch_size: int, min_batch_size: int, max_batch_size: int) -> float:
     """l(B), the inverse of :func:`batch_size_of` on the integers of the range, ends included.
 
     Raises:
         ValueError: if the batch size is outside the range.
     """
-    allowed = f"between batch_min = {batch_min} and batch_max = {batch_max}"
-    require("batch_size", batch_size, batch_min <= batch_size <= batch_max, allowed)
+    allowed = f"between min_batch_size = {min_batch_size} and max_batch_size = {max_batch_size}"
+    require("batch_size", batch_size, min_batch_size <= batch_size <= max_batch_size, allowed)
     nudge = ROUNDING / 2
-    above = max(batch_size - batch_min, nudge)
-    below = max(batch_max - batch_size, nudge)
+    above = max(batch_size - min_batch_size, nudge)
+    below = max(max_batch_size - batch_size, nudge)
     return math.log(above) - math.log(below)
 
 

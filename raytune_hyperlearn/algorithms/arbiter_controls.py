@@ -137,23 +137,23 @@ class RandomWalk:
         batch_size: the batch size of the current epoch.
     """
 
-    def __init__(self, recorded: Sequence[int], batch_min: int, batch_max: int, seed: int) -> None:
+    def __init__(self, recorded: Sequence[int], min_batch_size: int, max_batch_size: int, seed: int) -> None:
         """Takes the start and the step sizes.
 
         Args:
             recorded: one batch size per epoch, in order.
-            batch_min: the smallest batch size allowed.
-            batch_max: the largest batch size allowed.
+            min_batch_size: the smallest batch size allowed.
+            max_batch_size: the largest batch size allowed.
             seed: seeds the signs.
 
         Raises:
             ValueError: if the record is empty or leaves the range.
         """
         refuse_unusable(recorded)
-        inside = 1 <= batch_min <= min(recorded) <= max(recorded) <= batch_max
-        range_ = f"between batch_min = {batch_min} (at least 1) and batch_max = {batch_max}"
+        inside = 1 <= min_batch_size <= min(recorded) <= max(recorded) <= max_batch_size
+        range_ = f"between min_batch_size = {min_batch_size} (at least 1) and max_batch_size = {max_batch_size}"
         require("recorded", list(recorded), inside, range_)
-        self.batch_min, self.batch_max = batch_min, batch_max
+        self.min_batch_size, self.max_batch_size = min_batch_size, max_batch_size
         self.steps = tuple(abs(after - before) for before, after in itertools.pairwise(recorded))
         self.batch_size = recorded[0]
         self._epoch = 0
@@ -161,8 +161,8 @@ class RandomWalk:
 
     def warm_up(self, batch_size: int) -> int:
         """Walks on from this batch size."""
-        allowed = f"between {self.batch_min} and {self.batch_max}"
-        require("batch_size", batch_size, self.batch_min <= batch_size <= self.batch_max, allowed)
+        allowed = f"between {self.min_batch_size} and {self.max_batch_size}"
+        require("batch_size", batch_size, self.min_batch_size <= batch_size <= self.max_batch_size, allowed)
         self.batch_size = batch_size
         return 0
 
@@ -176,8 +176,8 @@ class RandomWalk:
         self._epoch += 1
         signed = step if int(torch.randint(2, (), generator=self._generator)) else -step
         moves = (self.batch_size + signed, self.batch_size - signed)
-        inside = [move for move in moves if self.batch_min <= move <= self.batch_max]
-        self.batch_size = inside[0] if inside else min(max(moves[0], self.batch_min), self.batch_max)
+        inside = [move for move in moves if self.min_batch_size <= move <= self.max_batch_size]
+        self.batch_size = inside[0] if inside else min(max(moves[0], self.min_batch_size), self.max_batch_size)
         return self.batch_size
 
     def state_dict(self) -> dict[str, Any]:

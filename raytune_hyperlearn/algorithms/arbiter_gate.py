@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+MeanLoss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of (outputs, targets), a scalar."""
 
 GatedLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -76,7 +76,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def outer_loss(
-    model: nn.Module, layer: GatedLayer, response: Tensor, inputs: Tensor, targets: Tensor, loss: Loss
+    model: nn.Module, layer: GatedLayer, response: Tensor, inputs: Tensor, targets: Tensor, loss: MeanLoss
 ) -> Tensor:
     """F: the loss of the network in evaluation mode whose ``layer`` receives gated features.
 

@@ -111,29 +111,32 @@ def noise_price(walk: Walk, m: Tensor) -> Tensor:
     return _price(spread, distance, torch.exp, torch.special.erfc).clamp(min=0.0)
 
 
-def best_batch_size(walk: Walk, largest: int) -> int:
-    """m*, the integer in [1, largest] of greatest utility (equation 9); the smaller of equals.
+def best_batch_size(walk: Walk, max_batch_size: int) -> int:
+    """m*, the integer in [1, max_batch_size] of greatest utility (equation 9); the smaller of equals.
 
     A walk that is not finite (training has diverged) gives no reason to prefer a size: 1.
 
     Args:
         walk: The state of training.
-        largest: Bound on the size, ≥ 1: without one there is no maximum where no size lowers the loss.
+        max_batch_size: Bound on the size, ≥ 1: without one there is no maximum where no size lowers the loss.
 
     Raises:
-        ValueError: If ``largest`` is below 1.
+        ValueError: If ``max_batch_size`` is below 1.
     """
-    if largest < 1:
-        raise ValueError(f"largest is {largest}; it must be at least 1")
+    if max_batch_size < 1:
+        raise ValueError(f"max_batch_size is {max_batch_size}; it must be at least 1")
     if not all(map(math.isfinite, (walk.loss, walk.drift, walk.deviation))):
         return 1
     walk = _rescaled(walk)
     decrease = walk.noiseless_decrease
     if walk.noise == 0:
-        return 1 if decrease >= 0 else largest
+        return 1 if decrease >= 0 else max_batch_size
     if decrease <= 0:
-        return largest
-    rising, falling = 0, largest  # u still rises at `rising`; it no longer does at `falling`, or that is the bound
+        return max_batch_size
+    rising, falling = (
+        0,
+        max_batch_size,
+    )  # u still rises at `rising`; it no longer does at `falling`, or that is the bound
     while falling - rising > 1:
         middle = (rising + falling) // 2
         if _slope(walk, middle) > 0:
@@ -218,11 +221,11 @@ class GaussianWalkRule(WithoutMemory):
         """m*, or m0 before the first draw."""
         if batch is None:
             return self.increment
-        walk = Walk(batch.loss, batch.alignment, 0.0, progress.learning_rate, self.minimum_loss)
+        walk = Walk(batch.loss, batch.drift, 0.0, progress.learning_rate, self.minimum_loss)
         if -math.inf < walk.noiseless_decrease < 0:  # then no σ changes m*, and none need be computed
-            return progress.largest
+            return progress.max_batch_size
         deviation = math.sqrt(max(batch.variance_along_gradient, 0.0))
-        return best_batch_size(replace(walk, deviation=deviation), progress.largest)
+        return best_batch_size(replace(walk, deviation=deviation), progress.max_batch_size)
 
 
 class BatchAdaptiveSGD(RuledSGD):

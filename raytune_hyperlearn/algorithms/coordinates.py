@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, check_shape, converged
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, check_shape, converged
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
 
 Scale = Literal["linear", "log"]
-Ranges = Mapping[str, tuple[float, float]]
 Rule = Callable[[OuterState, Numbers, Ranges], OuterState]
 """(state before, hypergradient, ranges) ↦ state after one outer step."""
 
@@ -59,8 +59,8 @@ Axes = Mapping[str, Sequence[Axis]]
 def moved(
     rule: Rule,
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
-    weights: Mapping[str, Sequence[float]],
+    hypergradient: Values,
+    weights: Values,
     axes: Axes,
 ) -> OuterState:
     """The state after one outer step of a rule that moves coordinates.
@@ -118,8 +118,8 @@ def _in_coordinates(state: OuterState, axes: Axes) -> OuterState:
 
 def _slopes(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
-    weights: Mapping[str, Sequence[float]],
+    hypergradient: Values,
+    weights: Values,
     axes: Sequence[Axis],
     name: str,
 ) -> list[float]:
@@ -129,7 +129,7 @@ def _slopes(
     return [entry * weight * axis.slope(value) for entry, weight, axis, value in given]
 
 
-def _coordinates(values: Mapping[str, Sequence[float]], axes: Axes) -> Numbers:
+def _coordinates(values: Values, axes: Axes) -> Numbers:
     """Coordinates under the values' own names; none of no values."""
     found = {
         name: [axis.coordinate(value) for axis, value in zip(own, values[name], strict=True)]
@@ -153,12 +153,12 @@ def _ranges(axes: Axes) -> dict[str, tuple[float, float]]:
     }
 
 
-def apart(numbers: Mapping[str, Sequence[float]]) -> Numbers:
+def apart(numbers: Values) -> Numbers:
     """Every number under a name of its own."""
     return {_key(name, index): [number] for name, own in numbers.items() for index, number in enumerate(own)}
 
 
-def _together(numbers: Mapping[str, Sequence[float]], axes: Axes) -> Numbers:
+def _together(numbers: Values, axes: Axes) -> Numbers:
     """Lists by name from :func:`_apart`; empty if there are none."""
     if not numbers:
         return {}

@@ -40,13 +40,12 @@ from raytune_hyperlearn.algorithms import forward_mode
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient as Hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import TangentState
 from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
-from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Shapes, Values
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Shapes
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
-from raytune_hyperlearn.algorithms.update_maps import STATISTICS
+from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Clamps:
     def __post_init__(self) -> None:
         for name, bound in (("gradient", self.gradient), ("product", self.product)):
             if bound is not None and not bound > 0:
-                raise ValueError(f"{name} clamp is {bound}; it must be positive or None")
+                raise ValueError(f"{name}_clamp is {bound}; it must be positive or None")
 
     def clamp(self, gradient: Tensor, HZ: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient [D] and its tangents H Z [K, D]; where the gradient is clamped it has none."""

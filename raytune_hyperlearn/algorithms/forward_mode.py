@@ -39,13 +39,13 @@ from raytune_hyperlearn.algorithms.schedules import (
     Active,
     Column,
     Shapes,
-    Values,
     active,
     columns,
     divided,
     within,
 )
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State
+from raytune_hyperlearn.algorithms.values import Numbers, Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 
 # ------------------------------------------------------------------------------------- state of training
@@ -157,7 +157,7 @@ class Hypergradient:
         why: That direction was chosen, where there was a choice.
     """
 
-    values: dict[str, list[float]]
+    values: Numbers
     validation_loss: float
     training_loss: float
     parameters: Tensor

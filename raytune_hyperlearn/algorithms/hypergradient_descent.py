@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Bounds = Mapping[str, tuple[float, float]]
+from raytune_hyperlearn.algorithms.values import Ranges
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class HyperRates:
         learning_rate: β_α.
         momentum: β_μ.
         weight_decay: β_ξ.
-        clamp: Bound c > 0 on every hypergradient, clamped to [−c, c], or None.
+        hypergradient_clamp: Bound c > 0 on every hypergradient, clamped to [−c, c], or None.
     """
 
     learning_rate: float = 1e-4
     momentum: float = 0.0
     weight_decay: float = 0.0
-    clamp: float | None = None
+    hypergradient_clamp: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "momentum", "weight_decay"):
             value = getattr(self, name)
             if not value >= 0:
                 raise ValueError(f"hyper rate of {name} is {value}; it must be at least 0")
-        if self.clamp is not None and not self.clamp > 0:
-            raise ValueError(f"clamp is {self.clamp}; it must be positive or None")
+        if self.hypergradient_clamp is not None and not self.hypergradient_clamp > 0:
+            raise ValueError(f"hypergradient_clamp is {self.hypergradient_clamp}; it must be positive or None")
 
 
 @dataclass
@@ -82,7 +82,7 @@ class SGDHD:
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         rates: HyperRates | None = None,
-        bounds: Bounds | None = None,
+        bounds: Ranges | None = None,
     ) -> None:
         self.parameters = _trainable(parameters)
         self.rates = rates or HyperRates()
@@ -157,8 +157,8 @@ class SGDHD:
         for name, (beta, derivative, scale) in factors.items():
             if beta:
                 hypergradient = -scale * _dot(regularized, derivative)
-                if self.rates.clamp is not None:
-                    hypergradient = hypergradient.clamp(-self.rates.clamp, self.rates.clamp)
+                if self.rates.hypergradient_clamp is not None:
+                    hypergradient = hypergradient.clamp(-self.rates.hypergradient_clamp, self.rates.hypergradient_clamp)
                 self._values[name] = _within(self._values[name] - beta * hypergradient, self.bounds.get(name))
 
 
@@ -188,7 +188,7 @@ class AdamHD:
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         hyper_rate: float = 1e-4,
-        bounds: Bounds | None = None,
+        bounds: Ranges | None = None,
     ) -> None:
         if not hyper_rate >= 0:
             raise ValueError(f"hyper_rate is {hyper_rate}; it must be at least 0")
@@ -263,7 +263,7 @@ def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     return trainable
 
 
-def _checked(bounds: Bounds, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _checked(bounds: Ranges, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     for name, (low, high) in bounds.items():
         if name not in names:
             raise ValueError(f"bounds hold {name!r}; they must be of {', '.join(names)}")

@@ -25,9 +25,10 @@ from raytune_hyperlearn.algorithms.adjoint_steps import Adjoint, AdjointStep, Ma
 from raytune_hyperlearn.algorithms.checkpoints import Batches, Keeping, Visited, by_step
 from raytune_hyperlearn.algorithms.fds import SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import WHOLE, Hypergradient, InnerStep
-from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Column, Shapes, Values, columns
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Active, Column, Shapes, columns
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep
 from raytune_hyperlearn.algorithms.update_maps import Batch
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.adjoint_products import AdjointProductOptions
 from raytune_hyperlearn.derivatives.column_chunks import random_state, set_random_state
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions
@@ -153,7 +154,7 @@ def obstacle(inner: InnerStep) -> str | None:
         return f"Hessian products are taken on {options.fraction} of each batch"
     clamp = inner.clamps.product if isinstance(inner, SGDStep) else getattr(inner, "product_clamp", None)
     if clamp is not None:
-        return f"the product clamp {clamp} bounds tangents, which reverse mode does not have"
+        return f"product_clamp is {clamp} and bounds tangents, which reverse mode does not have"
     if not isinstance(inner, (SGDStep, GradientStep, MapStep)):
         return f"{type(inner).__name__} has no counterpart for it"
     return None

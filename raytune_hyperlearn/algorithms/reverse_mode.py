@@ -34,8 +34,9 @@ from raytune_hyperlearn.algorithms.checkpoints import (
     by_step,
 )
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, validation_gradient
-from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values, fold
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, fold
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch
+from raytune_hyperlearn.algorithms.values import Numbers, Values
 from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.determinism import unsteady_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -158,7 +159,7 @@ class Entries:
         if self._examples is not None and slopes.examples is not None:
             self.per_example.index_add_(0, self._examples.rows(step), slopes.examples)
 
-    def by_step(self) -> dict[str, list[float]]:
+    def by_step(self) -> Numbers:
         """Hyperparameter → [T], slices added up."""
         return {name: own.reshape(self._horizon, -1).sum(dim=1).tolist() for name, own in self.per_step.items()}
 

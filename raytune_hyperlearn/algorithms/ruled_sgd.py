@@ -35,13 +35,13 @@ class Progress:
     Attributes:
         instances: Scanned so far.
         epochs: Passes over the training set so far.
-        largest: Largest batch allowed: the smaller of |X| and B_max.
+        max_batch_size: Largest batch allowed: the smaller of |X| and B_max.
         learning_rate: η of the coming update.
     """
 
     instances: int
     epochs: float
-    largest: int
+    max_batch_size: int
     learning_rate: float
 
 
@@ -52,7 +52,7 @@ class BatchStatistics:
         size: m, instances in the batch.
         loss: s, their mean loss.
         gradient_norm_squared: |f|², f their mean gradient.
-        alignment: μ = f·P with P the momentum buffer after this update; |f|² without momentum.
+        drift: μ = f·P with P the momentum buffer after this update; |f|² without momentum.
         variance_along_gradient: Computes σ² = fᵀ Σ f.
         trace: Computes tr Σ.
     """
@@ -62,14 +62,14 @@ class BatchStatistics:
         size: int,
         loss: float,
         gradient_norm_squared: float,
-        alignment: float,
+        drift: float,
         variance_along_gradient: Callable[[], float] = lambda: math.nan,
         trace: Callable[[], float] = lambda: math.nan,
     ) -> None:
         self.size = size
         self.loss = loss
         self.gradient_norm_squared = gradient_norm_squared
-        self.alignment = alignment
+        self.drift = drift
         self._variance_along_gradient = variance_along_gradient
         self._trace = trace
 
@@ -137,7 +137,7 @@ class Update:
         enlargements: Draws that made up the batch.
         loss: s, mean loss of the batch.
         gradient_norm_squared: |f|².
-        alignment: μ = f·P.
+        drift: μ = f·P.
         variance_along_gradient: σ² = fᵀ Σ f; NaN where the rule had no need of it.
     """
 
@@ -146,7 +146,7 @@ class Update:
     enlargements: int
     loss: float
     gradient_norm_squared: float
-    alignment: float
+    drift: float
     variance_along_gradient: float
 
 
@@ -209,11 +209,11 @@ class RuledSGD(torch.optim.Optimizer):
         wanted = self.rule.wanted(progress, None)
         enlargements = 0
         while True:
-            self._enlarge(min(wanted, progress.largest))
+            self._enlarge(min(wanted, progress.max_batch_size))
             enlargements += 1
             statistics = self._statistics()
             wanted = self.rule.wanted(progress, statistics)
-            if self._batch.size >= min(wanted, progress.largest):
+            if self._batch.size >= min(wanted, progress.max_batch_size):
                 break
         self._move(self._batch.gradient)
         self._batch.begin()  # frees what it holds
@@ -224,7 +224,7 @@ class RuledSGD(torch.optim.Optimizer):
             enlargements=enlargements,
             loss=statistics.loss,
             gradient_norm_squared=statistics.gradient_norm_squared,
-            alignment=statistics.alignment,
+            drift=statistics.drift,
             variance_along_gradient=vars(statistics).get("variance_along_gradient", math.nan),
         )
 
@@ -234,7 +234,7 @@ class RuledSGD(torch.optim.Optimizer):
         return Progress(
             instances=self.sampler.instances,
             epochs=self.sampler.instances / size,
-            largest=min(size, self.max_batch_size),
+            max_batch_size=min(size, self.max_batch_size),
             learning_rate=float(self.param_groups[0]["lr"]),
         )
 
@@ -278,7 +278,7 @@ class RuledSGD(torch.optim.Optimizer):
             size=batch.size,
             loss=loss,
             gradient_norm_squared=norm,
-            alignment=norm + momentum * along_buffer if buffers is not None else norm,
+            drift=norm + momentum * along_buffer if buffers is not None else norm,
             variance_along_gradient=lambda: _number(batch.variance_along(gradient)),
             trace=lambda: _number(batch.trace()),
         )

@@ -29,8 +29,8 @@ from itertools import accumulate
 from typing import Literal, Protocol, get_args
 
 from raytune_hyperlearn.algorithms.groups import ungrouped
+from raytune_hyperlearn.algorithms.values import Numbers, Values
 
-Values = Mapping[str, Sequence[float]]
 """Hyperparameter name → the parameters θ of its schedule, for example ``{"learning_rate": [0.1, 0.01], …}``."""
 
 Slopes = Mapping[str, Mapping[tuple[str, int], float]]
@@ -288,9 +288,7 @@ def at_step(values: Values, step: int, horizon: int, shapes: Shapes = EQUAL_WIND
     return shapes.at_step(values, step, horizon)
 
 
-def fold(
-    per_step: Mapping[str, Sequence[float]], values: Values, learned: Sequence[str], shapes: Shapes = EQUAL_WINDOWS
-) -> dict[str, list[float]]:
+def fold(per_step: Values, values: Values, learned: Sequence[str], shapes: Shapes = EQUAL_WINDOWS) -> Numbers:
     """Hypergradient of the schedules' parameters from per-step entries: Σ_t h_t ∂λ_t/∂θ_k, divided as the shape says.
 
     Args:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
-from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes, Values
+from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay")

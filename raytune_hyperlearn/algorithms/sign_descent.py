@@ -21,7 +21,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-Numbers = dict[str, list[float]]
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
+
 CONVERGED = 0.05
 """γ/|λ| under which a value has converged ([FDS] appendix G)."""
 
@@ -59,7 +60,7 @@ class OuterState:
     moved: int = 0
 
     @classmethod
-    def start(cls, values: Mapping[str, Sequence[float]], step_sizes: Mapping[str, Sequence[float]]) -> OuterState:
+    def start(cls, values: Values, step_sizes: Values) -> OuterState:
         """Before the first outer step."""
         return cls(
             index=0,
@@ -86,8 +87,8 @@ def sign(entry: float) -> float:
 
 def sign_update(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
-    ranges: Mapping[str, tuple[float, float]],
+    hypergradient: Values,
+    ranges: Ranges,
     growth: float = 1.0,
 ) -> OuterState:
     """The state after one outer step.
@@ -117,7 +118,7 @@ def sign_update(
     return replace(state, index=state.index + 1, values=values, step_sizes=step_sizes, signs=signs)
 
 
-def check_shape(state: OuterState, hypergradient: Mapping[str, Sequence[float]], name: str) -> Sequence[float]:
+def check_shape(state: OuterState, hypergradient: Values, name: str) -> Sequence[float]:
     """The hypergradient's entries of one hyperparameter.
 
     Raises:
@@ -141,9 +142,9 @@ def retry(state: OuterState) -> OuterState:
 
 def outer_step(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
+    hypergradient: Values,
     loss: float,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     growth: float = 1.0,
     tolerance: float | None = None,
     comparable: bool = True,
@@ -168,7 +169,7 @@ def outer_step(
 
 def judged(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
+    hypergradient: Values,
     loss: float,
     tolerance: float | None = None,
     comparable: bool = True,
@@ -212,9 +213,7 @@ def _move(
     return min(max(value - size * now, low), high), size, now
 
 
-def converged(
-    state: OuterState, ranges: Mapping[str, tuple[float, float]], logarithms: Container[str] = frozenset()
-) -> bool:
+def converged(state: OuterState, ranges: Ranges, logarithms: Container[str] = frozenset()) -> bool:
     """Whether γ < 0.05 |λ| for every value, or the value rests at a bound that its hypergradient pushes against.
 
     A bound counts once training there has been differentiated: the last sign of a value that has only just been moved

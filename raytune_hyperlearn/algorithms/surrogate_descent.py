@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import Bounds, minimize
 
-from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, check_shape, sign, with_loss
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, check_shape, sign, with_loss
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
 
 Array = NDArray[np.float64]
 
@@ -59,10 +60,10 @@ REMEMBERED = 20
 
 def surrogate_step(
     state: OuterState,
-    hypergradient: Mapping[str, Sequence[float]],
+    hypergradient: Values,
     loss: float,
-    ranges: Mapping[str, tuple[float, float]],
-    scales: Mapping[str, Sequence[float]],
+    ranges: Ranges,
+    scales: Values,
     horizon: int,
     inner_loss: float | None = None,
     comparable: bool = True,
@@ -213,7 +214,7 @@ def _lowest(process: SlopedProcess, center: Array, within: float, low: Array, hi
     return np.asarray(min(found, key=lambda end: float(end.fun)).x)
 
 
-def _data(history: Sequence[Mapping[str, Any]], scales: Mapping[str, Sequence[float]]) -> tuple[Array, Array, Array]:
+def _data(history: Sequence[Mapping[str, Any]], scales: Values) -> tuple[Array, Array, Array]:
     """Positions [n, d], heights [n] and slopes [n, d] of the remembered outer steps, in units of first step sizes."""
     units = _flat(scales)
     unit = abs(next((entry["loss"] for entry in history if entry["loss"]), 1.0)) / 1000
@@ -232,7 +233,7 @@ def _data(history: Sequence[Mapping[str, Any]], scales: Mapping[str, Sequence[fl
 
 
 def _observation(
-    state: OuterState, hypergradient: Mapping[str, Sequence[float]], loss: float, inner_loss: float, horizon: int
+    state: OuterState, hypergradient: Values, loss: float, inner_loss: float, horizon: int
 ) -> dict[str, Any]:
     """What is remembered of an outer step; slopes are of one value: the mean over its steps times their number."""
     slopes = {}
@@ -251,10 +252,10 @@ def _remembered(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return history if len(history) <= REMEMBERED else [history[0], *history[1 - REMEMBERED :]]
 
 
-def _flat(numbers: Mapping[str, Sequence[float]]) -> Array:
+def _flat(numbers: Values) -> Array:
     return np.concatenate([np.asarray(entries, dtype=np.float64) for entries in numbers.values()])
 
 
-def _named(flat: Array, like: Mapping[str, Sequence[float]]) -> Numbers:
+def _named(flat: Array, like: Values) -> Numbers:
     ends = np.cumsum([len(entries) for entries in like.values()])[:-1]
     return {name: part.tolist() for name, part in zip(like, np.split(flat, ends), strict=True)}

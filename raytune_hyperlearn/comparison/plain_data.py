@@ -41,9 +41,9 @@ def as_plain(value: Any, depth: int = 0) -> Any:
 
 Plain = Annotated[Any, BeforeValidator(as_plain), Described(ALLOWED)]
 """Anything that YAML and JSON can hold."""
-Numbers = Annotated[list[AnyNumber], Strict(False)]
+NumberList = Annotated[list[AnyNumber], Strict(False)]
 """A list of numbers, infinities and NaN included; a tuple is taken as well."""
-Schedules = dict[str, Numbers]
+Schedules = dict[str, NumberList]
 """A list of values by hyperparameter."""
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
-from raytune_hyperlearn.comparison.plain_data import Numbers, Plain, Schedules, to_mapping
+from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedules, to_mapping
 
 LOGGER = logging.getLogger(__name__)
 
@@ -120,10 +120,10 @@ class Confirmation:
 
     method: str
     seed: Whole
-    validation_loss: Numbers
-    validation_accuracy: Numbers
-    test_loss: Numbers
-    test_accuracy: Numbers
+    validation_loss: NumberList
+    validation_accuracy: NumberList
+    test_loss: NumberList
+    test_accuracy: NumberList
 
 
 class RecordWriter:

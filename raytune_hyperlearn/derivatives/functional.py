@@ -30,6 +30,7 @@ from raytune_hyperlearn.derivatives.differentiability import (
 )
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
 
 Collected = dict[str, list[tuple[Tensor, Tensor]]]
 """BatchNorm layer → mean and variance of each batch that went through it, in order."""

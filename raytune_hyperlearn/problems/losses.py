@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""Maps outputs [N, …] and targets [N, …] to one loss per example [N]."""
+from raytune_hyperlearn.derivatives.functional import LossFunction as LossFunction
 
 ELEMENTWISE = (
     nn.L1Loss,

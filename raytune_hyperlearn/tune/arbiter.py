@@ -21,6 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialScheduler
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
@@ -157,7 +158,7 @@ class ArbiterTrainable(HyperLearningTrainable):
         self.test_seconds += time.perf_counter() - begun
         return {**scores, "training_loss": training_loss}
 
-    def _schedules(self) -> dict[str, list[float]]:
+    def _schedules(self) -> Numbers:
         """What the networks were trained with, epoch by epoch: means over the replicates."""
 
         def means(every: list[list[float]]) -> list[float]:
@@ -190,14 +191,14 @@ def _with_replacement(training: BatchSizeTraining) -> bool:
     return isinstance(training.agent, Arbiter) and training.agent.with_replacement
 
 
-def decision(result: Mapping[str, Any], largest: int | None) -> dict[str, Any]:
-    """The batch sizes of the next epoch: those that the agents decided, at most ``largest``.
+def decision(result: Mapping[str, Any], max_batch_size: int | None) -> dict[str, Any]:
+    """The batch sizes of the next epoch: those that the agents decided, at most ``max_batch_size``.
 
     Args:
         result: Of :meth:`ArbiterTrainable.step`.
-        largest: The largest batch size allowed, or None.
+        max_batch_size: The max_batch_size batch size allowed, or None.
     """
-    sizes = [size if largest is None else min(size, largest) for size in result["next_batch_sizes"]]
+    sizes = [size if max_batch_size is None else min(size, max_batch_size) for size in result["next_batch_sizes"]]
     return {"epoch": round(result["epochs"]), "batch_sizes": sizes}
 
 
@@ -242,7 +243,7 @@ class ArbiterScheduler(HyperLearningScheduler):
             memory = Memory(result["memory_fixed"], result["memory_peak"])
             limits.append(largest_batch_size(self.memory_limit, max(result["batch_sizes"]), memory))
         if self._allocation is not None:
-            limits.append(self._allocation.largest())
+            limits.append(self._allocation.max_batch_size())
         return {DECIDED: decision(result, min(limits, default=None))}
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
@@ -289,7 +290,7 @@ class ResourcesByBatchSize:
             for size in sorted(resources)
         }
 
-    def largest(self) -> int:
+    def max_batch_size(self) -> int:
         """The largest batch size whose resources the cluster has.
 
         Raises:

@@ -150,9 +150,9 @@ class TrainingOptions:
         sizes = [("batch_size", start), *(("a milestone's batch size", size) for _, size in self.milestones)]
         low, high = 1, instances
         if self.chosen_by != "heuristic":
-            low, high = self.arbiter.batch_min, self.arbiter.batch_max
+            low, high = self.arbiter.min_batch_size, self.arbiter.max_batch_size
             if high > instances:
-                raise ValueError(f"batch_max is {high}; {name} has {instances} training examples")
+                raise ValueError(f"max_batch_size is {high}; {name} has {instances} training examples")
         for what, size in sizes:
             if not low <= size <= high:
                 raise ValueError(f"{what} is {size}; it must lie in [{low}, {high}]")
@@ -318,7 +318,7 @@ class BatchSizeTraining:
                 return ConstantBatchSize(recorded)
             if options.chosen_by == "replay":
                 return ReplayedSchedule(recorded)
-            low, high = options.arbiter.batch_min, options.arbiter.batch_max
+            low, high = options.arbiter.min_batch_size, options.arbiter.max_batch_size
             return RandomWalk(recorded, low, high, derived_seed(self.seed, Purpose.AGENT))
         seed = derived_seed(self.seed, Purpose.AGENT)
         return Arbiter(

@@ -7,7 +7,7 @@ Inside a trainable, a batch grows until it is worth its update, one epoch of ins
 Between the steps of anybody's own trainable, which reports its loss s, μ and σ, a scheduler chooses the next batch
 size by the same rule::
 
-    tune.run(MyTrainable, config={"learning_rate": 0.02}, scheduler=BatchAdaptiveScheduler(largest=512))
+    tune.run(MyTrainable, config={"learning_rate": 0.02}, scheduler=BatchAdaptiveScheduler(max_batch_size=512))
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import nn
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk, best_batch_size
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import Count, Described, Fraction, Positive, read_part, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
@@ -35,7 +36,7 @@ from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
 from raytune_hyperlearn.tune.trainable import COMPLETED, OUT_OF_MEMORY, HyperLearningTrainable, mean_scores
 
 BATCH_SIZE, LIMIT = "batch_size", "batch_size_limit"
-REPORTED = ("loss", "mu", "sigma")
+REPORTED = ("loss", "drift", "deviation")
 """What a trainable must report for :class:`BatchAdaptiveScheduler`."""
 
 
@@ -186,7 +187,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
         self.test_seconds += time.perf_counter() - begun
         return {**scores, "training_loss": training_loss}
 
-    def _hyperparameters(self) -> dict[str, list[float]]:
+    def _hyperparameters(self) -> Numbers:
         return {
             "learning_rate": [self.options.learning_rate],
             "momentum": [self.options.momentum],
@@ -198,8 +199,8 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
 class BatchAdaptiveScheduler(HyperLearningScheduler):
     """Chooses a live trial's next batch size from what its last step reported: m* of batch adaptive training.
 
-    The trainable, anybody's own, reports after each step ``loss`` (s, mean loss of its batch or batches), ``mu``
-    (f·P, or |f|² without momentum) and ``sigma`` (√(fᵀΣf), of single instances); has the learning rate η in its
+    The trainable, anybody's own, reports after each step ``loss`` (s, mean loss of its batch or batches), ``drift``
+    (f·P, or |f|² without momentum) and ``deviation`` (√(fᵀΣf), of single instances); has the learning rate η in its
     config or its result as ``learning_rate``; and trains at the config's ``batch_size``, which changes by
     ``apply_update({"batch_size": m})``, called between its steps. A step may be one update or many.
 
@@ -209,8 +210,8 @@ class BatchAdaptiveScheduler(HyperLearningScheduler):
     trial that is started again goes on where it was.
 
     Args:
-        largest: Largest batch size.
-        smallest: Smallest batch size, and the first where the config has none.
+        max_batch_size: Largest batch size.
+        min_batch_size: Smallest batch size, and the first where the config has none.
         minimum_loss: S*, the least attainable loss.
         instances_per_device: Largest batch size per GPU of the trial (per trial, where it has none), or None.
         memory_limit: Bytes that a trial may use, or None.
@@ -221,26 +222,29 @@ class BatchAdaptiveScheduler(HyperLearningScheduler):
 
     def __init__(
         self,
-        largest: int = 512,
-        smallest: int = 32,
+        max_batch_size: int = 512,
+        min_batch_size: int = 32,
         minimum_loss: float = 0.0,
         instances_per_device: int | None = None,
         memory_limit: float | None = None,
     ) -> None:
         super().__init__()
-        if smallest < 1:
-            raise ValueError(f"smallest is {smallest}; it must be at least 1")
-        if largest < smallest:
-            raise ValueError(f"largest is {largest}; it must be at least smallest, {smallest}")
+        if min_batch_size < 1:
+            raise ValueError(f"min_batch_size is {min_batch_size}; it must be at least 1")
+        if max_batch_size < min_batch_size:
+            raise ValueError(
+                f"max_batch_size is {max_batch_size}; it must be at least min_batch_size, {min_batch_size}"
+            )
         if not math.isfinite(minimum_loss):
             raise ValueError(f"minimum_loss is {minimum_loss}; it must be finite")
-        if instances_per_device is not None and instances_per_device < smallest:
+        if instances_per_device is not None and instances_per_device < min_batch_size:
             raise ValueError(
-                f"instances_per_device is {instances_per_device}; it must be at least smallest, {smallest}, or None"
+                f"instances_per_device is {instances_per_device}; it must be at least min_batch_size, "
+                f"{min_batch_size}, or None"
             )
         if memory_limit is not None and not memory_limit > 0:
             raise ValueError(f"memory_limit is {memory_limit}; it must be a positive number of bytes or None")
-        self.largest, self.smallest, self.minimum_loss = largest, smallest, minimum_loss
+        self.max_batch_size, self.min_batch_size, self.minimum_loss = max_batch_size, min_batch_size, minimum_loss
         self.instances_per_device = instances_per_device
         self.memory_limit = memory_limit
 
@@ -257,7 +261,7 @@ class BatchAdaptiveScheduler(HyperLearningScheduler):
                 f"trainable is {name}; BatchAdaptiveScheduler needs one with a method apply_update(update)"
             )
         if BATCH_SIZE not in trial.config:
-            trial.set_config({**trial.config, BATCH_SIZE: self.smallest})
+            trial.set_config({**trial.config, BATCH_SIZE: self.min_batch_size})
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Change the trial's batch size; after exhausted memory to half of what failed."""
@@ -280,13 +284,13 @@ class BatchAdaptiveScheduler(HyperLearningScheduler):
             if not isinstance(known.get(name), numbers.Real):
                 where = "the config or the result" if name == "learning_rate" else "the result"
                 raise ValueError(f"{name} is {known.get(name)!r}; {where} must hold a number under this name")
-        walk = Walk(known["loss"], known["mu"], known["sigma"], known["learning_rate"], self.minimum_loss)
+        walk = Walk(known["loss"], known["drift"], known["deviation"], known["learning_rate"], self.minimum_loss)
         largest = self.allowed(trial, result)
-        return {BATCH_SIZE: max(min(self.smallest, largest), best_batch_size(walk, largest))}
+        return {BATCH_SIZE: max(min(self.min_batch_size, largest), best_batch_size(walk, largest))}
 
     def allowed(self, trial: Trial, result: Mapping[str, Any]) -> int:
         """The largest batch size within all limits."""
-        limits = [self.largest, trial.config.get(LIMIT, self.largest)]
+        limits = [self.max_batch_size, trial.config.get(LIMIT, self.max_batch_size)]
         if self.instances_per_device is not None:
             gpus = trial.placement_group_factory.required_resources.get("GPU", 0.0)
             limits.append(self.instances_per_device * max(1, math.floor(gpus)))

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from raytune_hyperlearn.hyperparameters import Hyperparameters
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.tune.sgd import SGDTrainable
 
 POINTS = 60
@@ -57,7 +57,7 @@ class DecayedTrainable(SGDTrainable):
         self.decay = DECAYS[str(decay)]
         super().start(config)
 
-    def schedules(self, given: Hyperparameters) -> Hyperparameters:
+    def schedules(self, given: Numbers) -> Numbers:
         """The peak's schedule, each window with the factor of its middle."""
         (peak,) = given["learning_rate"]
         return {**given, "learning_rate": [peak * self.decay((point + 0.5) / POINTS) for point in range(POINTS)]}

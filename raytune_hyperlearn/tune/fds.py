@@ -28,18 +28,19 @@ from torch import Tensor
 from raytune_hyperlearn.algorithms import coordinates
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.checkpoints import Keeping
-from raytune_hyperlearn.algorithms.coordinates import Ranges, settled
+from raytune_hyperlearn.algorithms.coordinates import settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.hypergradients import Hypergradients
-from raytune_hyperlearn.algorithms.schedules import Shapes, Values
+from raytune_hyperlearn.algorithms.schedules import Shapes
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, judged, outer_step, with_loss
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.algorithms.update_maps import Batch
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters, OptimizerSpace, SearchSpace, Space
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
@@ -306,7 +307,7 @@ def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptio
     """
     loss, horizon, comparable = result["validation_loss"], result["inner_steps"], is_comparable(result)
 
-    def rule(inside: OuterState, slopes: Hyperparameters, ranges: Ranges) -> OuterState:
+    def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:
         if options.outer_optimizer == "surrogate":
             scales, inner_loss = coordinates.apart(space.step_sizes()), result["inner_validation_loss"]
             return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)

@@ -89,7 +89,7 @@ class FDSOptions:
             paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
             halved step sizes; None (the paper's rule) retries only what diverged.
-        clamp_product: Bound on H Z, element by element, or None.
+        product_clamp: Bound on H Z, element by element, or None.
         hessian: Fields of :class:`HessianProductOptions`.
         outer_steps: Stop after so many outer steps, or None.
         stop_when_converged: Stop when every step size is below 5 % of its value.
@@ -115,7 +115,7 @@ class FDSOptions:
     outer_optimizer: Literal["sign", "adam", "surrogate"] = "sign"
     growth: Annotated[float, Field(ge=1)] = 1.0
     tolerance: Annotated[float, Field(gt=1)] | None = None
-    clamp_product: Positive | None = None
+    product_clamp: Positive | None = None
     hessian: Lenient[HessianProductOptions] = field(default_factory=HessianProductOptions)
     outer_steps: Count | None = None
     stop_when_converged: bool = True
@@ -178,12 +178,12 @@ class FDSOptions:
         groups = space.groups
         if self.optimizer == "sgd" and self.objective is None:
             products = HessianProducts(model, self.hessian)
-            return SGDStep(model, products, Clamps(gradient_clamp, self.clamp_product), groups)
+            return SGDStep(model, products, Clamps(gradient_clamp, self.product_clamp), groups)
         update = self._update(model, gradient_clamp, space)
         if isinstance(update, GradientUpdate):
-            return GradientStep(update, self.hessian, self.clamp_product)
-        if self.clamp_product is not None:
-            raise ValueError(f"clamp_product is {self.clamp_product}; {type(update).__name__} allows None only")
+            return GradientStep(update, self.hessian, self.product_clamp)
+        if self.product_clamp is not None:
+            raise ValueError(f"product_clamp is {self.product_clamp}; {type(update).__name__} allows None only")
         return inner_step(update, self.hessian)
 
     def _update(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> UpdateMap:

@@ -12,6 +12,7 @@ import torch
 
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
@@ -82,7 +83,7 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         self.seeds = self.replicate_seeds(self.trial_seed)
         self.models = [self.new_model(seed) for seed in self.seeds]
         self.optimizers = [SGDHD(model.parameters(), **begin, rates=rates, bounds=bounds) for model in self.models]
-        self.schedule: dict[str, list[float]] = {name: [] for name in HYPERPARAMETERS}
+        self.schedule: Numbers = {name: [] for name in HYPERPARAMETERS}
         self.done_steps = 0
 
     def step(self) -> dict[str, Any]:

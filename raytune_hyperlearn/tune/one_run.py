@@ -38,20 +38,22 @@ class Optimizing:
         self.optimizer, self._annealing = optimizer, annealing
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
-    def step(self, loss: Tensor, fraction: float, clamp: float | None) -> None:
+    def step(self, loss: Tensor, fraction: float, gradient_clamp: float | None) -> None:
         """One update.
 
         Args:
             loss: Of the batch [], with its graph.
             fraction: Of the training that is done.
-            clamp: Bound on every element of the gradient, or None.
+            gradient_clamp: Bound on every element of the gradient, or None.
         """
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._annealing(fraction)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if clamp is not None:
-            torch.nn.utils.clip_grad_value_([p for g in self.optimizer.param_groups for p in g["params"]], clamp)
+        if gradient_clamp is not None:
+            torch.nn.utils.clip_grad_value_(
+                [p for g in self.optimizer.param_groups for p in g["params"]], gradient_clamp
+            )
         self.optimizer.step()
 
     def begin(self) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
@@ -72,7 +72,7 @@ class PopulationTrainable(HyperLearningTrainable):
             given[name] = float(value)
         return {**{name: values[0] for name, values in self.settings.space.initial().items()}, **given}
 
-    def _schedules(self) -> Hyperparameters:
+    def _schedules(self) -> Numbers:
         every = [*self.past, *[self.present] * (self.intervals - len(self.past))]
         return {name: [values[name] for values in every] for name in HYPERPARAMETERS}
 

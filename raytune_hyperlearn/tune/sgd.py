@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 import torch
 
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters, Space
+from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
 
-def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Hyperparameters:
+def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Numbers:
     """Checked schedules from a config's ``hyperparameters``, nested by name or under flat names.
 
     Raises:
@@ -72,7 +73,7 @@ class SGDTrainable(HyperLearningTrainable):
         self.optimizers = [sgd_optimizer(model, space.groups) for model in self.models]
         self.done_steps = 0
 
-    def schedules(self, given: Hyperparameters) -> Hyperparameters:
+    def schedules(self, given: Numbers) -> Numbers:
         """What is trained with and recorded: the searched values themselves."""
         return given
 

@@ -14,6 +14,7 @@ from ray import tune
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sgd import train
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import (
     BeforeValidator,
     Count,
@@ -26,7 +27,7 @@ from raytune_hyperlearn.checked import (
     unknown,
 )
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
-from raytune_hyperlearn.hyperparameters import Hyperparameters, SearchSpace, Space
+from raytune_hyperlearn.hyperparameters import SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
 from raytune_hyperlearn.problems.models import initialize
@@ -205,7 +206,7 @@ class HyperLearningTrainable(tune.Trainable):
             "test_accuracy": test_accuracy,
         }
 
-    def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
+    def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
         """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
         horizon, space = self.problem.horizon(epochs), self.settings.space
         shapes = space.shapes()
@@ -238,7 +239,7 @@ class HyperLearningTrainable(tune.Trainable):
     def result(
         self,
         scores: Mapping[str, float],
-        hyperparameters: Hyperparameters,
+        hyperparameters: Numbers,
         epochs: float,
         instances: int,
         **more: Any,

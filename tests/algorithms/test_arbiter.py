@@ -46,7 +46,7 @@ def network(seed: int = 0, dropout: float = 0.3) -> InnerNetwork:
 
 
 def small_config(**changes: object) -> ArbiterConfig:
-    return ArbiterConfig(**({"batch_min": 2, "batch_max": 16} | changes))  # type: ignore[arg-type]
+    return ArbiterConfig(**({"min_batch_size": 2, "max_batch_size": 16} | changes))  # type: ignore[arg-type]
 
 
 def arbiter_of(model: nn.Module | None = None, seed: int = 0, **changes: object) -> Arbiter:
@@ -93,7 +93,7 @@ def test_gradients_of_the_outer_loss_match_finite_differences_of_an_explicit_for
     model(images(30, seed=5, dtype=torch.float64)[0])  # running statistics other than 0 and 1
     own = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Tanh(), nn.Linear(4, 4))
     # 12 examples out of 12 without replacement: the explicit computation needs no index.
-    config = small_config(batch_max=10, outer_batch_size=12, agent_batch_size=12)
+    config = small_config(max_batch_size=10, outer_batch_size=12, agent_batch_size=12)
     agent = own if kind == "own agent" else None
     arbiter = Arbiter(model, inputs, targets, batch_size=8, seed=3, config=config, agent=agent)
     with torch.no_grad():
@@ -347,7 +347,7 @@ def test_validation_batches_are_fresh_and_without_replacement() -> None:
 
 
 def test_a_small_validation_set_is_drawn_with_replacement_and_a_warning_says_so() -> None:
-    with pytest.warns(UserWarning, match=r"5 validation examples are fewer than batch_max = 16: .* replacement"):
+    with pytest.warns(UserWarning, match=r"5 validation examples are fewer than max_batch_size = 16: .* replacement"):
         arbiter = Arbiter(network(), *images(5), batch_size=16, seed=0, config=small_config())
     assert arbiter.with_replacement
     arbiter, agent = watched(5)
@@ -376,7 +376,7 @@ def test_batch_sizes_of_agent_and_outer_loss_are_the_methods_unless_set() -> Non
 
 
 def test_noise_replaces_the_agents_input_only() -> None:
-    arbiter, agent = watched(24, agent_input="noise", agent_batch_size=200, batch_max=16)
+    arbiter, agent = watched(24, agent_input="noise", agent_batch_size=200, max_batch_size=16)
     outer = []
     arbiter._model.register_forward_pre_hook(lambda _module, args: outer.append(args[0]))
     arbiter.observe()
@@ -525,10 +525,10 @@ def test_the_authors_settings_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_min": 16}, "batch_max must be an integer of at least 17, got 16"),
-        ({"batch_min": 40}, "batch_max must be an integer of at least 41, got 16"),
-        ({"batch_min": 0}, "batch_min must be an integer of at least 1, got 0"),
-        ({"batch_max": 16.5}, "batch_max must be an integer of at least 3, got 16.5"),
+        ({"min_batch_size": 16}, "max_batch_size must be an integer of at least 17, got 16"),
+        ({"min_batch_size": 40}, "max_batch_size must be an integer of at least 41, got 16"),
+        ({"min_batch_size": 0}, "min_batch_size must be an integer of at least 1, got 0"),
+        ({"max_batch_size": 16.5}, "max_batch_size must be an integer of at least 3, got 16.5"),
         ({"samples": 0}, "samples must be an integer of at least 1, got 0"),
         ({"learn_every": 0}, "learn_every must be an integer of at least 1, got 0"),
         ({"agent_lr": 0.0}, "agent_lr must be a positive number, got 0.0"),
@@ -549,7 +549,7 @@ def test_bad_settings_are_refused_in_one_line(changes: dict[str, object], messag
 
 @pytest.mark.parametrize("size", [1, 17])
 def test_a_start_outside_the_range_is_refused(size: int) -> None:
-    message = f"^batch_size must be between batch_min = 2 and batch_max = 16, got {size}$"
+    message = f"^batch_size must be between min_batch_size = 2 and max_batch_size = 16, got {size}$"
     with pytest.raises(ValueError, match=message):
         Arbiter(network(), *images(24), batch_size=size, seed=0, config=small_config())
     with pytest.raises(ValueError, match=message):

@@ -101,7 +101,9 @@ def test_records_that_hold_no_schedule_are_refused(record: list[int]) -> None:
 
 
 def test_a_record_outside_the_walks_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^recorded must be between batch_min = 100 .* and batch_max = 200, got"):
+    with pytest.raises(
+        ValueError, match=r"^recorded must be between min_batch_size = 100 .* and max_batch_size = 200, got"
+    ):
         RandomWalk([100, 300], 100, 200, seed=0)
     with pytest.raises(ValueError, match=r"^batch_size must be between 100 and 200, got 250$"):
         RandomWalk([100, 150], 100, 200, seed=0).warm_up(250)

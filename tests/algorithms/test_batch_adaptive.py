@@ -183,25 +183,25 @@ class TestBestBatchSize:
         fields = {"loss": 1.0, "drift": 1.0, "deviation": 1.0, "learning_rate": 0.1, **arguments}
         with pytest.raises(ValueError, match=message):
             Walk(**fields)
-        with pytest.raises(ValueError, match="largest is 0; it must be at least 1"):
+        with pytest.raises(ValueError, match="max_batch_size is 0; it must be at least 1"):
             best_batch_size(Walk(1.0, 1.0, 1.0, 0.1), 0)
 
 
 class TestRule:
-    PROGRESS = Progress(instances=0, epochs=0.0, largest=300, learning_rate=0.1)
+    PROGRESS = Progress(instances=0, epochs=0.0, max_batch_size=300, learning_rate=0.1)
 
     def test_variance_is_not_computed_where_it_cannot_matter(self) -> None:
         def never() -> float:
             raise AssertionError("σ² was computed")
 
         rule = GaussianWalkRule()
-        rising = BatchStatistics(32, loss=1.0, gradient_norm_squared=1.0, alignment=-0.5, variance_along_gradient=never)
+        rising = BatchStatistics(32, loss=1.0, gradient_norm_squared=1.0, drift=-0.5, variance_along_gradient=never)
         assert rule.wanted(self.PROGRESS, rising) == 300
 
     def test_wants_the_best_size_of_the_walk(self) -> None:
         rule = GaussianWalkRule(increment=16, minimum_loss=0.2)
         batch = BatchStatistics(
-            16, loss=1.0, gradient_norm_squared=9.0, alignment=2.0, variance_along_gradient=lambda: 900.0
+            16, loss=1.0, gradient_norm_squared=9.0, drift=2.0, variance_along_gradient=lambda: 900.0
         )
         assert rule.wanted(self.PROGRESS, None) == 16
         assert rule.wanted(self.PROGRESS, batch) == best_batch_size(Walk(1.0, 2.0, 30.0, 0.1, 0.2), 300)

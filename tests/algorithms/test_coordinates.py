@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
-from raytune_hyperlearn.algorithms.coordinates import Axis, Numbers, Ranges, Rule, apart, moved, settled
+from raytune_hyperlearn.algorithms.coordinates import Axis, Rule, apart, moved, settled
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 
 VALUES = {"learning_rate": [0.1, 0.2, 0.05], "momentum": [0.9], "weight_decay": [5e-4]}
 SIZES = {"learning_rate": [0.1, 0.1, 0.1], "momentum": [0.3]}

@@ -367,7 +367,7 @@ def test_batches_beyond_the_horizon_are_not_read() -> None:
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan")])
 @pytest.mark.parametrize("name", ["gradient", "product"])
 def test_clamps_must_be_positive(name: str, bound: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} clamp is {bound}; it must be positive or None$"):
+    with pytest.raises(ValueError, match=rf"^{name}_clamp is {bound}; it must be positive or None$"):
         Clamps(**{name: bound})
 
 

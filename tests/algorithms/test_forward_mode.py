@@ -19,7 +19,7 @@ from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradi
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep, hypergradient, hypergradients
 from raytune_hyperlearn.algorithms.reverse_mode import hypergradient as backwards
-from raytune_hyperlearn.algorithms.schedules import Coordinates, Hats, Shape, Shapes, Values, Windows
+from raytune_hyperlearn.algorithms.schedules import Coordinates, Hats, Shape, Shapes, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep, inner_step
 from raytune_hyperlearn.algorithms.update_maps import (
     SGD,
@@ -34,6 +34,7 @@ from raytune_hyperlearn.algorithms.update_maps import (
     label_smoothing,
     weighted,
 )
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, Linearized
 from raytune_hyperlearn.problems import Examples

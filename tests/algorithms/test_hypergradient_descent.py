@@ -192,7 +192,7 @@ def test_adamhd_keeps_its_learning_rate_in_its_bounds() -> None:
 
 def test_the_clamp_bounds_every_hypergradient() -> None:
     w = scalar()
-    optimizer = SGDHD([w], 0.1, 0.5, 0.2, HyperRates(0.01, 0.02, 0.03, clamp=0.05))
+    optimizer = SGDHD([w], 0.1, 0.5, 0.2, HyperRates(0.01, 0.02, 0.03, hypergradient_clamp=0.05))
     for _ in range(3):
         found = step_on_half_square(optimizer, w)
     # all three of the third step are larger than 0.05; of the second, momentum's is 0
@@ -279,7 +279,7 @@ def test_parameters_without_gradients_are_left_alone(make: Any) -> None:
     [
         (lambda: HyperRates(learning_rate=-1.0), "hyper rate of learning_rate is -1.0; it must be at least 0"),
         (lambda: HyperRates(momentum=float("nan")), "hyper rate of momentum is nan; it must be at least 0"),
-        (lambda: HyperRates(clamp=0.0), "clamp is 0.0; it must be positive or None"),
+        (lambda: HyperRates(hypergradient_clamp=0.0), "hypergradient_clamp is 0.0; it must be positive or None"),
         (lambda: AdamHD([scalar()], 0.1, hyper_rate=-1.0), "hyper_rate is -1.0; it must be at least 0"),
         (lambda: AdamHD([scalar()], 0.1, (0.9, 1.0)), r"betas are \(0.9, 1.0\); each must lie in \[0, 1\)"),
         (lambda: AdamHD([scalar()], 0.1, epsilon=0.0), "epsilon is 0.0; it must be positive"),

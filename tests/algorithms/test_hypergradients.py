@@ -10,9 +10,9 @@ from raytune_hyperlearn.algorithms.checkpoints import Keeping
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.hypergradients import Hypergradients, adjoint_of
-from raytune_hyperlearn.algorithms.schedules import Values
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep
 from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from tests.algorithms.test_kinds_of_models import KINDS, STEPS, VALUES, Kind
@@ -79,7 +79,10 @@ def test_what_reverse_mode_cannot_do_goes_forward() -> None:
     model = FunctionalModel(kind.build(), kind.loss)
     clamped = SGDStep(model, HessianProducts(model), Clamps(product=1.0))
     partly = SGDStep(model, HessianProducts(model, HessianProductOptions(fraction=0.5)))
-    for inner, reason in ((clamped, "the product clamp 1.0 bounds tangents"), (partly, "taken on 0.5 of each batch")):
+    for inner, reason in (
+        (clamped, "product_clamp is 1.0 and bounds tangents"),
+        (partly, "taken on 0.5 of each batch"),
+    ):
         with pytest.raises(ValueError, match=f"differentiation is 'reverse'; it must be 'forward', because .*{reason}"):
             Hypergradients(inner, "reverse")
         one = found(Hypergradients(inner), kind)

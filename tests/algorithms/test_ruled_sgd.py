@@ -73,12 +73,12 @@ def test_reports_alignment_with_the_new_buffer() -> None:
     model, sampler = problem()
     optimizer = RuledSGD(model, cross_entropy, sampler, Sizes([10]), lr=0.1, momentum=0.5)
     first = optimizer.step()
-    assert first.alignment == pytest.approx(first.gradient_norm_squared)
+    assert first.drift == pytest.approx(first.gradient_norm_squared)
     before = torch.cat([optimizer.state[p]["momentum_buffer"].flatten().clone() for p in model.parameters()])
     second = optimizer.step()
     after = torch.cat([optimizer.state[p]["momentum_buffer"].flatten() for p in model.parameters()])
     gradient = after - 0.5 * before
-    assert second.alignment == pytest.approx(float(gradient @ after), rel=1e-9)
+    assert second.drift == pytest.approx(float(gradient @ after), rel=1e-9)
     assert math.isnan(second.variance_along_gradient)  # nobody asked
 
 

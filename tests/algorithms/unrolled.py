@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms.values import Values
 from tests.plain_networks import Network, State, plain_cross_entropy
 
 Batches = Sequence[tuple[Tensor, Tensor]]
-Values = Mapping[str, Sequence[float]]
 
 
 def training_batches(network: Network, steps: int, size: int = 8, seed: int = 10) -> Batches:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms.values import Values
 from tests.algorithms.unrolled import Batches, validation_loss
 from tests.plain_networks import Network, State, plain_cross_entropy
 
-Numbers = Mapping[str, Sequence[float]]
 Scalars = dict[str, Tensor]
 Memory = dict[str, State]
 Rule = Callable[[int, str, Tensor, Tensor, Memory, Scalars], Tensor]
@@ -144,7 +144,7 @@ class Unrolled:
         return leaf[self.index(name, len(leaf), step)]
 
     def hypergradients(
-        self, values: Sequence[Numbers], ends: Sequence[int]
+        self, values: Sequence[Values], ends: Sequence[int]
     ) -> list[tuple[float, dict[str, list[float]]]]:
         """Loss at the end of every segment, and its derivatives.
 
@@ -188,7 +188,7 @@ class Unrolled:
         return found
 
 
-def as_leaves(numbers: Numbers) -> Scalars:
+def as_leaves(numbers: Values) -> Scalars:
     return {name: torch.tensor(v, dtype=torch.float64, requires_grad=True) for name, v in numbers.items()}
 
 

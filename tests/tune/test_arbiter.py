@@ -62,7 +62,7 @@ def problem_without_linear_layer() -> Problem:
     return Problem("convolution", model_without_linear_layer, problem.train, problem.test, batch_size=20)
 
 
-SMALL_AGENT = {"batch_min": 4, "batch_max": 40, "warm_up_lr": 1e-2, "agent_lr": 1e-3}
+SMALL_AGENT = {"min_batch_size": 4, "max_batch_size": 40, "warm_up_lr": 1e-2, "agent_lr": 1e-3}
 CONFIG: dict[str, Any] = {"problem": small_problem, "seed": 5, "epochs": EPOCHS, "arbiter": SMALL_AGENT}
 
 
@@ -358,8 +358,8 @@ def test_divergence_is_a_result_not_a_crash() -> None:
 
 
 def test_a_small_validation_set_is_said_to_be_drawn_with_replacement() -> None:
-    large = {**SMALL_AGENT, "batch_max": 200}
-    with pytest.warns(UserWarning, match="60 validation examples are fewer than batch_max = 200"):
+    large = {**SMALL_AGENT, "max_batch_size": 200}
+    with pytest.warns(UserWarning, match="60 validation examples are fewer than max_batch_size = 200"):
         assert ArbiterTrainable({**CONFIG, "arbiter": large}).step()["with_replacement"]
     assert not ArbiterTrainable(dict(CONFIG)).step()["with_replacement"]
 
@@ -402,10 +402,13 @@ def test_the_largest_batch_within_a_limit() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arbiter": {"batch_min": 40, "batch_max": 40}}, "batch_max must be an integer of at least 41, got 40"),
+        (
+            {"arbiter": {"min_batch_size": 40, "max_batch_size": 40}},
+            "max_batch_size must be an integer of at least 41, got 40",
+        ),
         ({"batch_size": 41}, r"batch_size is 41; it must lie in \[4, 40\]"),
         ({"batch_size": 3}, r"batch_size is 3; it must lie in \[4, 40\]"),
-        ({"arbiter": {"batch_max": 241}}, "batch_max is 241; small has 240 training examples"),
+        ({"arbiter": {"max_batch_size": 241}}, "max_batch_size is 241; small has 240 training examples"),
         ({"batch_size": 241}, "batch_size is 241; small allows 1 to 240"),
         ({"chosen_by": "heuristic", "milestones": [[1, 241]]}, r"a milestone's batch size is 241; .* \[1, 240\]"),
         ({"milestones": [[1, 64]]}, r"a milestone's batch size is 64; it must lie in \[4, 40\]"),

@@ -54,9 +54,9 @@ CONFIG: dict[str, Any] = {
 RULES = {
     "ba": partial(GaussianWalkRule, increment=8),
     "mini": partial(Constant, 16),
-    "manual": partial(Manual, start=8, double_every=1, maximum=64),
-    "cabs": partial(CABS, start=8, minimum=4),
-    "gradient noise scale": partial(GradientNoiseScale, start=8, minimum=4),
+    "manual": partial(Manual, start=8, double_every=1, max_batch_size=64),
+    "cabs": partial(CABS, start=8, min_batch_size=4),
+    "gradient noise scale": partial(GradientNoiseScale, start=8, min_batch_size=4),
 }
 
 
@@ -237,8 +237,8 @@ class Regression(tune.Trainable):
         self.weight -= self.config["learning_rate"] * mean
         return {
             "loss": errors.square().mean().item() / 2,
-            "mu": mean**2,
-            "sigma": abs(mean) * gradients.std().item(),
+            "drift": mean**2,
+            "deviation": abs(mean) * gradients.std().item(),
             "used": self.batch_size,
         }
 
@@ -286,10 +286,10 @@ def regress(tmp_path: Path, scheduler: BatchAdaptiveScheduler, iterations: int, 
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_users_trainable_gets_the_batch_size_that_its_numbers_ask_for(tmp_path: Path) -> None:
-    rows = regress(tmp_path, BatchAdaptiveScheduler(largest=300, smallest=4, minimum_loss=0.25), 12)
+    rows = regress(tmp_path, BatchAdaptiveScheduler(max_batch_size=300, min_batch_size=4, minimum_loss=0.25), 12)
     expected = [4]
     for row in rows[:-1]:
-        walk = Walk(row["loss"], row["mu"], row["sigma"], 0.3, 0.25)
+        walk = Walk(row["loss"], row["drift"], row["deviation"], 0.3, 0.25)
         expected.append(max(4, best_batch_size(walk, 300)))
     assert [row["used"] for row in rows] == expected
     assert len(set(expected)) >= 3
@@ -297,7 +297,7 @@ def test_a_users_trainable_gets_the_batch_size_that_its_numbers_ask_for(tmp_path
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_lost_worker_goes_on_at_the_size_decided(tmp_path: Path) -> None:
-    scheduler = BatchAdaptiveScheduler(largest=300, smallest=4)
+    scheduler = BatchAdaptiveScheduler(max_batch_size=300, min_batch_size=4)
     undisturbed = Regression({"learning_rate": 0.3, "batch_size": 4})
     expected = []
     for _ in range(7):
@@ -311,7 +311,7 @@ def test_a_lost_worker_goes_on_at_the_size_decided(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_session")
 def test_exhausted_memory_halves_the_size_for_good(tmp_path: Path) -> None:
-    rows = regress(tmp_path, BatchAdaptiveScheduler(largest=300, smallest=4), 14, room=40, batch_size=300)
+    rows = regress(tmp_path, BatchAdaptiveScheduler(max_batch_size=300, min_batch_size=4), 14, room=40, batch_size=300)
     used = [row["used"] for row in rows]
     assert used[:4] == [300, 150, 75, 37]
     assert max(used[4:]) <= 37
@@ -323,7 +323,7 @@ def trial(config: dict[str, Any], gpus: float = 0) -> Any:
     return SimpleNamespace(config=config, placement_group_factory=factory)
 
 
-NOISY = {"loss": 1.0, "mu": -1.0, "sigma": 5.0}
+NOISY = {"loss": 1.0, "drift": -1.0, "deviation": 5.0}
 """No batch size is expected to lower this loss, so the largest allowed is taken."""
 
 
@@ -334,12 +334,12 @@ def chosen(scheduler: BatchAdaptiveScheduler, config: dict[str, Any], result: di
 
 
 def test_limits_of_devices_and_memory() -> None:
-    assert chosen(BatchAdaptiveScheduler(largest=4096), {}, NOISY) == 4096
-    per_device = BatchAdaptiveScheduler(largest=4096, instances_per_device=100)
+    assert chosen(BatchAdaptiveScheduler(max_batch_size=4096), {}, NOISY) == 4096
+    per_device = BatchAdaptiveScheduler(max_batch_size=4096, instances_per_device=100)
     assert chosen(per_device, {}, NOISY) == 100
     assert chosen(per_device, {}, NOISY, gpus=0.5) == 100
     assert chosen(per_device, {}, NOISY, gpus=4) == 400
-    bounded = BatchAdaptiveScheduler(largest=4096, memory_limit=1000)
+    bounded = BatchAdaptiveScheduler(max_batch_size=4096, memory_limit=1000)
     assert chosen(bounded, {}, NOISY) == 4096
     assert chosen(bounded, {}, {**NOISY, "memory_fixed": 200, "memory_peak": 520}) == 80
     assert chosen(BatchAdaptiveScheduler(), {"batch_size_limit": 20}, NOISY) == 20
@@ -347,8 +347,8 @@ def test_limits_of_devices_and_memory() -> None:
 
 
 def test_the_results_learning_rate_wins_over_the_configs() -> None:
-    steady = {"loss": 1.0, "mu": 1.0, "sigma": 3.0}
-    scheduler = BatchAdaptiveScheduler(largest=4096, smallest=1)
+    steady = {"loss": 1.0, "drift": 1.0, "deviation": 3.0}
+    scheduler = BatchAdaptiveScheduler(max_batch_size=4096, min_batch_size=1)
     sizes = [
         chosen(scheduler, {}, {**steady, **given}) for given in ({}, {"learning_rate": 0.1}, {"learning_rate": 0.9})
     ]
@@ -358,9 +358,9 @@ def test_the_results_learning_rate_wins_over_the_configs() -> None:
 @pytest.mark.parametrize(
     ("config", "result", "message"),
     [
-        ({}, {"loss": 1.0, "mu": 1.0}, "sigma is None; the result must"),
+        ({}, {"loss": 1.0, "drift": 1.0}, "deviation is None; the result must"),
         ({"learning_rate": "fast"}, NOISY, "learning_rate is 'fast'; the config or the result must"),
-        ({}, {**NOISY, "mu": 1.0, "sigma": -1.0}, "deviation is -1.0"),
+        ({}, {**NOISY, "drift": 1.0, "deviation": -1.0}, "deviation is -1.0"),
     ],
 )
 def test_missing_or_wrong_numbers_are_named(config: dict[str, Any], result: dict[str, Any], message: str) -> None:
@@ -371,8 +371,8 @@ def test_missing_or_wrong_numbers_are_named(config: dict[str, Any], result: dict
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"smallest": 0}, "smallest is 0"),
-        ({"largest": 8}, "largest is 8"),
+        ({"min_batch_size": 0}, "min_batch_size is 0"),
+        ({"max_batch_size": 8}, "max_batch_size is 8"),
         ({"minimum_loss": math.inf}, "minimum_loss is inf"),
         ({"instances_per_device": 5}, "instances_per_device is 5"),
         ({"memory_limit": 0}, "memory_limit is 0"),

@@ -429,7 +429,7 @@ def test_signs_of_a_group_do_not_serve_the_surrogate_rule() -> None:
         ("hessian", {"chunk": 2.5}, "hessian.chunk is 2.5; it must be a whole number or None"),
         ("hessian", {"ways": "auto"}, "option of hessian is 'ways'; it must be way"),
         ("outer_steps", 0, "outer_steps is 0"),
-        ("clamp_product", -1.0, "clamp_product is -1.0; it must be a positive number or None"),
+        ("product_clamp", -1.0, "product_clamp is -1.0; it must be a positive number or None"),
         ("hessian", {"way": "backwards"}, "way is 'backwards'"),
         ("hessian", {"fraction": 0.0}, "fraction is 0.0"),
         ("seed", -1, "seed is -1"),

@@ -175,7 +175,7 @@ def test_divergence_ends_the_trial() -> None:
         ({"start": {"momentum": math.nan}}, "start of momentum is nan"),
         ({"hyper_rates": {"learning_rate": -1.0}}, "hyper rate of learning_rate is -1.0"),
         ({"hyper_rates": {"lr": 1.0}}, "hyper_rates hold 'lr'"),
-        ({"hyper_rates": {"clamp": 0.0}}, "clamp is 0.0"),
+        ({"hyper_rates": {"hypergradient_clamp": 0.0}}, "hypergradient_clamp is 0.0"),
         ({"drawn": {"begin/momentum": 0.1}}, "drawn holds 'begin/momentum'"),
         ({"drawn": {"start/lr": 0.1}}, "start holds 'lr'"),
     ],

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.hyperparameters import Hyperparameters
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed, evaluate
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds import FDSTrainable
@@ -55,7 +55,7 @@ def test_every_seed_has_its_own_training(resplit: bool) -> None:
 class SeedsOfReplays(FDSTrainable):
     """FDS that notes the seeds of its replays."""
 
-    def train_and_score(self, values: Hyperparameters, epochs: float, seed: int) -> dict[str, float]:
+    def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
         """As ever."""
         self.replayed = [*getattr(self, "replayed", []), seed]
         return super().train_and_score(values, epochs, seed)

@@ -21,10 +21,9 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
 from raytune_hyperlearn.comparison.reporting.insight_figures import outer_step_panels, timeline_panels
 from raytune_hyperlearn.comparison.reporting.method_figures import evaluation_panels, schedule_panels, value_panels
 from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
+from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.training_figures import training_panels
 
-Styles = dict[str, MethodStyle]
 OF_ONE_PROBLEM: dict[str, Callable[[Study, Styles], FigureData]] = {
     "regret-wall-clock": lambda study, styles: regret_data(study),
     "regret-worker-seconds": lambda study, styles: regret_data(study, ("worker_seconds",)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from raytune_hyperlearn.comparison.analysis.curves import (
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.regret_figures import CLOCK_NAMES, LINEAR_BELOW, curve_end
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name, schedule_text
 
-Styles = Mapping[str, MethodStyle]
 SHORT_CLOCKS: dict[Clock, str] = {
     "time": "s",
     "worker_seconds": "worker-seconds",

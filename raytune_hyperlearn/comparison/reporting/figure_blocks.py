@@ -55,10 +55,8 @@ from raytune_hyperlearn.comparison.reporting.rank_figures import (
     draw_critical_difference,
 )
 from raytune_hyperlearn.comparison.reporting.regret_figures import LINEAR_BELOW, draw_regret, draw_swatch, regret_panels
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import Styles
 from raytune_hyperlearn.comparison.reporting.training_figures import draw_training, training_panels
-
-Styles = dict[str, MethodStyle]
 
 
 @dataclass(frozen=True)

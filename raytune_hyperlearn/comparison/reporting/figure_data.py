@@ -14,11 +14,9 @@ from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel
 from raytune_hyperlearn.comparison.reporting.method_figures import EvaluationsPanel, SchedulePanel, ValuesPanel
 from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 from raytune_hyperlearn.comparison.reporting.training_figures import TrainingPanel
 
 Cell = str | float | int
-Styles = dict[str, MethodStyle]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.comparison.analysis.summary import final_regret
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid
 from raytune_hyperlearn.comparison.reporting.method_figures import CROWDED
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
 MOST_TRIALS = 400
 """Evaluations of a run that the timeline draws; a crowd of more would be a solid bar."""
@@ -70,7 +70,7 @@ class TimelinePanel:
     limit: float
 
 
-def outer_step_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[OuterStepsPanel, ...]:
+def outer_step_panels(study: Study, styles: Styles) -> tuple[OuterStepsPanel, ...]:
     """Two panels per hyperparameter of each method that reports hypergradients: its best run's values and gradients."""
     panels = []
     for method in study.methods:
@@ -90,7 +90,7 @@ def draw_outer_steps(panels: Sequence[OuterStepsPanel]) -> Figure:
     return draw_grid(panels, _draw_outer_steps, columns=2, size=(4.4, 2.6), left_margin=0.8, right_margin=0.2)
 
 
-def timeline_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[TimelinePanel, ...]:
+def timeline_panels(study: Study, styles: Styles) -> tuple[TimelinePanel, ...]:
     """The first run of each method."""
     panels = (_timeline(study, study.runs_of(method)[0], styles[method]) for method in study.methods)
     return tuple(panel for panel in panels if panel.starts.size)

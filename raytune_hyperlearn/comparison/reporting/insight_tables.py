@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,10 @@ from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.verdict import Estimate
 from raytune_hyperlearn.comparison.experiment import experiment_to_yaml
 from raytune_hyperlearn.comparison.reporting.explorer import record_note
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import Styles
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number, seconds
 
-Styles = Mapping[str, MethodStyle]
 MOST_FAILURES = 30
 BOOTSTRAP_SEED = 0
 

@@ -23,7 +23,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
 from raytune_hyperlearn.comparison.reporting.explorer import dash_of, legend_entries, short_numbers
 from raytune_hyperlearn.comparison.reporting.figure_data import FigureData
 from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import Styles
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def rank_panel(data: RanksOverTime, methods: Sequence[str]) -> LinePanel:
     return LinePanel("Mean rank", "fraction of the time limit", "mean rank (1 is best)", "log", data.fractions, lines)
 
 
-def draw_lines(panels: Sequence[LinePanel], styles: dict[str, MethodStyle]) -> Figure:
+def draw_lines(panels: Sequence[LinePanel], styles: Styles) -> Figure:
     """Steps with the methods' names at their ends."""
     room = label_width(styles[method].short for panel in panels for method in panel.lines)
 
@@ -98,7 +98,7 @@ def draw_lines(panels: Sequence[LinePanel], styles: dict[str, MethodStyle]) -> F
     return draw_grid(panels, draw, columns=2, size=(5.2, 3.6), left_margin=0.75, right_margin=room)
 
 
-def line_source(panel: LinePanel, styles: dict[str, MethodStyle]) -> dict[str, Any]:
+def line_source(panel: LinePanel, styles: Styles) -> dict[str, Any]:
     """The panel as the page's script reads it: a point wherever a step changes."""
     series = []
     for method, values in panel.lines.items():

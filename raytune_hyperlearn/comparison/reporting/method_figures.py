@@ -22,9 +22,10 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     light_grid,
     plain_log_axis,
 )
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
-Schedules = tuple[tuple[float, ...], ...]
+RunsSchedules = tuple[tuple[float, ...], ...]
+"""One schedule per run."""
 CROWDED = 60  # more dots than this are drawn as pixels: as shapes they would make the page heavy
 
 
@@ -64,7 +65,7 @@ class SchedulePanel:
     """
 
     name: str
-    schedules: tuple[tuple[MethodStyle, Schedules], ...]
+    schedules: tuple[tuple[MethodStyle, RunsSchedules], ...]
     span: tuple[float, float]
 
 
@@ -81,7 +82,7 @@ class ValuesPanel:
     values: tuple[tuple[MethodStyle, tuple[float, ...]], ...]
 
 
-def evaluation_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[EvaluationsPanel, ...]:
+def evaluation_panels(study: Study, styles: Styles) -> tuple[EvaluationsPanel, ...]:
     """What each method was doing: one panel per method."""
     rows = {
         method: [record for result in study.runs_of(method) for record in study.records_in_time(result)]
@@ -113,7 +114,7 @@ def draw_evaluations(panels: Sequence[EvaluationsPanel]) -> Figure:
     return draw_grid(panels, _draw_evaluations_panel, columns=3, size=(3.5, 2.7), left_margin=0.75, right_margin=0.15)
 
 
-def schedule_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[SchedulePanel, ...]:
+def schedule_panels(study: Study, styles: Styles) -> tuple[SchedulePanel, ...]:
     """Schedules that move: one panel per hyperparameter, without the methods whose schedule is one number."""
     panels = []
     for name, by_method in _learned(study).items():
@@ -131,7 +132,7 @@ def draw_schedules(panels: Sequence[SchedulePanel]) -> Figure:
     return draw_grid(panels, _draw_schedule_panel, columns=2, size=(4.9, 3.3), left_margin=0.75, right_margin=room)
 
 
-def value_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[ValuesPanel, ...]:
+def value_panels(study: Study, styles: Styles) -> tuple[ValuesPanel, ...]:
     """Hyperparameters that a method learned as one number: one panel each."""
     panels = []
     for name, by_method in _learned(study).items():
@@ -141,7 +142,7 @@ def value_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[ValuesPa
     return tuple(panels)
 
 
-def is_one_number(schedules: Schedules) -> bool:
+def is_one_number(schedules: RunsSchedules) -> bool:
     """Whether none of the schedules moves."""
     return all(value == schedule[0] for schedule in schedules for value in schedule)
 
@@ -217,9 +218,9 @@ def _draw_values_panel(axes: Axes, panel: ValuesPanel) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
-def _learned(study: Study) -> dict[str, dict[str, Schedules]]:
+def _learned(study: Study) -> dict[str, dict[str, RunsSchedules]]:
     """By hyperparameter and method the schedules of each run's incumbent, the best run's last."""
-    learned: dict[str, dict[str, Schedules]] = {}
+    learned: dict[str, dict[str, RunsSchedules]] = {}
     for method in study.methods:
         best_last = sorted(
             (result.incumbent for result in study.runs_of(method) if result.incumbent is not None),

@@ -28,7 +28,6 @@ from raytune_hyperlearn.comparison.analysis.verdict import verdict
 from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     FigureBlock,
     FigureFiles,
-    Styles,
     cost_blocks,
     insight_blocks,
     learned_blocks,
@@ -48,7 +47,7 @@ from raytune_hyperlearn.comparison.reporting.insight_tables import (
     repeat_code,
 )
 from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
-from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import (
     Table,
     confirmation_table,

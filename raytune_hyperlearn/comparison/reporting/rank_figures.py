@@ -16,7 +16,7 @@ from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference, critical_difference, ranks
 from raytune_hyperlearn.comparison.analysis.summary import summarize
 from raytune_hyperlearn.comparison.reporting.drawing import INK, look
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def final_ranks(studies: Sequence[Study]) -> CriticalDifference:
     return critical_difference(methods, scores)
 
 
-def ranks_over_time(studies: Sequence[Study], styles: dict[str, MethodStyle]) -> RanksOverTime:
+def ranks_over_time(studies: Sequence[Study], styles: Styles) -> RanksOverTime:
     """Ranks by the median validation regret so far; a method without a result in every run ranks last."""
     methods = common_methods(studies)
     fractions = np.geomspace(0.01, 1.0, 200)
@@ -51,7 +51,7 @@ def ranks_over_time(studies: Sequence[Study], styles: dict[str, MethodStyle]) ->
     return RanksOverTime(tuple(styles[m] for m in methods), fractions[begun], mean_ranks[begun])
 
 
-def draw_critical_difference(data: CriticalDifference, styles: dict[str, MethodStyle]) -> Figure:
+def draw_critical_difference(data: CriticalDifference, styles: Styles) -> Figure:
     """Methods on an axis of mean ranks; a bar joins those that Nemenyi's test cannot tell apart."""
     count = len(data.methods)
     half = math.ceil(count / 2)

@@ -26,7 +26,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     regret_axis,
     time_axis,
 )
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name
 
 CLOCK_NAMES: dict[Clock, str] = {
@@ -74,7 +74,7 @@ class RegretPanel:
     absent: tuple[str, ...]
 
 
-def regret_panels(study: Study, styles: dict[str, MethodStyle], clock: Clock) -> tuple[RegretPanel, ...]:
+def regret_panels(study: Study, styles: Styles, clock: Clock) -> tuple[RegretPanel, ...]:
     """Validation and test regret against wall-clock or worker-seconds."""
     return tuple(_regret_panel(study, styles, clock, quantity) for quantity in ("validation", "test"))
 
@@ -101,7 +101,7 @@ def draw_swatch(style: MethodStyle) -> Figure:
     return figure
 
 
-def _regret_panel(study: Study, styles: dict[str, MethodStyle], clock: Clock, quantity: Quantity) -> RegretPanel:
+def _regret_panel(study: Study, styles: Styles, clock: Clock, quantity: Quantity) -> RegretPanel:
     lines, absent = [], []
     for method in study.methods:
         results = study.runs_of(method)

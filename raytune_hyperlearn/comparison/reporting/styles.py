@@ -6,7 +6,7 @@ marker differ as well, so nothing rests on color alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ class MethodStyle:
         """The full name with a capital, to begin a line with."""
         return self.label[:1].upper() + self.label[1:]
 
+
+Styles = Mapping[str, MethodStyle]
+"""Appearances by method."""
 
 METHOD_STYLES = {
     "fds": MethodStyle("FDS", "FDS", "#D55E00", "-", "o"),

@@ -23,7 +23,7 @@ from raytune_hyperlearn.comparison.analysis.summary import (
 from raytune_hyperlearn.comparison.analysis.verdict import Verdict
 from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.records import Record
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, method_styles
+from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import (
     number,
     power_text,
@@ -38,7 +38,6 @@ from raytune_hyperlearn.comparison.reporting.wording import (
 )
 
 Summaries = Mapping[str, MethodSummary]
-Styles = Mapping[str, MethodStyle]
 
 
 @dataclass(frozen=True)

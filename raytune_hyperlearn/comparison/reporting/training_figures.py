@@ -20,7 +20,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     light_grid,
     plain_log_axis,
 )
-from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
 FEW_TICKS = 4.0
 """A logarithmic axis that spans less than this factor has hardly a round number to mark: it is drawn linear."""
@@ -58,7 +58,7 @@ class TrainingPanel:
     lines: tuple[TrainingLine, ...]
 
 
-def training_panels(study: Study, styles: dict[str, MethodStyle]) -> tuple[TrainingPanel, ...]:
+def training_panels(study: Study, styles: Styles) -> tuple[TrainingPanel, ...]:
     """Training loss by epochs and by seconds, mean batch size by epochs; nothing where no record tells it."""
     shown: tuple[tuple[str, str, str, Callable[[Record], float], str], ...] = (
         ("Training loss by epoch", "epochs", "training loss", lambda record: record.budget, "training_loss"),
@@ -78,9 +78,7 @@ def draw_training(panels: Sequence[TrainingPanel]) -> Figure:
     return draw_grid(panels, _draw_training_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
 
 
-def _lines(
-    study: Study, styles: dict[str, MethodStyle], x: Callable[[Record], float], entry: str
-) -> tuple[TrainingLine, ...]:
+def _lines(study: Study, styles: Styles, x: Callable[[Record], float], entry: str) -> tuple[TrainingLine, ...]:
     lines = []
     for result in study.runs.values():
         points = [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from raytune_hyperlearn.comparison.analysis.curves import quartiles
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import FEWEST
 from raytune_hyperlearn.comparison.analysis.summary import final_regret
 from raytune_hyperlearn.comparison.analysis.verdict import Estimate, Verdict
-from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, Styles
 from raytune_hyperlearn.comparison.reporting.wording import number, quantity_name, regret_text
 
 
-def verdict_sentence(study: Study, found: Verdict | None, styles: Mapping[str, MethodStyle]) -> str:
+def verdict_sentence(study: Study, found: Verdict | None, styles: Styles) -> str:
     """Who is lowest at the end, by how much, and how much sooner, each with its uncertainty."""
     if found is None:
         return "No method has a result in at least half of its runs, so it is open who is ahead."
@@ -32,7 +32,7 @@ def summary_text(study: Study, method: str) -> str:
     return regret_text(quartiles(finals).median, study.metric)
 
 
-def _margin_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyle]) -> str:
+def _margin_clause(study: Study, found: Verdict, styles: Styles) -> str:
     margin, rival = found.margin, styles[found.rival or ""].label
     assert margin is not None
     if not margin.is_known:
@@ -45,7 +45,7 @@ def _margin_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyl
     return f", but that it is below {rival} is not certain: the difference is {number(margin.value)} ({span})"
 
 
-def _sooner_clause(study: Study, found: Verdict, styles: Mapping[str, MethodStyle]) -> str:
+def _sooner_clause(study: Study, found: Verdict, styles: Styles) -> str:
     sooner = found.sooner
     if sooner is None or found.black_box is None or math.isnan(sooner.value):
         return "."

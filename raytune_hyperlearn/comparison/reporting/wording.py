@@ -16,7 +16,7 @@ from raytune_hyperlearn.comparison.analysis.summary import (
     speed_up,
 )
 from raytune_hyperlearn.comparison.experiment import Metric
-from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, MethodStyle
+from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, Styles
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -108,7 +108,7 @@ def _are(seeds: int) -> str:
     return "is 1" if seeds == 1 else f"are {seeds}"
 
 
-def same_sentences(study: Study, styles: Mapping[str, MethodStyle]) -> list[str]:
+def same_sentences(study: Study, styles: Styles) -> list[str]:
     """Says of each two methods that evaluated the same settings that they did."""
     return [
         f"{styles[first].heading} and {styles[second].label} made the same evaluations, so "
@@ -120,7 +120,7 @@ def same_sentences(study: Study, styles: Mapping[str, MethodStyle]) -> list[str]
 def headline(
     study: Study,
     summaries: Mapping[str, MethodSummary],
-    styles: Mapping[str, MethodStyle],
+    styles: Styles,
     pairs: Sequence[PairedComparison],
 ) -> list[str]:
     """Who is ahead, by how much, who was there first, and what the tests say, in sentences.
@@ -140,7 +140,7 @@ def headline(
     return [sentence for sentence in sentences if sentence]
 
 
-def _significance(study: Study, styles: Mapping[str, MethodStyle], pairs: Sequence[PairedComparison]) -> list[str]:
+def _significance(study: Study, styles: Styles, pairs: Sequence[PairedComparison]) -> list[str]:
     """What the tests of the focus against each other method came to."""
     if any(math.isnan(pair.p_value) for pair in pairs):
         return [power_text(styles[study.focus].label, pairs)]
@@ -173,7 +173,7 @@ def _settings(study: Study, summaries: Mapping[str, MethodSummary]) -> str:
     )
 
 
-def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> list[str]:
+def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles) -> list[str]:
     what = quantity_name(study, "validation")
     best = best_method(summaries)
     lead = summaries[best].validation
@@ -195,7 +195,7 @@ def _ranking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mappi
     return sentences
 
 
-def _margin(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle], best: str) -> str:
+def _margin(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles, best: str) -> str:
     """Distance to the runner-up: for a gradient-based winner, to the best black-box method where there is one."""
     rivals = {method: summary for method, summary in summaries.items() if method != best}
     black_box = {method: summary for method, summary in rivals.items() if method in BLACK_BOX}
@@ -224,7 +224,7 @@ def _focus_behind(study: Study, focus: MethodSummary, best: float, name: str) ->
     return f"{name} is not ahead: its median is {regret_text(value, study.metric)}, {gap} higher."
 
 
-def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles) -> str:
     """When FDS passed what the best black-box method had at the end, beside when that method got there itself."""
     black_box = {method: summary for method, summary in summaries.items() if method in BLACK_BOX}
     if study.focus not in summaries or study.focus in black_box or not black_box:
@@ -242,21 +242,19 @@ def _overtaking(study: Study, summaries: Mapping[str, MethodSummary], styles: Ma
     )
 
 
-def _test_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+def _test_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles) -> str:
     medians = {method: summary.test.median for method, summary in summaries.items()}
     what = quantity_name(study, "test")
     return _lowest(study, medians, styles, "On the test data, which chose nothing, {} has", what)
 
 
-def _confirmed_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]) -> str:
+def _confirmed_sentence(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles) -> str:
     medians = {method: summary.confirmed.median for method, summary in summaries.items() if summary.confirmed}
     what = quantity_name(study, "validation")
     return _lowest(study, medians, styles, "Trained again with fresh seeds, what {} found has", what)
 
 
-def _lowest(
-    study: Study, medians: Mapping[str, float], styles: Mapping[str, MethodStyle], beginning: str, what: str
-) -> str:
+def _lowest(study: Study, medians: Mapping[str, float], styles: Styles, beginning: str, what: str) -> str:
     """Which method has the lowest of ``medians``, and where the focus is; empty where none is known."""
     known = {method: value for method, value in medians.items() if math.isfinite(value)}
     if not known:
@@ -269,9 +267,7 @@ def _lowest(
     return sentence + "."
 
 
-def _first_at_targets(
-    study: Study, summaries: Mapping[str, MethodSummary], styles: Mapping[str, MethodStyle]
-) -> list[str]:
+def _first_at_targets(study: Study, summaries: Mapping[str, MethodSummary], styles: Styles) -> list[str]:
     sentences = []
     unreached = []
     for index, target in sorted(enumerate(study.experiment.targets), key=lambda pair: -pair[1]):
@@ -287,9 +283,7 @@ def _first_at_targets(
     return sentences
 
 
-def _first_at_target(
-    study: Study, times: Mapping[str, float], order: list[str], styles: Mapping[str, MethodStyle], target: str
-) -> str:
+def _first_at_target(study: Study, times: Mapping[str, float], order: list[str], styles: Styles, target: str) -> str:
     first, others = order[0], order[1:]
     sentence = f"{styles[first].heading} reached validation regret {target} first, after {seconds(times[first])}"
     if not others:

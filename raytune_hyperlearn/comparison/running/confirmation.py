@@ -15,6 +15,7 @@ import ray
 from rich.console import Console
 
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.comparison.analysis.results import RunResult, load_study
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, RecordWriter, read_confirmations
@@ -46,7 +47,7 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     unfinished.replace(path)
 
 
-def _schedules(result: RunResult) -> dict[str, list[float]]:
+def _schedules(result: RunResult) -> Numbers:
     """What the run found; empty if that cannot be trained again by its schedules alone."""
     found = {} if result.incumbent is None else result.incumbent.hyperparameters
     return found if sorted(found) == sorted(HYPERPARAMETERS) and all(found.values()) else {}

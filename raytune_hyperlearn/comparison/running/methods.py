@@ -72,7 +72,7 @@ def manual(arguments: MethodArguments) -> Callable[[], algorithms.BatchSizeRule]
     """Manual's rule: doublings at equal parts of the full budget."""
     options = arguments.options
     double_every = options["double_every_fraction"] * arguments.experiment.epochs
-    return partial(baselines.Manual, options["start"], double_every, options["maximum"])
+    return partial(baselines.Manual, options["start"], double_every, options["max_batch_size"])
 
 
 def _constant(batch_size: int) -> Method:
@@ -88,7 +88,7 @@ def _averaging(
     rule: Callable[[], type[baselines.CABS] | type[baselines.GradientNoiseScale]],
 ) -> Callable[[MethodArguments], MethodSetup]:
     def made(arguments: MethodArguments) -> Callable[[], algorithms.BatchSizeRule]:
-        names = ("start", "minimum", "decay", "trace")
+        names = ("start", "min_batch_size", "decay", "trace")
         return partial(rule(), **{name: arguments.options[name] for name in names})
 
     return _at_batch_sizes(made)
@@ -123,11 +123,11 @@ def _arbiter(chosen_by: ChosenBy, **agent: Any) -> Callable[[MethodArguments], M
     def setup(arguments: MethodArguments) -> MethodSetup:
         options, experiment = arguments.options, arguments.experiment
         instances, batch_size = _sizes(problem_source(experiment))
-        largest = options["batch_max"] or min(600, instances // 4)
-        names = ("batch_min", "learn_every", "agent_lr", "mixing_lr", "warm_up_lr")
+        largest = options["max_batch_size"] or min(600, instances // 4)
+        names = ("min_batch_size", "learn_every", "agent_lr", "mixing_lr", "warm_up_lr")
         config = {
             "hyperparameters": {name: options[name] for name in ("learning_rate", "momentum", "weight_decay")},
-            "arbiter": {**{name: options[name] for name in names}, "batch_max": largest, **agent},
+            "arbiter": {**{name: options[name] for name in names}, "max_batch_size": largest, **agent},
             "chosen_by": chosen_by,
             **{name: options[name] for name in ("batch_size", "optimizer", "hyper_rate", "layer", "milestones")},
         }
@@ -195,8 +195,8 @@ ARBITER_OPTIONS = {
     "optimizer": "sgd",
     "hyper_rate": 1e-4,
     "batch_size": None,  # B_0: the problem's own
-    "batch_min": 8,
-    "batch_max": None,  # the authors' 600, but at most a quarter of the training examples
+    "min_batch_size": 8,
+    "max_batch_size": None,  # the authors' 600, but at most a quarter of the training examples
     "learn_every": 1,
     "agent_lr": 1e-5,
     "mixing_lr": 1e-4,
@@ -218,7 +218,7 @@ FDS_OPTIONS: dict[str, Any] = {
     "tolerance": 1.4,
     "growth": 1.0,
     "replay": True,
-    "clamp_product": None,
+    "product_clamp": None,
     "hessian": {},
     "differentiation": "auto",
 }
@@ -287,18 +287,18 @@ OWN_METHODS: Mapping[str, Method] = {
     "manual": Method(
         "Batch size doubled by hand at each quarter of the budget, with momentum",
         _at_batch_sizes(manual),
-        {"learning_rate": 0.02, "momentum": 0.9, "start": 32, "maximum": 256, "double_every_fraction": 1 / 4},
+        {"learning_rate": 0.02, "momentum": 0.9, "start": 32, "max_batch_size": 256, "double_every_fraction": 1 / 4},
     ),
     "cabs": Method(
         "CABS: batch size by gradient variance over loss, with momentum (UAI 2017)",
         _averaging(lambda: baselines.CABS),
         # Its authors' per-instance gradients ("diagonal") are slow for recurrent networks and undefined with BatchNorm.
-        {"start": 32, "minimum": 16, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+        {"start": 32, "min_batch_size": 16, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
     ),
     "gns": Method(
         "Batch size by the gradient noise scale, with momentum (McCandlish et al. 2018)",
         _averaging(lambda: baselines.GradientNoiseScale),
-        {"start": 32, "minimum": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
+        {"start": 32, "min_batch_size": 8, "decay": 0.95, "trace": "pieces", **RULE_OPTIONS},
     ),
     "arbiter": Method(
         "Arbiter: the batch size of every epoch, learned by an agent network (2022)",

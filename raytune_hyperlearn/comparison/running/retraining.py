@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 
-Schedules = Mapping[str, Sequence[float]]
 SCORES = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
 def retrain(
-    experiment: Experiment, settings: Sequence[Schedules], seeds: int, workers: int, what: str, console: Console
+    experiment: Experiment, settings: Sequence[Values], seeds: int, workers: int, what: str, console: Console
 ) -> list[dict[str, Any] | None]:
     """The result of :class:`.RetrainingTrainable` for each setting, None where its trial failed; Ray is running.
 
@@ -69,5 +69,5 @@ class _Counter(tune.Callback):
         return {}
 
 
-def _key(schedules: Schedules) -> str:
+def _key(schedules: Values) -> str:
     return json.dumps({name: list(map(float, values)) for name, values in schedules.items()}, sort_keys=True)

@@ -89,27 +89,29 @@ class Settings:
         """The starts that tell the dynamics from the place in the range, and the variants."""
         first, rates, sizes = self.problems[0], self.learning_rates, self.batch_sizes
         crossed = [self._start(first, rates[i], sizes[1 - i]) for i in range(2)]
-        moved = [self._start(first, rates[i], sizes[i], batch_max=self.moved[i]) for i in range(2)]
+        moved = [self._start(first, rates[i], sizes[i], max_batch_size=self.moved[i]) for i in range(2)]
         varied = [self._start(first, rate, size, name) for name in self.variants for size in sizes for rate in rates]
         return [*crossed, *moved, *varied]
 
-    def _start(self, problem: str, rate: float, size: int, variant: str = "", batch_max: int = 0) -> Start:
-        span = self.setting.batch_min, batch_max or self.setting.batch_max
+    def _start(self, problem: str, rate: float, size: int, variant: str = "", max_batch_size: int = 0) -> Start:
+        span = self.setting.min_batch_size, max_batch_size or self.setting.max_batch_size
         named = problem if len(self.problems) > 1 else ""
-        return Start(named, rate, size, span, rate == self.learning_rates[0], bool(batch_max), variant)
+        return Start(named, rate, size, span, rate == self.learning_rates[0], bool(max_batch_size), variant)
 
 
 # On digits batch sizes are a quarter of the paper's, and Adam's rates make up for the fewer updates: rate times
 # updates is that of 200 epochs on CIFAR-10 for φ and that of one epoch for α.
-DIGITS = Setting("digits", 0, 0, epochs=16, seeds=8, batch_min=8, batch_max=150, agent_lr=1e-3, mixing_lr=2e-3)
+DIGITS = Setting(
+    "digits", 0, 0, epochs=16, seeds=8, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3
+)
 CIFAR = Setting(
     "",
     0,
     0,
     epochs=200,
     seeds=8,
-    batch_min=8,
-    batch_max=600,
+    min_batch_size=8,
+    max_batch_size=600,
     agent_lr=1e-5,
     mixing_lr=1e-4,
     warm_up_lr=1e-4,
@@ -146,7 +148,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
 
 
 def _trainings(setting: Setting, start: Start, methods: Sequence[str]) -> list[Training]:
-    agent = {**VARIANTS.get(start.variant, {}), "batch_max": start.span[1]}
+    agent = {**VARIANTS.get(start.variant, {}), "max_batch_size": start.span[1]}
     return family(setting, start.group, start.learning_rate, start.batch_size, methods, agent)
 
 

@@ -77,7 +77,7 @@ class Settings:
 
 def _digits(epochs: int, seeds: int) -> Setting:
     """A quarter of the paper's batch sizes, and Adam's rates for fewer updates, as for figure 3."""
-    return Setting("digits", 0, 0, epochs, seeds, batch_min=8, batch_max=150, agent_lr=1e-3, mixing_lr=2e-3)
+    return Setting("digits", 0, 0, epochs, seeds, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3)
 
 
 SETTINGS: Mapping[Scale, Settings] = {
@@ -90,8 +90,8 @@ SETTINGS: Mapping[Scale, Settings] = {
             0,
             epochs=200,
             seeds=8,
-            batch_min=8,
-            batch_max=600,
+            min_batch_size=8,
+            max_batch_size=600,
             agent_lr=1e-5,
             mixing_lr=1e-4,
             warm_up_lr=1e-4,
@@ -160,7 +160,7 @@ def _trainings(settings: Settings) -> list[Training]:
 
 def periods(settings: Settings, seeds: Mapping[int, Course]) -> list[Period]:
     """What one method did between the milestones."""
-    middle = (settings.setting.batch_min + settings.setting.batch_max) / 2
+    middle = (settings.setting.min_batch_size + settings.setting.max_batch_size) / 2
     return [
         Period(dictated, middle, np.array([course.sizes[period][1:].mean() for course in seeds.values()]))
         for period, (_, dictated) in zip(settings.periods, settings.heuristic, strict=True)

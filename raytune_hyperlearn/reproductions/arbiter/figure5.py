@@ -92,8 +92,8 @@ DIGITS = Setting(
     0,
     epochs=16,
     seeds=8,
-    batch_min=8,
-    batch_max=150,
+    min_batch_size=8,
+    max_batch_size=150,
     agent_lr=1e-3,
     mixing_lr=2e-3,
     wrong_labels=0.2,
@@ -104,8 +104,8 @@ CIFAR = Setting(
     0,
     epochs=200,
     seeds=8,
-    batch_min=8,
-    batch_max=600,
+    min_batch_size=8,
+    max_batch_size=600,
     agent_lr=1e-5,
     mixing_lr=1e-4,
     warm_up_lr=1e-4,
@@ -252,7 +252,7 @@ def _decays(settings: Settings, main: Courses) -> Verdict:
 
 
 def _grows(settings: Settings, main: Courses) -> Verdict:
-    span = settings.setting.batch_min, settings.setting.batch_max
+    span = settings.setting.min_batch_size, settings.setting.max_batch_size
     directions = [
         Direction.of(Start(group, settings.learning_rate, settings.batch_size, span, grows=True), methods[ARBITER])
         for group, methods in main.items()
@@ -278,7 +278,7 @@ def _fluctuations(by_rate: Sequence[Judged]) -> Verdict:
 
 
 def _panels(settings: Settings, group: str, methods: Mapping[str, Mapping[int, Course]]) -> list[BandPanel]:
-    middle = (settings.setting.batch_min + settings.setting.batch_max) / 2
+    middle = (settings.setting.min_batch_size + settings.setting.max_batch_size) / 2
     starts = float(np.median([course.series["updates"][0] for course in methods[ARBITER].values()]))
     return [
         _rate_panel(group, methods, starts),

@@ -65,8 +65,8 @@ class Setting:
         test: Likewise of the test examples.
         epochs: Of each training.
         seeds: Number of seeds; a seed is split, initialization, data order and agent.
-        batch_min: B_min.
-        batch_max: B_max.
+        min_batch_size: B_min.
+        max_batch_size: B_max.
         agent_lr: Adam's learning rate for φ and Φ.
         mixing_lr: Adam's learning rate for α.
         warm_up_lr: Adam's learning rate for φ in the warm-up.
@@ -81,8 +81,8 @@ class Setting:
     test: int
     epochs: int
     seeds: int
-    batch_min: int
-    batch_max: int
+    min_batch_size: int
+    max_batch_size: int
     agent_lr: float
     mixing_lr: float
     warm_up_lr: float = 1e-3
@@ -99,7 +99,7 @@ class Setting:
 
     def agent(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The agent's settings with these changes."""
-        names = ("batch_min", "batch_max", "agent_lr", "mixing_lr", "warm_up_lr")
+        names = ("min_batch_size", "max_batch_size", "agent_lr", "mixing_lr", "warm_up_lr")
         return {**{name: getattr(self, name) for name in names}, **changes}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.sign_descent import Numbers
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.problems import evaluate
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.problem import cross_entropy

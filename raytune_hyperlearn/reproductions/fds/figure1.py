@@ -75,7 +75,7 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
                 "coarse_steps": 0,
                 "tolerance": None,
                 "growth": 1.0,
-                "clamp_product": 1.0,
+                "product_clamp": 1.0,
             }
         },
     },

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, plain_log_axis, time_axis
@@ -81,7 +82,7 @@ def schedule(settings: Settings, steps: int) -> list[float]:
     return [cosine(settings.learning_rate, step / steps) for step in range(steps)]
 
 
-def collect(training: LeNetTraining, settings: Settings, file: Path, console: Console) -> list[dict[str, list[float]]]:
+def collect(training: LeNetTraining, settings: Settings, file: Path, console: Console) -> list[Numbers]:
     """A row of hypergradients per seed, in order."""
     split = training.split(0)  # the validation images are the same for all seeds
     rates = schedule(settings, training.steps)

@@ -64,8 +64,8 @@ class Settings:
         seeds: Of FDS and of each of HD's rates.
         retrainings: Of each schedule that FDS learned.
         hyper_rates: HD's learning rates for hyperparameters, relative to the width of each one's range.
-        hyper_clamp: Bound on HD's hypergradients.
-        clamp_product: Bound on H·Z of FDS.
+        hypergradient_clamp: Bound on HD's hypergradients.
+        product_clamp: Bound on H·Z of FDS.
     """
 
     problem: str
@@ -74,8 +74,8 @@ class Settings:
     seeds: int
     retrainings: int
     hyper_rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
-    hyper_clamp: float = 1.0
-    clamp_product: float = 100.0
+    hypergradient_clamp: float = 1.0
+    product_clamp: float = 100.0
 
 
 SETTINGS: Mapping[Scale, Settings] = {
@@ -147,14 +147,14 @@ def learn(settings: Settings, output: Path, console: Console) -> Outcome:
     shared = {"problem": settings.problem, "epochs": settings.epochs, "space": SPACE.to_mapping()}
     options = {
         "outer_steps": settings.outer_steps,
-        "clamp_product": settings.clamp_product,
+        "product_clamp": settings.product_clamp,
         "stop_when_converged": False,
     }
     seeds = {f"seed {seed}": {"seed": seed} for seed in range(settings.seeds)}
     steps, epochs = settings.outer_steps, math.ceil(settings.epochs)
     fds = run_trials(FDSTrainable, shared | options, seeds, KEPT, steps, output / "fds", console, checkpoint_every=1)
     descents = {
-        f"{rate:g}, {name}": {**seed, "hyper_rates": hyper_rates(rate, settings.hyper_clamp)}
+        f"{rate:g}, {name}": {**seed, "hyper_rates": hyper_rates(rate, settings.hypergradient_clamp)}
         for rate in settings.hyper_rates
         for name, seed in seeds.items()
     }
@@ -181,7 +181,7 @@ def learn(settings: Settings, output: Path, console: Console) -> Outcome:
 def hyper_rates(rate: float, clamp: float) -> dict[str, float]:
     """HD's rates: a hyperparameter's is relative to the width of its range."""
     widths = {name: high - low for name, (low, high) in SPACE.ranges().items()}
-    return {**{name: rate * widths[name] for name in HYPERPARAMETERS}, "clamp": clamp}
+    return {**{name: rate * widths[name] for name in HYPERPARAMETERS}, "hypergradient_clamp": clamp}
 
 
 def findings(outcome: Outcome, settings: Settings) -> Findings:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms import reverse_mode
 from raytune_hyperlearn.algorithms.adjoint_steps import ExampleWeights, SGDAdjoint
-from raytune_hyperlearn.algorithms.sign_descent import Numbers
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.drawing import draw_grid, light_grid
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, MethodStyle
 
 FDS, HD = METHOD_STYLES["fds"], METHOD_STYLES["hd"]
-Values = Mapping[str, Sequence[float]]
-"""Hyperparameter → its values over the training."""
 
 
 @dataclass(frozen=True)

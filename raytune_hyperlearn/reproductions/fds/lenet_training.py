@@ -18,6 +18,7 @@ from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.fds import greedy_hypergradients, hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sgd import train
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evaluate, load
@@ -154,7 +155,7 @@ class LeNetTraining:
             parts = [evaluate(outputs, self.problem, part) for part in (split.validation, self.problem.test)]
         return Scores(*parts[0], *parts[1])
 
-    def _values(self, rates: Sequence[float]) -> dict[str, list[float]]:
+    def _values(self, rates: Sequence[float]) -> Numbers:
         return {"learning_rate": list(rates), "momentum": [self.momentum], "weight_decay": [0.0]}
 
     def _given(
@@ -162,7 +163,7 @@ class LeNetTraining:
     ) -> tuple[
         list[tuple[torch.Tensor, torch.Tensor]],
         Iterable[tuple[torch.Tensor, torch.Tensor]],
-        dict[str, list[float]],
+        Numbers,
         int,
         tuple[str, ...],
     ]:

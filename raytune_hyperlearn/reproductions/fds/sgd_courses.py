@@ -11,7 +11,7 @@ import torch
 from raytune_hyperlearn.algorithms import reverse_mode
 from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.sgd import train
-from raytune_hyperlearn.algorithms.sign_descent import Numbers
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace, Space
 from raytune_hyperlearn.problems import Problem, Split, batches, evaluate

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
-from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, outer_step
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, load
 from raytune_hyperlearn.problems.data import cifar
@@ -209,7 +210,7 @@ def outer_rule(rule: Literal["sign", "adam"], space: Space) -> OuterRule:
 
 
 def sign_rule(
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     tolerance: float,
     state: OuterState,
     hypergradient: Numbers,
@@ -221,7 +222,7 @@ def sign_rule(
 
 
 def adam_rule(
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     tolerance: float,
     state: OuterState,
     hypergradient: Numbers,

@@ -40,7 +40,7 @@ def test_setup_of_every_method(name: str) -> None:
     assert options.chosen_by == CHOSEN_BY[name]
     assert (options.arbiter.response == "frozen") is (name == "arbiter-frozen")
     assert (options.arbiter.agent_input == "noise") is (name == "arbiter-noise")
-    assert options.arbiter.batch_max == 269  # a quarter of digits' 1,078 training examples
+    assert options.arbiter.max_batch_size == 269  # a quarter of digits' 1,078 training examples
     assert METHOD_STYLES[name].short
 
 
@@ -53,8 +53,8 @@ def test_every_control_that_learns_first_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_min": 40, "batch_max": 40}, "batch_max must be an integer of at least 41"),
-        ({"batch_max": 5000}, "batch_max is 5000; digits has 1078 training examples"),
+        ({"min_batch_size": 40, "max_batch_size": 40}, "max_batch_size must be an integer of at least 41"),
+        ({"max_batch_size": 5000}, "max_batch_size is 5000; digits has 1078 training examples"),
         ({"batch_size": 4}, r"batch_size is 4; it must lie in \[8, 269\]"),
         ({"milestones": [[2, 600]]}, r"a milestone's batch size is 600; it must lie in \[8, 269\]"),
         ({"optimizer": "adam"}, "optimizer is 'adam'"),
@@ -74,7 +74,7 @@ def test_a_part_of_an_epoch_is_refused() -> None:
 
 @pytest.mark.usefixtures("ray_session")
 def test_runs_of_arbiter_and_of_a_control_that_learns_first(tmp_path: Path) -> None:
-    fast = {"batch_min": 32, "batch_size": 64, "agent_lr": 1e-3}
+    fast = {"min_batch_size": 32, "batch_size": 64, "agent_lr": 1e-3}
     methods = ("arbiter", "arbiter-replay")
     small = experiment(
         methods=methods,

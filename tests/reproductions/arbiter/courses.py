@@ -14,7 +14,16 @@ from raytune_hyperlearn.tune import ArbiterTrainable
 
 SEEDS = 8
 TINY = Setting(
-    "digits", 240, 60, epochs=4, seeds=2, batch_min=8, batch_max=40, agent_lr=1e-3, mixing_lr=2e-3, wrong_labels=0.5
+    "digits",
+    240,
+    60,
+    epochs=4,
+    seeds=2,
+    min_batch_size=8,
+    max_batch_size=40,
+    agent_lr=1e-3,
+    mixing_lr=2e-3,
+    wrong_labels=0.5,
 )
 
 

@@ -220,8 +220,8 @@ def test_a_share_of_the_training_labels_is_wrong_and_no_test_label() -> None:
 def test_configs_of_arbiter_a_control_and_a_variant() -> None:
     made = {one.method: one.config(TINY) for one in family(TINY, "start", 0.1, 32, agent=HELPING["window"])}
     assert made[ARBITER]["arbiter"] == {
-        "batch_min": 8,
-        "batch_max": 40,
+        "min_batch_size": 8,
+        "max_batch_size": 40,
         "agent_lr": 1e-3,
         "mixing_lr": 2e-3,
         "warm_up_lr": 1e-3,
@@ -317,6 +317,6 @@ def test_scales(module: ModuleType) -> None:
     assert list(settings) == ["smoke", "small", "paper"]
     assert settings["small"].setting.seeds >= 5
     paper = settings["paper"].setting
-    assert (paper.epochs, paper.batch_max) == (200, 600)
+    assert (paper.epochs, paper.max_batch_size) == (200, 600)
     assert (paper.agent_lr, paper.mixing_lr, paper.warm_up_lr) == (1e-5, 1e-4, 1e-4), "the authors'"
     assert paper.train == paper.test == paper.wrong_labels == 0

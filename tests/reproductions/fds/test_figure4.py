@@ -93,14 +93,14 @@ def test_drawn_and_told() -> None:
 def test_means_and_rates() -> None:
     assert mean_schedule([[1.0, 2.0, 9.0], [3.0, 4.0]]) == [2.0, 3.0]
     assert hyper_rates(1e-2, 1.0) == pytest.approx(
-        {"learning_rate": 1e-2, "momentum": 1e-2, "weight_decay": 4e-5, "clamp": 1.0}
+        {"learning_rate": 1e-2, "momentum": 1e-2, "weight_decay": 4e-5, "hypergradient_clamp": 1.0}
     )
 
 
 def test_scales() -> None:
     assert list(SETTINGS) == ["smoke", "small", "paper"]
     paper = SETTINGS["paper"]
-    assert (paper.problem, paper.epochs, paper.outer_steps, paper.clamp_product) == (CIFAR, 50, 10, 100.0)
+    assert (paper.problem, paper.epochs, paper.outer_steps, paper.product_clamp) == (CIFAR, 50, 10, 100.0)
     assert SPACE.step_sizes() == {"learning_rate": [0.1] * 5, "momentum": [0.3], "weight_decay": [4e-4]}
     assert SPACE.initial() == {"learning_rate": [0.0] * 5, "momentum": [0.0], "weight_decay": [0.0]}
 

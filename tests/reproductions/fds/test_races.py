@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from raytune_hyperlearn.algorithms.sign_descent import Numbers
+from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds import races
