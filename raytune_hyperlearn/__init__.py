@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytune_hyperlearn import algorithms, baselines, comparison, derivatives, problems, reproductions, tune
     from raytune_hyperlearn.algorithms.arbiter import ArbiterConfig
-    from raytune_hyperlearn.algorithms.hypergradient_descent import HyperRates
+    from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
     from raytune_hyperlearn.comparison.analysis.results import Study, load_study
     from raytune_hyperlearn.comparison.experiment import Experiment
     from raytune_hyperlearn.comparison.head_to_head import compare, extend
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions
     from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
     from raytune_hyperlearn.tune.fds_options import FDSOptions
-    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentOptions, HypergradientDescentTrainable
     from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
-    from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+    from raytune_hyperlearn.tune.retraining import RetrainingOptions, RetrainingTrainable
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
     from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
@@ -47,7 +47,7 @@ else:
         __name__,
         {
             ".algorithms.arbiter": ["ArbiterConfig"],
-            ".algorithms.hypergradient_descent": ["HyperRates"],
+            ".algorithms.hypergradient_descent": ["AdamHD", "HyperRates", "SGDHD"],
             ".comparison.analysis.results": ["Study", "load_study"],
             ".comparison.experiment": ["Experiment"],
             ".comparison.head_to_head": ["compare", "extend"],
@@ -69,9 +69,9 @@ else:
             ".tune.batch_adaptive": ["BatchAdaptiveScheduler", "BatchAdaptiveTrainable", "BatchSizeOptions"],
             ".tune.fds": ["FDSScheduler", "FDSTrainable"],
             ".tune.fds_options": ["FDSOptions"],
-            ".tune.hypergradient_descent": ["HypergradientDescentTrainable"],
+            ".tune.hypergradient_descent": ["HypergradientDescentOptions", "HypergradientDescentTrainable"],
             ".tune.kept_state": ["KeepState", "can_restore", "restore_tuner"],
-            ".tune.retraining": ["RetrainingTrainable"],
+            ".tune.retraining": ["RetrainingOptions", "RetrainingTrainable"],
             ".tune.scheduler": ["HyperLearningScheduler"],
             ".tune.sgd": ["SGDTrainable"],
             ".tune.trainable": ["HyperLearningTrainable"],
@@ -82,6 +82,8 @@ else:
 __version__ = "0.2.0"
 
 __all__ = [
+    "SGDHD",
+    "AdamHD",
     "ArbiterConfig",
     "ArbiterScheduler",
     "ArbiterTrainable",
@@ -97,6 +99,7 @@ __all__ = [
     "HyperLearningScheduler",
     "HyperLearningTrainable",
     "HyperRates",
+    "HypergradientDescentOptions",
     "HypergradientDescentTrainable",
     "KeepState",
     "Learned",
@@ -105,6 +108,7 @@ __all__ = [
     "Momentum",
     "OptimizerSpace",
     "Problem",
+    "RetrainingOptions",
     "RetrainingTrainable",
     "SGDTrainable",
     "Schedule",

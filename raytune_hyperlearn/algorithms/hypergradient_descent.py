@@ -9,19 +9,31 @@ used is a dot product of the new gradient with the previous update's derivative:
     h_μ = −α_{t−1} g_t · v_{t−1}      μ ← μ − β_μ h_μ          v_{t−1} the velocity that μ multiplied
     h_ξ = −α_{t−1} g_t · w_{t−1}      ξ ← ξ − β_ξ h_ξ          w_{t−1} the weights that ξ multiplied
 
-g_t includes weight decay. Nothing keeps α, μ or ξ positive in the published method; ``bounds`` is a safeguard
-that is off by default. All values stay on the parameters' device: no step waits for the host.
+g_t includes weight decay. A parameter without a gradient counts as one whose gradient is zero. Nothing keeps α, μ or ξ
+positive in the published method; ``bounds`` is a safeguard that is off by default.
+
+Both classes are ``torch.optim`` optimizers. Each parameter group learns values of its own, zero-dimensional tensors
+under "lr", "momentum" and "weight_decay" in ``param_groups``. They stay on the parameters' device: no step waits for
+the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.values import Ranges
+
+NOTHING_TRAINABLE = "params is without a trainable tensor; at least one must require gradients"
+VELOCITY, PREVIOUS_VELOCITY, PREVIOUS_WEIGHTS = "momentum_buffer", "previous_momentum_buffer", "previous_parameter"
+MEAN, SQUARE, DIRECTION = "exp_avg", "exp_avg_sq", "direction"
+"""Names in an optimizer's state; torch.optim's, where it has the same."""
 
 
 @dataclass(frozen=True)
@@ -49,129 +61,181 @@ class HyperRates:
             raise ValueError(f"hypergradient_clamp is {self.hypergradient_clamp}; it must be positive or None")
 
 
-@dataclass
-class _Previous:
-    """What the last update used: its direction, and what momentum and weight decay multiplied in it."""
+class _LearningOptimizer(torch.optim.Optimizer):
+    """A torch optimizer whose groups hold values that it learns.
 
-    direction: list[Tensor] = field(default_factory=list)
-    velocity: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
+    Args:
+        params: Tensors, or dicts of parameter groups, as for any torch optimizer; frozen tensors are left out.
+        defaults: Values of groups that have none of their own.
+        learned: What is learned: hyperparameter ↦ its name in a parameter group.
+        bounds: (lowest, highest) per hyperparameter, or empty for none.
+    """
+
+    _own: ClassVar[tuple[str, ...]] = ("learned", "bounds")
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        defaults: dict[str, Any],
+        learned: Mapping[str, str],
+        bounds: Ranges | None,
+    ) -> None:
+        self.learned = dict(learned)
+        self.bounds = _checked(bounds or {}, tuple(learned))
+        given: list[Any] = list(params)
+        if not given:
+            raise ValueError(NOTHING_TRAINABLE)
+        super().__init__(given, defaults)
+
+    @property
+    def hyperparameters(self) -> dict[str, Tensor]:
+        """Current learned values of the first parameter group as zero-dimensional tensors (copies)."""
+        return {name: self.param_groups[0][key].clone() for name, key in self.learned.items()}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, which learns values of its own.
+
+        Raises:
+            ValueError: If none of its parameters is trainable.
+        """
+        given = param_group["params"]
+        trainable = [p for p in ([given] if isinstance(given, Tensor) else given) if _tensor(p).requires_grad]
+        if not trainable:
+            raise ValueError(NOTHING_TRAINABLE)
+        super().add_param_group({**param_group, "params": trainable})
+        self._place(self.param_groups[-1])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Learn from the parameters' gradients, then update the parameters.
+
+        Args:
+            closure: Evaluates the model anew and returns the loss; or None.
+
+        Returns:
+            The closure's loss; None without one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._place(group)
+            self._step_group(group)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for any torch optimizer, but a copy, which stays as it is while training goes on."""
+        return copy.deepcopy(super().state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`; learned values are the state's, rates and bounds stay this optimizer's."""
+        super().load_state_dict(copy.deepcopy(state_dict))
+        for group in self.param_groups:
+            self._place(group)
+
+    @abstractmethod
+    def _step_group(self, group: dict[str, Any]) -> None:
+        """Learn a group's values, then update its parameters."""
+
+    def _place(self, group: dict[str, Any]) -> None:
+        """Learned values as tensors beside the parameters, also where a user has assigned plain numbers."""
+        like = group["params"][0]
+        for key in self.learned.values():
+            value = group[key]
+            group[key] = value.to(like) if isinstance(value, Tensor) else like.new_full((), value).detach()
+
+    def _state(self, group: dict[str, Any], key: str) -> list[Tensor]:
+        """One state tensor of each of a group's parameters; empty before the first one was stored."""
+        return [self.state[p][key] for p in group["params"] if key in self.state[p]]
+
+    def _store(self, group: dict[str, Any], key: str, tensors: Sequence[Tensor]) -> None:
+        for parameter, tensor in zip(group["params"], tensors, strict=True):
+            self.state[parameter][key] = tensor
+
+    def _descend(self, group: dict[str, Any], name: str, change: Tensor) -> None:
+        """Take ``change`` from a learned value, within its bounds."""
+        key = self.learned[name]
+        group[key] = _within(group[key] - change, self.bounds.get(name))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy of the optimizer is made of; torch's own knows none of our attributes."""
+        return {**super().__getstate__(), **{key: getattr(self, key) for key in self._own}}
 
 
-class SGDHD:
+class SGDHD(_LearningOptimizer):
     """SGD (with momentum and weight decay) that learns its hyperparameters online.
 
     With all rates 0 it is ``torch.optim.SGD``.
 
     Args:
-        parameters: What to train.
-        learning_rate: α at the start.
+        params: What to train: tensors or parameter groups.
+        lr: α at the start.
         momentum: μ at the start.
         weight_decay: ξ at the start.
         rates: Learning rates β of α, μ and ξ.
-        bounds: (lowest, highest) per hyperparameter name, or empty for none.
+        bounds: (lowest, highest) of "learning_rate", "momentum" and "weight_decay", or empty for none.
 
     Raises:
         ValueError: If nothing is trainable, or bounds have an unknown name or are the wrong way round.
     """
 
+    _own: ClassVar[tuple[str, ...]] = ("learned", "bounds", "rates")
+
     def __init__(
         self,
-        parameters: Iterable[Tensor],
-        learning_rate: float,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         rates: HyperRates | None = None,
         bounds: Ranges | None = None,
     ) -> None:
-        self.parameters = _trainable(parameters)
         self.rates = rates or HyperRates()
-        start = {"learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
-        self.bounds = _checked(bounds or {}, tuple(start))
-        template = self.parameters[0]
-        self._values = {name: template.new_full((), value).detach() for name, value in start.items()}
-        self._velocity = [torch.zeros_like(p) for p in self.parameters]
-        self._previous = _Previous()
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        learned = {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
+        super().__init__(params, defaults, learned, bounds)
 
-    @property
-    def hyperparameters(self) -> dict[str, Tensor]:
-        """Current α, μ and ξ as zero-dimensional tensors (copies)."""
-        return {name: value.clone() for name, value in self._values.items()}
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Learn α, μ and ξ from the parameters' gradients, then update the parameters."""
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        regularized = _plus(gradients, self.parameters, self._values["weight_decay"])
-        self._learn(regularized)
-        rate, momentum, decay = (self._values[name] for name in ("learning_rate", "momentum", "weight_decay"))
-        previous = _Previous()
+    def _step_group(self, group: dict[str, Any]) -> None:
+        parameters, gradients = group["params"], _gradients(group["params"])
+        self._learn(group, _plus(gradients, parameters, group["weight_decay"]))
+        velocity = self._state(group, VELOCITY) or [torch.zeros_like(p) for p in parameters]
         if self.rates.momentum:
-            previous.velocity = [v.clone() for v in self._velocity]
+            self._store(group, PREVIOUS_VELOCITY, [v.clone() for v in velocity])
         if self.rates.weight_decay:
-            previous.weights = [p.detach().clone() for p in self.parameters]
-        torch._foreach_mul_(self._velocity, momentum)
-        torch._foreach_add_(self._velocity, _plus(gradients, self.parameters, decay))
-        previous.direction = self._velocity  # not changed before the next call reads it
-        torch._foreach_sub_(self.parameters, torch._foreach_mul(self._velocity, rate))
-        self._previous = previous
+            self._store(group, PREVIOUS_WEIGHTS, [p.detach().clone() for p in parameters])
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, _plus(gradients, parameters, group["weight_decay"]))
+        self._store(group, VELOCITY, velocity)
+        torch._foreach_sub_(parameters, torch._foreach_mul(velocity, group["lr"]))
 
-    def zero_grad(self) -> None:
-        """Forget the parameters' gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def state_dict(self) -> dict[str, object]:
-        """Everything that the next step depends on."""
-        return {
-            "values": self.hyperparameters,
-            "velocity": [v.clone() for v in self._velocity],
-            "started": bool(self._previous.direction),
-            "previous_velocity": [v.clone() for v in self._previous.velocity],
-            "previous_weights": [w.clone() for w in self._previous.weights],
-        }
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Continue from :meth:`state_dict`."""
-        values: Mapping[str, Tensor] = state["values"]  # type: ignore[assignment]
-        for name, value in values.items():
-            self._values[name] = value.to(self.parameters[0].device).clone()
-        lists = {
-            key: [t.to(self.parameters[0].device).clone() for t in state[key]]  # type: ignore[attr-defined]
-            for key in ("velocity", "previous_velocity", "previous_weights")
-        }
-        self._velocity = lists["velocity"]
-        direction = self._velocity if state["started"] else []
-        self._previous = _Previous(direction, lists["previous_velocity"], lists["previous_weights"])
-
-    def _learn(self, regularized: list[Tensor]) -> None:
+    def _learn(self, group: dict[str, Any], regularized: list[Tensor]) -> None:
         """One gradient step on α, μ and ξ; ``regularized`` is g_t including weight decay."""
-        if not self._previous.direction:
-            return
-        rate = self._values["learning_rate"].clone()
+        rate = group["lr"].clone()
         factors: dict[str, tuple[float, list[Tensor], Tensor | float]] = {
-            "learning_rate": (self.rates.learning_rate, self._previous.direction, 1.0),
-            "momentum": (self.rates.momentum, self._previous.velocity, rate),
-            "weight_decay": (self.rates.weight_decay, self._previous.weights, rate),
+            "learning_rate": (self.rates.learning_rate, self._state(group, VELOCITY), 1.0),
+            "momentum": (self.rates.momentum, self._state(group, PREVIOUS_VELOCITY), rate),
+            "weight_decay": (self.rates.weight_decay, self._state(group, PREVIOUS_WEIGHTS), rate),
         }
         for name, (beta, derivative, scale) in factors.items():
-            if beta:
+            if beta and derivative:
                 hypergradient = -scale * _dot(regularized, derivative)
-                if self.rates.hypergradient_clamp is not None:
-                    hypergradient = hypergradient.clamp(-self.rates.hypergradient_clamp, self.rates.hypergradient_clamp)
-                self._values[name] = _within(self._values[name] - beta * hypergradient, self.bounds.get(name))
+                clamp = self.rates.hypergradient_clamp
+                if clamp is not None:
+                    hypergradient = hypergradient.clamp(-clamp, clamp)
+                self._descend(group, name, beta * hypergradient)
 
 
-class AdamHD:
+class AdamHD(_LearningOptimizer):
     """Adam whose learning rate is learned online: α ← α + β g_t · m̂_{t−1} / (√v̂_{t−1} + ε).
 
     With ``hyper_rate`` 0 it is ``torch.optim.Adam``.
 
     Args:
-        parameters: What to train.
-        learning_rate: α at the start.
+        params: What to train: tensors or parameter groups.
+        lr: α at the start.
         betas: Decay rates of the two moments, each in [0, 1).
-        epsilon: ε > 0.
+        eps: ε > 0.
         weight_decay: ξ ≥ 0, added to the gradient.
         hyper_rate: β ≥ 0.
         bounds: (lowest, highest) of α under ``"learning_rate"``, or empty for none.
@@ -180,12 +244,14 @@ class AdamHD:
         ValueError: If nothing is trainable, or an argument lies outside what is said here.
     """
 
+    _own: ClassVar[tuple[str, ...]] = ("learned", "bounds", "hyper_rate")
+
     def __init__(
         self,
-        parameters: Iterable[Tensor],
-        learning_rate: float,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
+        eps: float = 1e-8,
         weight_decay: float = 0.0,
         hyper_rate: float = 1e-4,
         bounds: Ranges | None = None,
@@ -195,72 +261,43 @@ class AdamHD:
         for beta in betas:
             if not 0 <= beta < 1:
                 raise ValueError(f"betas are {betas}; each must lie in [0, 1)")
-        if not epsilon > 0:
-            raise ValueError(f"epsilon is {epsilon}; it must be positive")
-        self.parameters = _trainable(parameters)
-        self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
-        self.hyper_rate, self.bounds = hyper_rate, _checked(bounds or {}, ("learning_rate",))
-        self._rate = self.parameters[0].new_full((), learning_rate).detach()
-        self._first = [torch.zeros_like(p) for p in self.parameters]
-        self._second = [torch.zeros_like(p) for p in self.parameters]
-        self._direction: list[Tensor] = []
-        self._steps = 0
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; it must be positive")
+        self.hyper_rate = hyper_rate
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults, {"learning_rate": "lr"}, bounds)
 
-    @property
-    def hyperparameters(self) -> dict[str, Tensor]:
-        """Current α as a zero-dimensional tensor (a copy)."""
-        return {"learning_rate": self._rate.clone()}
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Learn α from the parameters' gradients, then update the parameters."""
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        if self.weight_decay:
-            gradients = _plus(gradients, self.parameters, self.weight_decay)
-        if self._direction and self.hyper_rate:
-            change = self.hyper_rate * _dot(gradients, self._direction)
-            self._rate = _within(self._rate + change, self.bounds.get("learning_rate"))
-        self._steps += 1
-        first, second = self.betas
-        torch._foreach_lerp_(self._first, gradients, 1 - first)
-        torch._foreach_mul_(self._second, second)
-        torch._foreach_addcmul_(self._second, gradients, gradients, 1 - second)
-        denominator = torch._foreach_sqrt(torch._foreach_div(self._second, 1 - second**self._steps))
-        torch._foreach_add_(denominator, self.epsilon)
-        self._direction = list(torch._foreach_div(torch._foreach_div(self._first, 1 - first**self._steps), denominator))
-        torch._foreach_sub_(self.parameters, torch._foreach_mul(self._direction, self._rate))
-
-    def zero_grad(self) -> None:
-        """Forget the parameters' gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def state_dict(self) -> dict[str, object]:
-        """Everything that the next step depends on."""
-        return {
-            "rate": self._rate.clone(),
-            "first": [t.clone() for t in self._first],
-            "second": [t.clone() for t in self._second],
-            "direction": [t.clone() for t in self._direction],
-            "steps": self._steps,
-        }
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Continue from :meth:`state_dict`."""
-        device = self.parameters[0].device
-        self._rate = state["rate"].to(device).clone()  # type: ignore[attr-defined]
-        self._first, self._second, self._direction = (
-            [t.to(device).clone() for t in state[key]]  # type: ignore[attr-defined]
-            for key in ("first", "second", "direction")
-        )
-        self._steps = int(state["steps"])  # type: ignore[call-overload]
+    def _step_group(self, group: dict[str, Any]) -> None:
+        parameters, gradients = group["params"], _gradients(group["params"])
+        if group["weight_decay"]:
+            gradients = _plus(gradients, parameters, group["weight_decay"])
+        last = self._state(group, DIRECTION)
+        if last and self.hyper_rate:
+            self._descend(group, "learning_rate", -(self.hyper_rate * _dot(gradients, last)))
+        steps = self.state[parameters[0]].get("step", 0) + 1
+        means = self._state(group, MEAN) or [torch.zeros_like(p) for p in parameters]
+        squares = self._state(group, SQUARE) or [torch.zeros_like(p) for p in parameters]
+        first, second = group["betas"]
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+        denominator = torch._foreach_sqrt(torch._foreach_div(squares, 1 - second**steps))
+        torch._foreach_add_(denominator, group["eps"])
+        direction = torch._foreach_div(torch._foreach_div(means, 1 - first**steps), denominator)
+        torch._foreach_sub_(parameters, torch._foreach_mul(direction, group["lr"]))
+        for key, tensors in ((MEAN, means), (SQUARE, squares), (DIRECTION, direction)):
+            self._store(group, key, tensors)
+        for parameter in parameters:
+            self.state[parameter]["step"] = steps
 
 
-def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    trainable = [p for p in parameters if p.requires_grad]
-    if not trainable:
-        raise ValueError("parameters is without a trainable tensor; at least one must require gradients")
-    return trainable
+def _tensor(parameter: Any) -> Tensor:
+    """The tensor of a parameter, which may come as (name, tensor)."""
+    return parameter[1] if isinstance(parameter, tuple) else parameter  # type: ignore[no-any-return]
+
+
+def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
 
 
 def _checked(bounds: Ranges, names: Sequence[str]) -> dict[str, tuple[float, float]]:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.fds import FDSScheduler, FDSTrainable
     from raytune_hyperlearn.tune.fds_options import FDSOptions
     from raytune_hyperlearn.tune.groups import GroupScheduler
-    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentTrainable
+    from raytune_hyperlearn.tune.hypergradient_descent import HypergradientDescentOptions, HypergradientDescentTrainable
     from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
-    from raytune_hyperlearn.tune.one_run import OneRunTrainable
-    from raytune_hyperlearn.tune.population import PopulationTrainable
-    from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+    from raytune_hyperlearn.tune.one_run import OneRunOptions, OneRunTrainable, ProdigyOptions, ScheduleFreeOptions
+    from raytune_hyperlearn.tune.population import PopulationOptions, PopulationTrainable
+    from raytune_hyperlearn.tune.retraining import RetrainingOptions, RetrainingTrainable
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
     from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
@@ -33,11 +33,11 @@ else:
             ".fds": ["FDSScheduler", "FDSTrainable"],
             ".fds_options": ["FDSOptions"],
             ".groups": ["GroupScheduler"],
-            ".hypergradient_descent": ["HypergradientDescentTrainable"],
+            ".hypergradient_descent": ["HypergradientDescentOptions", "HypergradientDescentTrainable"],
             ".kept_state": ["KeepState", "can_restore", "restore_tuner"],
-            ".one_run": ["OneRunTrainable"],
-            ".population": ["PopulationTrainable"],
-            ".retraining": ["RetrainingTrainable"],
+            ".one_run": ["OneRunOptions", "OneRunTrainable", "ProdigyOptions", "ScheduleFreeOptions"],
+            ".population": ["PopulationOptions", "PopulationTrainable"],
+            ".retraining": ["RetrainingOptions", "RetrainingTrainable"],
             ".scheduler": ["HyperLearningScheduler"],
             ".sgd": ["SGDTrainable"],
             ".trainable": ["HyperLearningTrainable", "TrialSettings"],
@@ -57,12 +57,18 @@ __all__ = [
     "GroupScheduler",
     "HyperLearningScheduler",
     "HyperLearningTrainable",
+    "HypergradientDescentOptions",
     "HypergradientDescentTrainable",
     "KeepState",
+    "OneRunOptions",
     "OneRunTrainable",
+    "PopulationOptions",
     "PopulationTrainable",
+    "ProdigyOptions",
+    "RetrainingOptions",
     "RetrainingTrainable",
     "SGDTrainable",
+    "ScheduleFreeOptions",
     "TrainingOptions",
     "TrialSettings",
     "can_restore",

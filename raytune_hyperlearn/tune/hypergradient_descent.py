@@ -2,87 +2,110 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.checked import AfterValidator, Finite, Lenient, Whole, read, read_part, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
 from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
 
+START, RATE = "start/", "rate/"
 
-def start_values(space: Space, given: Mapping[str, Any]) -> dict[str, float]:
-    """One start value per hyperparameter: what is given, else the space's (the first of a schedule).
 
-    Raises:
-        ValueError: If a name is unknown or a value is not a finite number.
+def _begin_with_a_purpose(drawn: dict[str, float]) -> dict[str, float]:
+    for name in drawn:
+        if not name.startswith((START, RATE)):
+            raise ValueError(f"drawn holds {name!r}; its names must begin with {START} or {RATE}")
+    return drawn
+
+
+@record
+class HypergradientDescentOptions:
+    """What hypergradient descent can be told beyond the shared settings; keys of the trial's config.
+
+    Attributes:
+        start: Start values by name; what is missing starts where the space starts (a schedule at its first value).
+        hyper_rates: :class:`HyperRates` or a mapping of its fields.
+        drawn: What a searcher drew, under the flat names ``start/NAME`` and ``rate/NAME``; wins over the two above.
+        bounded: Keep the values inside the space's ranges; off by default, as published.
+        trial_seed: Seed of initialization and data order; by default derived from the run's seed, the start values, the
+            rates and the budget.
     """
-    values = {name: schedule[0] for name, schedule in space.initial().items()}
-    for name, value in given.items():
-        if name not in values:
-            raise ValueError(f"start holds {name!r}; it must be {', '.join(values)}")
-        if not math.isfinite(value):
-            raise ValueError(f"start of {name} is {value}; it must be a finite number")
-        values[name] = float(value)
-    return values
 
+    start: dict[str, Finite] = field(default_factory=dict)
+    hyper_rates: Lenient[HyperRates] = field(default_factory=HyperRates)
+    drawn: Annotated[dict[str, Finite], AfterValidator(_begin_with_a_purpose)] = field(default_factory=dict)
+    bounded: bool = False
+    trial_seed: Whole | None = None
 
-def hyper_rates(given: Mapping[str, Any]) -> HyperRates:
-    """The hyper rates from plain values.
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> HypergradientDescentOptions:
+        """Read and check the keys.
 
-    Raises:
-        ValueError: If a name is unknown or a value is not allowed.
-    """
-    allowed = [part.name for part in fields(HyperRates)]
-    for name in given:
-        if name not in allowed:
-            raise ValueError(f"hyper_rates hold {name!r}; they must be {', '.join(allowed)}")
-    return HyperRates(**given)
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        return read_part(cls, config)
+
+    def start_values(self, space: Space) -> dict[str, float]:
+        """One start value for each of the space's hyperparameters.
+
+        Raises:
+            ValueError: If a name is not one of them.
+        """
+        values = {name: schedule[0] for name, schedule in space.initial().items()}
+        given = {**self.start, **_under(START, self.drawn)}
+        for name in given:
+            if name not in values:
+                raise ValueError(f"start holds {name!r}; it must be {', '.join(values)}")
+        return {**values, **given}
+
+    def rates(self) -> HyperRates:
+        """The hyper rates, those drawn among them.
+
+        Raises:
+            ValueError: If what was drawn has an unknown name or is not allowed.
+        """
+        return read(HyperRates, {**asdict(self.hyper_rates), **_under(RATE, self.drawn)}, what="option of hyper_rates")
 
 
 class HypergradientDescentTrainable(HyperLearningTrainable):
     """One epoch of SGD-HD per ``step``, with learning rate, momentum and weight decay learned online.
 
-    Config keys beyond the shared ones:
-
-    - ``start``: start values by name; what is missing starts where the space starts.
-    - ``hyper_rates``: fields of :class:`HyperRates` (default: 1e-4 for the learning rate, 0 for the others).
-    - ``drawn``: what a searcher drew, under the flat names ``start/NAME`` and ``rate/NAME``; wins over the two above.
-    - ``bounded``: keep the values inside the space's ranges; off by default, as published.
-    - ``trial_seed``: as in :class:`SGDTrainable`.
+    Config keys: the shared ones and the fields of :class:`HypergradientDescentOptions`.
 
     The result's ``hyperparameters`` hold the mean value of each epoch so far.
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset({"start", "hyper_rates", "drawn", "bounded", "trial_seed"})
+    allowed: ClassVar[frozenset[str]] = frozenset(HypergradientDescentOptions.__dataclass_fields__)
 
     def start(self, config: dict[str, Any]) -> None:
         """Build the model and the optimizer that learns."""
-        drawn = config.get("drawn", {})
-        for name in drawn:
-            if not name.startswith(("start/", "rate/")):
-                raise ValueError(f"drawn holds {name!r}; its names must begin with start/ or rate/")
-        begin = start_values(self.settings.space, {**config.get("start", {}), **_under("start/", drawn)})
-        rates = hyper_rates({**config.get("hyper_rates", {}), **_under("rate/", drawn)})
-        self.trial_seed = config.get("trial_seed")
+        options = HypergradientDescentOptions.from_config(config)
+        begin, rates = options.start_values(self.settings.space), options.rates()
+        self.trial_seed = options.trial_seed
         if self.trial_seed is None:
             identity = {"start": begin, "rates": [rates.learning_rate, rates.momentum, rates.weight_decay]}
             self.trial_seed = evaluation_seed(self.settings.seed, identity, self.epochs)
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_epoch = min(self.problem.horizon(1), self.horizon)
-        bounds = self.settings.space.ranges() if config.get("bounded", False) else {}
+        bounds = self.settings.space.ranges() if options.bounded else {}
         self.seeds = self.replicate_seeds(self.trial_seed)
         self.models = [self.new_model(seed) for seed in self.seeds]
-        self.optimizers = [SGDHD(model.parameters(), **begin, rates=rates, bounds=bounds) for model in self.models]
+        lr, momentum, decay = (begin[name] for name in HYPERPARAMETERS)
+        self.optimizers = [
+            SGDHD(model.parameters(), lr, momentum, decay, rates=rates, bounds=bounds) for model in self.models
+        ]
         self.schedule: Numbers = {name: [] for name in HYPERPARAMETERS}
         self.done_steps = 0
 

@@ -12,12 +12,15 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
-from typing import Any, ClassVar
+from dataclasses import asdict, field
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raytune_hyperlearn.checked import NonNegative, Positive, Whole, read, read_part, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
@@ -80,75 +83,115 @@ class ScheduleFree(Optimizing):
                     model(inputs)
 
 
-def schedule_free(model: nn.Module, options: Mapping[str, Any], horizon: int) -> Optimizing:
-    """Schedule-Free AdamW.
+@record
+class ScheduleFreeOptions:
+    """Numbers of Schedule-Free AdamW.
 
-    Args:
-        model: Whose parameters are trained.
-        options: ``learning_rate``, ``weight_decay`` and ``warmup_fraction`` of the training.
-        horizon: Steps of the training.
+    Attributes:
+        learning_rate: The authors' default.
+        weight_decay: Decoupled, as AdamW's.
+        warmup_fraction: Part of the training in which the learning rate rises.
     """
-    from schedulefree import AdamWScheduleFree
 
-    warmup = round(options["warmup_fraction"] * horizon)
-    rate, decay = options["learning_rate"], options["weight_decay"]
-    return ScheduleFree(AdamWScheduleFree(_trainable(model), lr=rate, weight_decay=decay, warmup_steps=warmup))
+    learning_rate: Positive = 0.0025
+    weight_decay: NonNegative = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    def optimizing(self, model: nn.Module, horizon: int) -> Optimizing:
+        """The optimizer of a model's parameters for a training of ``horizon`` steps."""
+        from schedulefree import AdamWScheduleFree
+
+        warmup = round(self.warmup_fraction * horizon)
+        rate, decay = self.learning_rate, self.weight_decay
+        return ScheduleFree(AdamWScheduleFree(_trainable(model), lr=rate, weight_decay=decay, warmup_steps=warmup))
 
 
-def prodigy(model: nn.Module, options: Mapping[str, Any], horizon: int) -> Optimizing:
-    """Prodigy under half a cosine.
+@record
+class ProdigyOptions:
+    """Numbers of Prodigy, which is annealed by half a cosine.
 
-    Args:
-        model: Whose parameters are trained.
-        options: ``learning_rate`` (1 means its own estimate) and ``weight_decay``.
-        horizon: Steps of the training.
+    Attributes:
+        learning_rate: Factor on its own estimate.
+        weight_decay: Decoupled, as AdamW's.
     """
-    from prodigyopt import Prodigy
 
-    rate, decay = options["learning_rate"], options["weight_decay"]
-    with redirect_stdout(io.StringIO()):  # it prints what its weight decay is
-        optimizer = Prodigy(_trainable(model), lr=rate, weight_decay=decay)
-    return Optimizing(optimizer, lambda fraction: (1 + math.cos(math.pi * fraction)) / 2)
+    learning_rate: Positive = 1.0
+    weight_decay: NonNegative = 0.0
+
+    def optimizing(self, model: nn.Module, horizon: int) -> Optimizing:
+        """The optimizer of a model's parameters; how long the training is does not matter to it."""
+        from prodigyopt import Prodigy
+
+        with redirect_stdout(io.StringIO()):  # it prints what its weight decay is
+            optimizer = Prodigy(_trainable(model), lr=self.learning_rate, weight_decay=self.weight_decay)
+        return Optimizing(optimizer, lambda fraction: (1 + math.cos(math.pi * fraction)) / 2)
 
 
-OPTIMIZERS: Mapping[str, Callable[[nn.Module, Mapping[str, Any], int], Optimizing]] = {
-    "schedule-free": schedule_free,
-    "prodigy": prodigy,
+OPTIMIZERS: Mapping[str, type[ScheduleFreeOptions] | type[ProdigyOptions]] = {
+    "schedule-free": ScheduleFreeOptions,
+    "prodigy": ProdigyOptions,
 }
+
+
+@record
+class OneRunOptions:
+    """Which optimizer trains; keys of the trial's config.
+
+    Attributes:
+        optimizer: Its name.
+        options: :class:`ScheduleFreeOptions` or :class:`ProdigyOptions`, or a mapping of the fields; also the result's
+            ``hyperparameters``, as schedules of one value.
+        trial_seed: Seed of initialization and data order; by default the run's.
+    """
+
+    optimizer: Literal["schedule-free", "prodigy"]
+    options: Any = field(default_factory=dict)
+    trial_seed: Whole | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OneRunOptions:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        return read_part(cls, config)
+
+    def of_the_optimizer(self) -> ScheduleFreeOptions | ProdigyOptions:
+        """The optimizer's own options.
+
+        Raises:
+            ValueError: If they are not its own, or one is not allowed.
+        """
+        return read(OPTIMIZERS[self.optimizer], self.options, what=f"option of {self.optimizer}")
 
 
 class OneRunTrainable(HyperLearningTrainable):
     """The whole training in one step, recorded once.
 
-    Config keys beyond the shared ones:
-
-    - ``optimizer``: ``schedule-free`` or ``prodigy``.
-    - ``options``: the optimizer's numbers, see :func:`schedule_free` and :func:`prodigy`; also the result's
-      ``hyperparameters``, as schedules of one value.
-    - ``trial_seed``: seed of initialization and data order; by default the run's.
+    Config keys: the shared ones and the fields of :class:`OneRunOptions`.
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset({"optimizer", "options", "trial_seed"})
+    allowed: ClassVar[frozenset[str]] = frozenset(OneRunOptions.__dataclass_fields__)
 
     def start(self, config: dict[str, Any]) -> None:
-        """Check the optimizer's name."""
-        name = str(config.get("optimizer"))
-        if name not in OPTIMIZERS:
-            raise ValueError(f"optimizer is {name!r}; it must be one of {', '.join(OPTIMIZERS)}")
-        self.optimizing, self.options = OPTIMIZERS[name], dict(config.get("options", {}))
-        self.trial_seed = config.get("trial_seed", derived_seed(self.settings.seed, Purpose.TRIAL))
+        """Read the options."""
+        options = OneRunOptions.from_config(config)
+        self.options = options.of_the_optimizer()
+        seed = options.trial_seed
+        self.trial_seed = derived_seed(self.settings.seed, Purpose.TRIAL) if seed is None else seed
 
     def step(self) -> dict[str, Any]:
         """Train and score."""
         every = [self._train_and_score(seed) for seed in self.replicate_seeds(self.trial_seed)]
         instances = self.settings.replicates * self.problem.horizon(self.epochs) * self.problem.batch_size
-        values = {name: [float(value)] for name, value in self.options.items()}
+        values = {name: [float(value)] for name, value in asdict(self.options).items()}
         return self.result(mean_scores(every), values, self.epochs, instances) | {"done": True}
 
     def _train_and_score(self, seed: int) -> dict[str, float]:
         problem, horizon = self.problem, self.problem.horizon(self.epochs)
         model = self.new_model(seed)
-        optimizing = self.optimizing(model, self.options, horizon)
+        optimizing = self.options.optimizing(model, horizon)
         model.train()
         optimizing.begin()
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):

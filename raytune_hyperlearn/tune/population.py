@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,20 +11,61 @@ import torch
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.checked import Count, Finite, Whole, read_part, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
+from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.sgd import evaluation_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 
+@record
+class PopulationOptions:
+    """What a member of a population is told; keys of the trial's config.
+
+    Attributes:
+        learning_rate: Its present value, inside the space's range; needed where the space learns it.
+        momentum: Likewise.
+        weight_decay: Likewise.
+        intervals: Number N of steps in which the whole training is done.
+        trial_seed: Seed of initialization and data order; by default derived from the run's seed, the first values and
+            the budget.
+    """
+
+    learning_rate: Finite | None = None
+    momentum: Finite | None = None
+    weight_decay: Finite | None = None
+    intervals: Count = 1
+    trial_seed: Whole | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PopulationOptions:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        return read_part(cls, config)
+
+    def present(self, space: Space) -> dict[str, float]:
+        """The present value of each hyperparameter; those that the space fixes are its own.
+
+        Raises:
+            ValueError: If one is missing or outside its range.
+        """
+        given = {}
+        for name, (low, high) in space.ranges().items():
+            value = getattr(self, name)
+            if value is None or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; it must be a number in [{low:g}, {high:g}]")
+            given[name] = value
+        return {**{name: values[0] for name, values in space.initial().items()}, **given}
+
+
 class PopulationTrainable(HyperLearningTrainable):
     """One interval of SGD per ``step``, with the config's present values.
 
-    Config keys beyond the shared ones:
-
-    - ``learning_rate``, ``momentum``, ``weight_decay``: the present value of each that the space learns.
-    - ``intervals``: number N of steps in which the whole training is done.
-    - ``trial_seed``: as in :class:`SGDTrainable`.
+    Config keys: the shared ones and the fields of :class:`PopulationOptions`.
 
     A checkpoint holds the values of all intervals so far, so a member that loads another's weights goes on with the
     other's past. The result's ``hyperparameters`` are schedules of N values: what the weights were trained with so
@@ -32,19 +74,19 @@ class PopulationTrainable(HyperLearningTrainable):
     A member that diverged does not end: a scheduler may give it another's weights.
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset({*HYPERPARAMETERS, "intervals", "trial_seed"})
+    allowed: ClassVar[frozenset[str]] = frozenset(PopulationOptions.__dataclass_fields__)
 
     def start(self, config: dict[str, Any]) -> None:
         """Build the models and take the first values."""
-        self.intervals = config.get("intervals", 1)
-        self.horizon = self.problem.horizon(self.epochs)
-        if not isinstance(self.intervals, int) or not 1 <= self.intervals <= self.horizon:
-            raise ValueError(f"intervals is {self.intervals!r}; it must be a whole number from 1 to {self.horizon}")
+        options = PopulationOptions.from_config(config)
+        self.intervals, self.horizon = options.intervals, self.problem.horizon(self.epochs)
+        if self.intervals > self.horizon:
+            raise ValueError(f"intervals is {self.intervals}; it must be at most {self.horizon}, the training's steps")
         for name, schedule in self.settings.space.schedules.items():
             if schedule.shape != "windows" or schedule.lengths or schedule.groups:
                 raise ValueError(f"{name} has a shape, lengths or groups; a population makes its own equal windows")
-        self.present = self._present(config)
-        trial_seed = config.get("trial_seed")
+        self.present = options.present(self.settings.space)
+        trial_seed = options.trial_seed
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.present, self.epochs)
         self.seeds = self.replicate_seeds(trial_seed)
@@ -61,16 +103,6 @@ class PopulationTrainable(HyperLearningTrainable):
         epochs = self.epochs * end / self.horizon
         outcome = self.result(mean_scores(every), self._schedules(), epochs, instances)
         return outcome | {"done": end == self.horizon}
-
-    def _present(self, config: dict[str, Any]) -> dict[str, float]:
-        """The config's values, inside their ranges; those that the space fixes are its own."""
-        given = {}
-        for name, (low, high) in self.settings.space.ranges().items():
-            value = config.get(name)
-            if not isinstance(value, (int, float)) or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be a number in [{low:g}, {high:g}]")
-            given[name] = float(value)
-        return {**{name: values[0] for name, values in self.settings.space.initial().items()}, **given}
 
     def _schedules(self) -> Numbers:
         every = [*self.past, *[self.present] * (self.intervals - len(self.past))]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def test_sgdhd_descends_the_derivative_of_the_loss_by_the_last_values(decay: flo
     parameters = list(model.parameters())
     start = {"learning_rate": 0.2, "momentum": 0.6, "weight_decay": decay}
     rates = HyperRates(0.05, 0.1, 0.02)
-    optimizer = SGDHD(parameters, **start, rates=rates)
+    optimizer = SGDHD(parameters, *start.values(), rates=rates)
     velocity = [torch.zeros_like(p) for p in parameters]
 
     def loss(weights: list[Tensor], step: int) -> Tensor:
@@ -206,7 +207,7 @@ def test_a_rate_of_zero_keeps_its_hyperparameter() -> None:
         model = NETWORK.build()
         rates = HyperRates(**({"learning_rate": 0.0} | {name: 1e-3}))
         start = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.01}
-        optimizer = SGDHD(model.parameters(), **start, rates=rates)
+        optimizer = SGDHD(model.parameters(), *start.values(), rates=rates)
         trajectory(optimizer, model)
         changed = {n for n, value in optimizer.hyperparameters.items() if value.item() != start[n]}
         assert changed == {name}
@@ -258,8 +259,73 @@ def test_a_state_does_not_change_as_training_goes_on(kind: str) -> None:
     other = MAKERS[kind](reference)
     trajectory(other, reference, end=2)
     trajectory(optimizer, model, first=2)
-    for (name, one), two in zip(state.items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=0, msg=name)
+    for key, one in state["state"].items():
+        torch.testing.assert_close(one, other.state_dict()["state"][key], rtol=0, atol=0)
+    assert state["param_groups"] == other.state_dict()["param_groups"]
+
+
+def two_groups(kind: str, model: nn.Module) -> SGDHD | AdamHD:
+    """One optimizer for the first parameter and for all others, the latter with a learning rate of their own."""
+    first, *others = model.parameters()
+    groups = [{"params": [first]}, {"params": others, "lr": 0.03}]
+    if kind == "adam":
+        return AdamHD(groups, 0.01, weight_decay=0.01, hyper_rate=1e-3)
+    return SGDHD(groups, 0.1, 0.5, 0.01, HyperRates(1e-3, 1e-3, 1e-3))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_groups_learn_apart(kind: str) -> None:
+    """A group's values and parameters are those of an optimizer of its own."""
+    together, apart = NETWORK.build(), NETWORK.build()
+    grouped = two_groups(kind, together)
+    first, *others = apart.parameters()
+    single = [two_groups(kind, nn.ParameterList([first, *others])) for _ in range(2)]
+    single[0].param_groups.pop(1)
+    single[1].param_groups.pop(0)
+    for step in range(STEPS):
+        for model in (together, apart):
+            model.zero_grad()
+            batch_loss(model, step).backward()
+        for optimizer in (grouped, *single):
+            optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(together.parameters(), apart.parameters(), strict=True))
+    found = [group["lr"].item() for group in grouped.param_groups]
+    assert found == [optimizer.param_groups[0]["lr"].item() for optimizer in single]
+    assert len({*found, 0.1, 0.01, 0.03}) == 5
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_torchs_own_tools_work(kind: str) -> None:
+    """A closure, a copy, a state of two groups, a scheduler of the learning rate, a hook, a group added later."""
+    model = NETWORK.build()
+    optimizer = two_groups(kind, model)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = batch_loss(model, 0)
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == batch_loss(NETWORK.build(), 0)
+    copied, again = copy.deepcopy((model, optimizer))
+    again.load_state_dict(optimizer.state_dict())
+    for one, other in ((model, optimizer), (copied, again)):
+        trajectory(other, one, first=1, end=3)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), copied.parameters(), strict=True))
+    rates = [group["lr"].item() for group in optimizer.param_groups]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(again, lambda epoch: 0.5**epoch)
+    calls: list[int] = []
+    again.register_step_post_hook(lambda *_: calls.append(1))
+    trajectory(again, copied, first=3, end=4)
+    scheduler.step()
+    assert [group["lr"].item() for group in again.param_groups] == pytest.approx([rate / 2 for rate in rates])
+    assert calls == [1]
+    again.param_groups[0]["lr"] = 0.25  # a plain number, as users assign it
+    again.add_param_group({"params": scalar(), "lr": 0.5})
+    trajectory(again, copied, first=4, end=5)
+    assert all(isinstance(group["lr"], Tensor) for group in again.param_groups)
+    assert again.param_groups[2]["lr"].item() == 0.5
 
 
 @pytest.mark.parametrize("make", [SGDHD, AdamHD])
@@ -282,8 +348,8 @@ def test_parameters_without_gradients_are_left_alone(make: Any) -> None:
         (lambda: HyperRates(hypergradient_clamp=0.0), "hypergradient_clamp is 0.0; it must be positive or None"),
         (lambda: AdamHD([scalar()], 0.1, hyper_rate=-1.0), "hyper_rate is -1.0; it must be at least 0"),
         (lambda: AdamHD([scalar()], 0.1, (0.9, 1.0)), r"betas are \(0.9, 1.0\); each must lie in \[0, 1\)"),
-        (lambda: AdamHD([scalar()], 0.1, epsilon=0.0), "epsilon is 0.0; it must be positive"),
-        (lambda: SGDHD([], 0.1), "parameters is without a trainable tensor; at least one must require gradients"),
+        (lambda: AdamHD([scalar()], 0.1, eps=0.0), "eps is 0.0; it must be positive"),
+        (lambda: SGDHD([], 0.1), "params is without a trainable tensor; at least one must require gradients"),
         (
             lambda: SGDHD([scalar()], 0.1, bounds={"lr": (0, 1)}),
             "bounds hold 'lr'; they must be of learning_rate, momentum, weight_decay",

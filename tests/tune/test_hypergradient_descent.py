@@ -12,10 +12,11 @@ import torch
 from ray import tune
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms import HyperRates
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.tune import HypergradientDescentTrainable
+from raytune_hyperlearn.tune import HypergradientDescentOptions, HypergradientDescentTrainable
 from tests.tune.small import SPACE, dropout_problem, scores_of, small_problem
 
 START = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 1e-3}
@@ -124,6 +125,12 @@ def test_start_values_that_are_not_given_are_those_of_the_space() -> None:
     }
 
 
+def test_rates_may_be_a_record_or_a_mapping() -> None:
+    by_record = HypergradientDescentOptions(hyper_rates=HyperRates(**RATES), drawn={"rate/momentum": 0.5})
+    assert by_record.rates() == HyperRates(**{**RATES, "momentum": 0.5})
+    assert HypergradientDescentOptions.from_config({"hyper_rates": RATES}).rates() == HyperRates(**RATES)
+
+
 def test_bounds_keep_the_values_inside_the_ranges() -> None:
     wild = {**CONFIG, "hyper_rates": {"learning_rate": 100.0}, "epochs": 1}
     free = HypergradientDescentTrainable(wild).step()
@@ -172,12 +179,14 @@ def test_divergence_ends_the_trial() -> None:
     ("changes", "message"),
     [
         ({"start": {"lr": 0.1}}, "start holds 'lr'; it must be learning_rate, momentum, weight_decay"),
-        ({"start": {"momentum": math.nan}}, "start of momentum is nan"),
+        ({"start": {"momentum": math.nan}}, "start.momentum is nan; it must be a finite number"),
         ({"hyper_rates": {"learning_rate": -1.0}}, "hyper rate of learning_rate is -1.0"),
-        ({"hyper_rates": {"lr": 1.0}}, "hyper_rates hold 'lr'"),
+        ({"hyper_rates": {"lr": 1.0}}, "option of hyper_rates is 'lr'; it must be hypergradient_clamp, learning_rate"),
         ({"hyper_rates": {"hypergradient_clamp": 0.0}}, "hypergradient_clamp is 0.0"),
         ({"drawn": {"begin/momentum": 0.1}}, "drawn holds 'begin/momentum'"),
         ({"drawn": {"start/lr": 0.1}}, "start holds 'lr'"),
+        ({"drawn": {"rate/lr": 0.1}}, "option of hyper_rates is 'lr'"),
+        ({"bounded": "yes"}, "bounded is 'yes'; it must be true or false"),
     ],
 )
 def test_bad_config_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:

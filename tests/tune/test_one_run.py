@@ -13,7 +13,7 @@ from torch import nn
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.tune import OneRunTrainable
+from raytune_hyperlearn.tune import OneRunTrainable, ProdigyOptions
 from tests.tune.small import scores_of, small_problem
 
 pytest.importorskip("schedulefree")
@@ -88,6 +88,18 @@ def test_the_gradient_clamp_holds_for_these_optimizers_too() -> None:
     assert scores_of(free.train()) != scores_of(clamped.train())
 
 
-def test_an_unknown_optimizer_is_refused() -> None:
-    with pytest.raises(ValueError, match="optimizer is 'adam'; it must be one of schedule-free, prodigy"):
-        trainable("prodigy", optimizer="adam")
+def test_options_may_be_a_record() -> None:
+    assert trainable("prodigy", options=ProdigyOptions(weight_decay=0.1)).options == trainable("prodigy").options
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it must be 'schedule-free' or 'prodigy'"),
+        ({"options": {"warmup_fraction": 0.1}}, "option of prodigy is 'warmup_fraction'; it must be learning_rate or"),
+        ({"options": {"learning_rate": 0.0}}, "learning_rate is 0.0; it must be a positive number"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainable("prodigy", **changes)

@@ -77,7 +77,9 @@ def test_fixed_hyperparameters_are_the_spaces_and_a_diverged_member_goes_on() ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"intervals": 0}, "intervals is 0; it must be a whole number from 1 to 16"),
+        ({"intervals": 0}, "intervals is 0; it must be a whole number of at least 1"),
+        ({"intervals": 17}, "intervals is 17; it must be at most 16"),
+        ({"learning_rate": "high"}, "learning_rate is 'high'; it must be a finite number"),
         ({"learning_rate": 3.0}, r"learning_rate is 3.0; it must be a number in \[0, 1\]"),
         ({"momentum": None}, r"momentum is None; it must be a number in \[0, 1\]"),
     ],

@@ -106,9 +106,12 @@ def test_one_diverged_training_makes_the_mean_diverge() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hyperparameters": {"learning_rate": [0.1]}}, "they must hold schedules of learning_rate, momentum"),
-        ({"hyperparameters": {**LEARNED, "momentum": []}}, "they must hold schedules of"),
-        ({"hyperparameters": {**LEARNED, "lr": [1.0]}}, "they must hold schedules of"),
+        ({"hyperparameters": {"learning_rate": [0.1]}}, "it must hold schedules of learning_rate, momentum"),
+        (
+            {"hyperparameters": {**LEARNED, "momentum": []}},
+            r"hyperparameters.momentum is \[\]; it must be a list",
+        ),
+        ({"hyperparameters": {**LEARNED, "lr": [1.0]}}, "it must hold schedules of"),
         ({"retrainings": 0}, "retrainings is 0"),
         ({"retrainings": 1.5}, "retrainings is 1.5"),
     ],
