@@ -157,6 +157,19 @@ def read_part(record_type: type[Record], data: Mapping[str, Any]) -> Record:
     return record_type(**{name: data[name] for name in _hints(record_type) if data.get(name) is not None})
 
 
+class FromConfig:
+    """Base of records whose fields are keys of a trial's config, which holds others too."""
+
+    @classmethod
+    def from_config(cls: type[Record], config: Mapping[str, Any]) -> Record:
+        """Read and check the keys.
+
+        Raises:
+            ValueError: In one line that names the key, its value and what is allowed.
+        """
+        return read_part(cls, config)
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The complaint about a name that is not known: the closest known one first, then the rest.
 

@@ -26,12 +26,12 @@ from raytune_hyperlearn.checked import (
     AfterValidator,
     BeforeValidator,
     Count,
+    FromConfig,
     Items,
     Lenient,
     NonNegative,
     Pair,
     Whole,
-    read_part,
     record,
     unknown,
 )
@@ -77,7 +77,7 @@ def _ascending(milestones: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int]
 
 
 @record
-class TrainingOptions:
+class TrainingOptions(FromConfig):
     """How a network is trained at chosen batch sizes; keys of the trial's config.
 
     Attributes:
@@ -116,15 +116,6 @@ class TrainingOptions:
             needing = ", ".join(sorted(NEEDS_RECORD))
             raise ValueError(f"recorded is given for chosen_by {self.chosen_by!r}; it must be None but for {needing}")
         return self
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TrainingOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     @property
     def learning(self) -> TrainingOptions:

@@ -29,7 +29,7 @@ from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk,
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import Count, Described, Fraction, Positive, read_part, record
+from raytune_hyperlearn.checked import Count, Described, Fraction, FromConfig, Positive, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
@@ -41,7 +41,7 @@ REPORTED = ("loss", "drift", "deviation")
 
 
 @record
-class BatchSizeOptions:
+class BatchSizeOptions(FromConfig):
     """How a network is trained at batch sizes that a rule chooses; keys of the trial's config.
 
     Attributes:
@@ -63,15 +63,6 @@ class BatchSizeOptions:
     max_batch_size: Count = 512
     micro_batch_size: Count | None = None
     channels_last: bool = False
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> BatchSizeOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     def __post_init__(self) -> None:
         self.rule()  # refuses its own settings

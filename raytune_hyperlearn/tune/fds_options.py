@@ -28,12 +28,12 @@ from raytune_hyperlearn.checked import (
     BeforeValidator,
     Count,
     Described,
+    FromConfig,
     InstanceOf,
     Lenient,
     Positive,
     Whole,
     read,
-    read_part,
     record,
 )
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -70,7 +70,7 @@ def _as_horizons(given: Any) -> Any:
 
 
 @record
-class FDSOptions:
+class FDSOptions(FromConfig):
     """FDS's own settings; keys of the trial's config.
 
     Attributes:
@@ -142,15 +142,6 @@ class FDSOptions:
         if self.outer_optimizer == "adam" and self.growth != 1:
             raise ValueError(f"growth is {self.growth}; with outer_optimizer 'adam' it must be 1.0")
         return self
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FDSOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     def inner_epochs(self, outer_step: int, full: float) -> float:
         """Epochs of the inner loop in an outer step, at most the full budget."""

@@ -12,7 +12,7 @@ import torch
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import AfterValidator, Finite, Lenient, Whole, read, read_part, record
+from raytune_hyperlearn.checked import AfterValidator, Finite, FromConfig, Lenient, Whole, read, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
@@ -30,7 +30,7 @@ def _begin_with_a_purpose(drawn: dict[str, float]) -> dict[str, float]:
 
 
 @record
-class HypergradientDescentOptions:
+class HypergradientDescentOptions(FromConfig):
     """What hypergradient descent can be told beyond the shared settings; keys of the trial's config.
 
     Attributes:
@@ -47,15 +47,6 @@ class HypergradientDescentOptions:
     drawn: Annotated[dict[str, Finite], AfterValidator(_begin_with_a_purpose)] = field(default_factory=dict)
     bounded: bool = False
     trial_seed: Whole | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> HypergradientDescentOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     def start_values(self, space: Space) -> dict[str, float]:
         """One start value for each of the space's hyperparameters.

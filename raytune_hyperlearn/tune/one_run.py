@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raytune_hyperlearn.checked import NonNegative, Positive, Whole, read, read_part, record
+from raytune_hyperlearn.checked import FromConfig, NonNegative, Positive, Whole, read, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
@@ -134,7 +134,7 @@ OPTIMIZERS: Mapping[str, type[ScheduleFreeOptions] | type[ProdigyOptions]] = {
 
 
 @record
-class OneRunOptions:
+class OneRunOptions(FromConfig):
     """Which optimizer trains; keys of the trial's config.
 
     Attributes:
@@ -147,15 +147,6 @@ class OneRunOptions:
     optimizer: Literal["schedule-free", "prodigy"]
     options: Any = field(default_factory=dict)
     trial_seed: Whole | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> OneRunOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     def of_the_optimizer(self) -> ScheduleFreeOptions | ProdigyOptions:
         """The optimizer's own options.

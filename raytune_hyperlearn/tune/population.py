@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import torch
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import Count, Finite, Whole, read_part, record
+from raytune_hyperlearn.checked import Count, Finite, FromConfig, Whole, record
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
@@ -20,7 +19,7 @@ from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_score
 
 
 @record
-class PopulationOptions:
+class PopulationOptions(FromConfig):
     """What a member of a population is told; keys of the trial's config.
 
     Attributes:
@@ -37,15 +36,6 @@ class PopulationOptions:
     weight_decay: Finite | None = None
     intervals: Count = 1
     trial_seed: Whole | None = None
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> PopulationOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
     def present(self, space: Space) -> dict[str, float]:
         """The present value of each hyperparameter; those that the space fixes are its own.

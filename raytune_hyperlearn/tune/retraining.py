@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from raytune_hyperlearn.checked import AnyNumber, Count, Items, read_part, record
+from raytune_hyperlearn.checked import AnyNumber, Count, FromConfig, Items, record
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 
 @record
-class RetrainingOptions:
+class RetrainingOptions(FromConfig):
     """What is trained again and how often; keys of the trial's config.
 
     Attributes:
@@ -26,15 +25,6 @@ class RetrainingOptions:
     hyperparameters: dict[str, Annotated[Items[AnyNumber], Field(min_length=1)]]
     retrainings: Count = 3
     resplit: bool = False
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> RetrainingOptions:
-        """Read and check the keys.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
 
 class RetrainingTrainable(HyperLearningTrainable):

@@ -19,10 +19,10 @@ from raytune_hyperlearn.checked import (
     BeforeValidator,
     Count,
     Described,
+    FromConfig,
     InstanceOf,
     Positive,
     Whole,
-    read_part,
     record,
     unknown,
 )
@@ -46,7 +46,7 @@ def _as_space(given: Any) -> Any:
 
 
 @record
-class TrialSettings:
+class TrialSettings(FromConfig):
     """The part of a trial's config that all trainables read.
 
     Attributes:
@@ -72,15 +72,6 @@ class TrialSettings:
     batch_size: Count | None = None
     gradient_clamp: Positive | None = None
     replicates: Count = 1
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TrialSettings:
-        """Read and check the shared keys of a config.
-
-        Raises:
-            ValueError: In one line that names the key, its value and what is allowed.
-        """
-        return read_part(cls, config)
 
 
 def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
