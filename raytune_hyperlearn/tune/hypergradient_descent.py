@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import AfterValidator, Finite, FromConfig, Lenient, Whole, read, record
-from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import COMPLETED, mean_scores
 
 START, RATE = "start/", "rate/"
 
@@ -70,7 +69,7 @@ class HypergradientDescentOptions(FromConfig):
         return read(HyperRates, {**asdict(self.hyper_rates), **_under(RATE, self.drawn)}, what="option of hyper_rates")
 
 
-class HypergradientDescentTrainable(HyperLearningTrainable):
+class HypergradientDescentTrainable(ReplicatesTrainable[SGDHD]):
     """One epoch of SGD-HD per ``step``, with learning rate, momentum and weight decay learned online.
 
     Config keys: the shared ones and the fields of :class:`HypergradientDescentOptions`.
@@ -91,12 +90,8 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_epoch = min(self.problem.horizon(1), self.horizon)
         bounds = self.settings.space.ranges() if options.bounded else {}
-        self.seeds = self.replicate_seeds(self.trial_seed)
-        self.models = [self.new_model(seed) for seed in self.seeds]
         lr, momentum, decay = (begin[name] for name in HYPERPARAMETERS)
-        self.optimizers = [
-            SGDHD(model.parameters(), lr, momentum, decay, rates=rates, bounds=bounds) for model in self.models
-        ]
+        self.build(self.trial_seed, lambda model: SGDHD(model.parameters(), lr, momentum, decay, rates, bounds))
         self.schedule: Numbers = {name: [] for name in HYPERPARAMETERS}
         self.done_steps = 0
 
@@ -118,45 +113,30 @@ class HypergradientDescentTrainable(HyperLearningTrainable):
 
     def _train_on(self, index: int, end: int) -> tuple[dict[str, float], dict[str, float]]:
         """Train one replicate up to step ``end``: its scores, and the mean value of each hyperparameter on the way."""
-        model, optimizer, seed, first = self.models[index], self.optimizers[index], self.seeds[index], self.done_steps
+        model, optimizer, first = self.models[index], self.optimizers[index], self.done_steps
         totals = {name: torch.zeros((), device=self.device) for name in HYPERPARAMETERS}
-        model.train()
-        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
-            for inputs, targets in batches(
-                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
-            ):
-                optimizer.zero_grad()
-                self.problem.loss(model(inputs), targets).mean().backward()
-                if self.settings.gradient_clamp is not None:
-                    torch.nn.utils.clip_grad_value_(model.parameters(), self.settings.gradient_clamp)
-                optimizer.step()
-                for name, value in optimizer.hyperparameters.items():
-                    totals[name] += value
-        model.eval()
-        return self.score(model), {name: total.item() / (end - first) for name, total in totals.items()}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Models, optimizers with their learned values, and position."""
-        state = {
-            "models": [model.state_dict() for model in self.models],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedule": self.schedule,
-            "done_steps": self.done_steps,
-            "seeds": self.seeds,
-        }
-        torch.save(state, Path(checkpoint_dir) / "hypergradient_descent.pt")
+        def update(step: int, batch: tuple[Tensor, Tensor]) -> None:
+            inputs, targets = batch
+            optimizer.zero_grad()
+            self.problem.loss(model(inputs), targets).mean().backward()
+            if self.settings.gradient_clamp is not None:
+                torch.nn.utils.clip_grad_value_(model.parameters(), self.settings.gradient_clamp)
+            optimizer.step()
+            for name, value in optimizer.hyperparameters.items():
+                totals[name] += value
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`."""
-        path = Path(checkpoint_dir) / "hypergradient_descent.pt"
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        for model, saved in zip(self.models, state["models"], strict=True):
-            model.load_state_dict(saved)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.schedule = {name: list(values) for name, values in state["schedule"].items()}
-        self.done_steps = state["done_steps"]
-        self.seeds = state["seeds"]
+        scores = self.train_on(index, first, end, update)
+        return scores, {name: total.item() / (end - first) for name, total in totals.items()}
+
+    def position(self) -> dict[str, Any]:
+        """Steps done and the mean values of each epoch."""
+        return {"schedule": self.schedule, "done_steps": self.done_steps}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Take the steps as done."""
+        self.schedule = {name: list(values) for name, values in position["schedule"].items()}
+        self.done_steps = position["done_steps"]
 
 
 def _under(prefix: str, flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import Count, Finite, FromConfig, Whole, record
-from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
 
 
 @record
@@ -52,7 +51,7 @@ class PopulationOptions(FromConfig):
         return {**{name: values[0] for name, values in space.initial().items()}, **given}
 
 
-class PopulationTrainable(HyperLearningTrainable):
+class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
     """One interval of SGD per ``step``, with the config's present values.
 
     Config keys: the shared ones and the fields of :class:`PopulationOptions`.
@@ -79,9 +78,7 @@ class PopulationTrainable(HyperLearningTrainable):
         trial_seed = options.trial_seed
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.present, self.epochs)
-        self.seeds = self.replicate_seeds(trial_seed)
-        self.models = [self.new_model(seed) for seed in self.seeds]
-        self.optimizers = [sgd_optimizer(model) for model in self.models]
+        self.build(trial_seed, sgd_optimizer)
         self.past: list[dict[str, float]] = []
 
     def step(self) -> dict[str, Any]:
@@ -100,33 +97,19 @@ class PopulationTrainable(HyperLearningTrainable):
 
     def _train_on(self, index: int, first: int, end: int) -> dict[str, float]:
         """Train one replicate from step ``first`` up to ``end`` and score it."""
-        model, seed = self.models[index], self.seeds[index]
+        model, optimizer = self.models[index], self.optimizers[index]
         # The space may have coordinates of its own, such as a learning rate in units of the momentum's gain.
         now = self.settings.space.at_step({name: [value] for name, value in self.present.items()}, first, self.horizon)
-        model.train()
-        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
-            for batch in batches(
-                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
-            ):
-                sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
-        model.eval()
-        return self.score(model)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Models, optimizers and the values of all intervals so far."""
-        state = {
-            "models": [model.state_dict() for model in self.models],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "past": self.past,
-            "seeds": self.seeds,
-        }
-        torch.save(state, Path(checkpoint_dir) / "population.pt")
+        def update(step: int, batch: tuple[Tensor, Tensor]) -> None:
+            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from a checkpoint of this member or of another; the present values stay the config's."""
-        state = torch.load(Path(checkpoint_dir) / "population.pt", map_location=self.device, weights_only=True)
-        for model, saved in zip(self.models, state["models"], strict=True):
-            model.load_state_dict(saved)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.past, self.seeds = list(state["past"]), list(state["seeds"])
+        return self.train_on(index, first, end, update)
+
+    def position(self) -> dict[str, Any]:
+        """The values of all intervals so far."""
+        return {"past": self.past}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Take another member's past, or this one's; the present values stay the config's."""
+        self.past = list(position["past"])

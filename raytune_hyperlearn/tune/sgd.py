@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
-from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
+from raytune_hyperlearn.tune.trainable import COMPLETED, mean_scores
 
 
 def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Numbers:
@@ -33,7 +33,7 @@ def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
     return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, float(epochs)], sort_keys=True)))
 
 
-class SGDTrainable(HyperLearningTrainable):
+class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
     """Trains with the config's hyperparameters, reports the scores, and is done.
 
     Config keys beyond the shared ones (see :class:`TrialSettings`):
@@ -63,14 +63,12 @@ class SGDTrainable(HyperLearningTrainable):
         trial_seed = config.get("trial_seed")
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
-        self.seeds = self.replicate_seeds(trial_seed)
+        self.build(trial_seed, lambda model: sgd_optimizer(model, space.groups))
         per_step = config.get("epochs_per_step")
         if per_step is not None and not per_step > 0:
             raise ValueError(f"epochs_per_step is {per_step!r}; it must be positive or None")
         self.horizon = self.problem.horizon(self.epochs)
         self.epochs_per_step = self.epochs if per_step is None else per_step
-        self.models = [self.new_model(seed) for seed in self.seeds]
-        self.optimizers = [sgd_optimizer(model, space.groups) for model in self.models]
         self.done_steps = 0
 
     def schedules(self, given: Numbers) -> Numbers:
@@ -96,35 +94,18 @@ class SGDTrainable(HyperLearningTrainable):
 
     def _train_on(self, index: int, end: int) -> dict[str, float]:
         """Train one replicate up to step ``end`` and score it."""
-        model, seed, first = self.models[index], self.seeds[index], self.done_steps
-        shapes = self.settings.space.shapes()
-        model.train()
-        with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, first), self.device):
-            order = batches(
-                self.split.train, self.problem.batch_size, end, seed, self.problem.augmentation, first=first
-            )
-            for step, batch in enumerate(order, start=first):
-                now = shapes.at_step(self.values, step, self.horizon)
-                sgd_step(model, self.optimizers[index], self.problem.loss, batch, now, self.settings.gradient_clamp)
-        model.eval()
-        return self.score(model)
+        model, optimizer, shapes = self.models[index], self.optimizers[index], self.settings.space.shapes()
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Models, optimizers and position."""
-        state = {
-            "models": [model.state_dict() for model in self.models],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "done_steps": self.done_steps,
-            "seeds": self.seeds,
-        }
-        torch.save(state, Path(checkpoint_dir) / "sgd.pt")
+        def update(step: int, batch: tuple[Tensor, Tensor]) -> None:
+            now = shapes.at_step(self.values, step, self.horizon)
+            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimizers'."""
-        state = torch.load(Path(checkpoint_dir) / "sgd.pt", map_location=self.device, weights_only=True)
-        for model, saved in zip(self.models, state["models"], strict=True):
-            model.load_state_dict(saved)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.done_steps = state["done_steps"]
-        self.seeds = state["seeds"]
+        return self.train_on(index, self.done_steps, end, update)
+
+    def position(self) -> dict[str, Any]:
+        """Steps done."""
+        return {"done_steps": self.done_steps}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Take the steps as done."""
+        self.done_steps = position["done_steps"]
