@@ -17,6 +17,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from raytune_hyperlearn import __version__
+from raytune_hyperlearn.cli_options import (
+    DEFAULT_METHODS,
+    Epochs,
+    GPUsPerTrial,
+    Output,
+    ProblemArguments,
+    Trust,
+    Workers,
+    number_option,
+    whole_option,
+)
 from raytune_hyperlearn.comparison.running.stopping import exit_status, stopping_on_sigterm
 
 if TYPE_CHECKING:
@@ -35,34 +46,6 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors of a disk that takes no more."""
 console = Console()
 errors = Console(stderr=True)
-
-
-def _number(text: str) -> float:
-    """A number; the refusal shows what was given, which typer's own does not."""
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}; it must be a number") from None
-
-
-def _whole(text: str) -> int:
-    """A whole number; likewise."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}; it must be a whole number") from None
-
-
-DEFAULT_METHODS = "fds,hd,rs,bo,hb,bohb"
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", help="Continue though others could have written to the folder: its pickles can run code."),
-]
-ProblemArguments = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Argument of the function that builds an own problem; may be repeated."),
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM).")]
 
 
 def main() -> None:
@@ -127,37 +110,28 @@ def compare(
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(
-            parser=_number,
-            metavar="SECONDS",
-            help="Wall-clock limit of each run, from its first worker on (default: the problem's, see `list`; "
+        number_option(
+            "Wall-clock limit of each run, from its first worker on (default: the problem's, see `list`; "
             "600 for an own one).",
+            "SECONDS",
         ),
     ] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(
-            parser=_number,
-            metavar="NUMBER",
-            help="Full budget of one training, in epochs (default: the problem's; 9 for an own one).",
-        ),
+        number_option("Full budget of one training, in epochs (default: the problem's; 9 for an own one)."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time (default: 1).")
-    ] = None,
+    workers: Annotated[int | None, whole_option("Trials at a time (default: 1).")] = None,
     gpus_per_trial: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial, fractions allowed (default: 0)."),
+        number_option("GPUs of one trial, fractions allowed (default: 0)."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to join; without it Ray is started on this machine.")
     ] = None,
     confirm: Annotated[
         int | None,
-        typer.Option(
-            parser=_whole,
-            metavar="INTEGER",
-            help="Train every run's incumbent again with so many fresh seeds at the end; 0 for not at all "
+        whole_option(
+            "Train every run's incumbent again with so many fresh seeds at the end; 0 for not at all "
             "(default: 3 on digits and fashion-mnist, else 0).",
         ),
     ] = None,
@@ -261,23 +235,19 @@ def tune(
     method: Annotated[str, typer.Option(help="Method that searches (see `hyperlearn list`).")] = "fds",
     time_limit: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="SECONDS", help="Wall-clock limit (default: the comparison's)."),
+        number_option("Wall-clock limit (default: the comparison's).", "SECONDS"),
     ] = None,
     outer_steps: Annotated[
         int | None,
-        typer.Option(
-            parser=_whole, metavar="INTEGER", help="Stop FDS after so many outer steps (default: at the time limit)."
-        ),
+        whole_option("Stop FDS after so many outer steps (default: at the time limit)."),
     ] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(
-            parser=_number, metavar="NUMBER", help="Full budget of one training, in epochs (default: the comparison's)."
-        ),
+        number_option("Full budget of one training, in epochs (default: the comparison's)."),
     ] = None,
-    seed: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Seed of the search.")] = 0,
-    workers: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time.")] = 1,
-    gpus_per_trial: Annotated[float, typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial.")] = 0.0,
+    seed: Annotated[int, whole_option("Seed of the search.")] = 0,
+    workers: Workers = 1,
+    gpus_per_trial: GPUsPerTrial = 0.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM-METHOD).")
     ] = None,
@@ -330,12 +300,9 @@ def check(
     seeds: Annotated[str | None, typer.Option(help="Seeds of the comparison (default: the problem's).")] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(parser=_number, metavar="SECONDS", help="Limit of each run (default: the problem's)."),
+        number_option("Limit of each run (default: the problem's).", "SECONDS"),
     ] = None,
-    epochs: Annotated[
-        float | None,
-        typer.Option(parser=_number, metavar="NUMBER", help="Full budget in epochs (default: the comparison's)."),
-    ] = None,
+    epochs: Epochs = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Measure on this machine's first GPU.")] = False,
 ) -> None:
     """Try a problem on one batch: does it fit together, what does a step cost, what would a comparison take?"""
@@ -581,13 +548,10 @@ def reference(
         str, typer.Argument(help="Problem (see `hyperlearn list`), path/to/file.py:name or package.module:name.")
     ],
     problem_args: ProblemArguments = None,
-    epochs: Annotated[
-        float | None,
-        typer.Option(parser=_number, metavar="NUMBER", help="Full budget in epochs (default: the comparison's)."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Seeds per setting.")] = 3,
-    workers: Annotated[int, typer.Option(parser=_whole, metavar="INTEGER", help="Trials at a time.")] = 1,
-    gpus_per_trial: Annotated[float, typer.Option(parser=_number, metavar="NUMBER", help="GPUs of one trial.")] = 0.0,
+    epochs: Epochs = None,
+    seeds: Annotated[int, whole_option("Seeds per setting.")] = 3,
+    workers: Workers = 1,
+    gpus_per_trial: GPUsPerTrial = 0.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (default: reference-PROBLEM.json).")
     ] = None,
