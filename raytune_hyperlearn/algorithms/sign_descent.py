@@ -12,6 +12,13 @@ Beyond the paper: ``growth`` > 1 multiplies γ by that factor while the sign sta
 values far from their start are reached in fewer outer steps, but not where the range cuts the step; ``growth`` = 1
 is the paper's rule. And an outer step that failed — training diverged, or ended at more than ``tolerance`` times the
 best validation loss so far — is retried: half way back to the values before it, with halved step sizes.
+
+Where trainings become longer from one outer step to the next, a move of γ is made smaller by as much,
+
+    λ ← λ − γ (T_0 / T) sign(h)        T_0 the steps of the first training, T those of the next
+
+because T steps with another learning rate carry the weights T times as far as one: so a move changes what is trained
+as much as it did at first. γ itself and its halvings do not know of T.
 """
 
 from __future__ import annotations
@@ -44,6 +51,8 @@ class OuterState:
         means: First moments of the hypergradients, where :mod:`.adam_descent` makes the updates; empty before.
         squares: Second moments, likewise.
         moved: Updates that the moments hold.
+        entries: Hypergradients of the last outer steps, where :class:`.windows.ChosenWindows` shares them.
+        windows: Name → parts of the schedule in each window that shared the last hypergradient, likewise.
     """
 
     index: int
@@ -58,6 +67,8 @@ class OuterState:
     means: Numbers = field(default_factory=dict)
     squares: Numbers = field(default_factory=dict)
     moved: int = 0
+    entries: list[Numbers] = field(default_factory=list)
+    windows: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def start(cls, values: Values, step_sizes: Values) -> OuterState:
@@ -90,6 +101,7 @@ def sign_update(
     hypergradient: Values,
     ranges: Ranges,
     growth: float = 1.0,
+    scale: float = 1.0,
 ) -> OuterState:
     """The state after one outer step.
 
@@ -98,6 +110,7 @@ def sign_update(
         hypergradient: One entry per learned value.
         ranges: (lowest, highest) allowed value of every learned hyperparameter.
         growth: Factor ≥ 1 on γ while the sign stays the same and the range does not cut the step.
+        scale: T_0 / T: factor on the move.
 
     Raises:
         ValueError: If ``growth`` < 1 or the hypergradient does not have the learned values' shape.
@@ -109,7 +122,7 @@ def sign_update(
         entries = check_shape(state, hypergradient, name)
         low, high = ranges[name]
         moved = [
-            _move(value, size, last, sign(entry), low, high, growth)
+            _move(value, size, last, sign(entry), low, high, growth, scale)
             for value, size, last, entry in zip(state.values[name], sizes, state.signs[name], entries, strict=True)
         ]
         values[name] = [m[0] for m in moved]
@@ -148,6 +161,7 @@ def outer_step(
     growth: float = 1.0,
     tolerance: float | None = None,
     comparable: bool = True,
+    scale: float = 1.0,
 ) -> OuterState:
     """Accept an outer step and make a :func:`sign_update`, or :func:`retry` it.
 
@@ -159,12 +173,13 @@ def outer_step(
         growth: As in :func:`sign_update`.
         tolerance: Factor > 1 on the best loss so far above which the step has failed; None accepts every finite loss.
         comparable: Whether the loss may be held against others: not where training was shorter.
+        scale: As in :func:`sign_update`.
 
     Raises:
         ValueError: If ``tolerance`` ≤ 1, or as in :func:`sign_update`.
     """
     accepted = judged(state, hypergradient, loss, tolerance, comparable)
-    return retry(state) if accepted is None else sign_update(accepted, hypergradient, ranges, growth)
+    return retry(state) if accepted is None else sign_update(accepted, hypergradient, ranges, growth, scale)
 
 
 def judged(
@@ -201,16 +216,16 @@ def with_loss(state: OuterState, loss: float) -> OuterState:
 
 
 def _move(
-    value: float, size: float, last: float, now: float, low: float, high: float, growth: float
+    value: float, size: float, last: float, now: float, low: float, high: float, growth: float, scale: float
 ) -> tuple[float, float, float]:
     """Value, step size and last sign after one step."""
     if now == 0:
         return value, size, last
     if now * last < 0:
         size /= 2
-    elif now * last > 0 and low <= value - size * now <= high:
+    elif now * last > 0 and low <= value - size * scale * now <= high:
         size *= growth
-    return min(max(value - size * now, low), high), size, now
+    return min(max(value - size * scale * now, low), high), size, now
 
 
 def converged(state: OuterState, ranges: Ranges, logarithms: Container[str] = frozenset()) -> bool:

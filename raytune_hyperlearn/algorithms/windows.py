@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -192,3 +192,64 @@ def _penalized(borders: list[int], bias: list[list[float]], variance: list[list[
     windows = list(itertools.pairwise(borders))
     times = 2 * math.log(bins / len(windows)) + 5
     return sum(bias[i][j] + times * variance[i][j] for i, j in windows)
+
+
+# ---------------------------------------------------------------------------------------------- during a search
+
+REMEMBERED = 4
+"""Outer steps that windows are chosen from: the last ones."""
+Entries = Mapping[str, Sequence[float]]
+"""Name of a schedule → the mean hypergradient of each of N equal parts of the training."""
+
+
+@dataclass(frozen=True)
+class ChosenWindows:
+    """Windows over the N equal parts of a schedule, chosen anew after every outer step.
+
+    Reverse mode gives as many entries as one asks for at no cost, so a schedule may have many more values than its
+    hypergradients can tell apart. Values in one window share the mean of their entries, and so they move together.
+
+    Attributes:
+        lengths: Name → parts in each window.
+        seen: Entries of the last outer steps, each schedule's with a mean square of 1: where trainings become longer or
+            values better, entries change in size, and only their course is to be compared.
+    """
+
+    lengths: Mapping[str, Sequence[int]]
+    seen: Sequence[Entries]
+
+    @classmethod
+    def after(cls, seen: Sequence[Entries], now: Entries) -> ChosenWindows:
+        """The windows with one more outer step's entries.
+
+        One window each after the first, which cannot tell signal from noise. Entries that are not finite are left out.
+        """
+        rows = {name: _unit(own) for name, own in now.items()}
+        if all(math.isfinite(entry) for own in rows.values() for entry in own):
+            seen = [*seen, rows][-REMEMBERED:]
+        lengths = {name: cls._chosen([row[name] for row in seen], len(own)) for name, own in now.items()}
+        return cls(lengths, seen)
+
+    @staticmethod
+    def _chosen(rows: Sequence[Sequence[float]], parts: int) -> tuple[int, ...]:
+        if len(rows) < 2:
+            return (parts,)
+        return best_windows(PerStep.of(rows), bins=parts).lengths
+
+    def shared(self, now: Entries) -> dict[str, list[float]]:
+        """Every entry replaced by the mean over its window."""
+        return {name: _means(own, self.lengths[name]) for name, own in now.items()}
+
+
+def _unit(entries: Sequence[float]) -> list[float]:
+    """Scaled to a mean square of 1; zeros stay."""
+    size = math.sqrt(sum(entry**2 for entry in entries) / len(entries))
+    return [entry / size if size else 0.0 for entry in entries]
+
+
+def _means(entries: Sequence[float], lengths: Sequence[int]) -> list[float]:
+    found: list[float] = []
+    for length in lengths:
+        own = entries[len(found) : len(found) + length]
+        found += [sum(own) / length] * length
+    return found

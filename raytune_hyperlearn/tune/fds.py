@@ -19,24 +19,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from torch import Tensor
 
-from raytune_hyperlearn.algorithms import coordinates
-from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.checkpoints import Keeping
-from raytune_hyperlearn.algorithms.coordinates import settled
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.hypergradients import Hypergradients
 from raytune_hyperlearn.algorithms.schedules import Shapes
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
-from raytune_hyperlearn.algorithms.sign_descent import OuterState, judged, outer_step, with_loss
-from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
+from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import Batch
-from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
+from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
@@ -44,6 +40,7 @@ from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Spac
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
+from raytune_hyperlearn.tune.fds_updates import best_so_far, ending, outer_update, scored
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
 from raytune_hyperlearn.tune.trainable import (
     DIVERGED,
@@ -57,7 +54,6 @@ OUTER_STATE = "outer_state"
 UPDATED_BY = "updated_by"
 ENDED = "ended"
 """Result entry, and config key of a trial that its scheduler has ended: why the search ended."""
-Ending = Literal["converged", "outer_steps"]
 
 
 class FDSTrainable(HyperLearningTrainable):
@@ -69,8 +65,9 @@ class FDSTrainable(HyperLearningTrainable):
 
     Besides the shared names a result holds ``hypergradient`` (name → entries), ``outer_state``, ``outer_step``,
     ``best`` (of the outer steps so far, by validation loss: its step, loss and values), ``inner_epochs``,
-    ``inner_steps``, ``inner_validation_loss`` (of the run that was differentiated), ``hessian_way`` and ``ended`` (why
-    the search ended: "converged" or "outer_steps"; None while it goes on). Where a scheduler finds that the search has
+    ``inner_steps``, ``inner_validation_loss`` (of the run that was differentiated), ``hessian_way``, ``windows`` (where
+    they are chosen: name → parts in each window that the values were last moved in) and ``ended`` (why the search
+    ended: "converged" or "outer_steps"; None while it goes on). Where a scheduler finds that the search has
     converged, the reason is in the trial's config. A member of a group reports its own share; ``best`` is then the best
     of the group's outer steps before, and ``waiting_seconds``, which are no training, are those that it waited for the
     others.
@@ -162,6 +159,7 @@ class FDSTrainable(HyperLearningTrainable):
             hessian_way=self.products.way if self.products is not None else None,
             differentiation=found.differentiation,
             differentiation_why=found.why,
+            windows=self.outer.windows,
         )
         return outcome if found.finite else outcome | {"status": DIVERGED}
 
@@ -274,77 +272,6 @@ class FDSTrainable(HyperLearningTrainable):
 
     def _outputs(self, found: Hypergradient, inputs: Tensor) -> Tensor:
         return self.functional.evaluation_outputs(found.parameters, found.statistics, inputs)
-
-
-def best_so_far(state: OuterState) -> dict[str, Any] | None:
-    """Outer step, validation loss and values of the best outer step so far, or None before the first."""
-    if not state.best:
-        return None
-    return {"outer_step": state.best_index, "validation_loss": state.best_loss, "hyperparameters": state.best}
-
-
-def is_comparable(result: Mapping[str, Any]) -> bool:
-    """Whether a result's loss may be held against others: not where training was shorter than the full budget."""
-    return bool(result["epochs"] >= result["full_epochs"])
-
-
-def scored(state: OuterState, result: Mapping[str, Any], options: FDSOptions) -> OuterState:
-    """The outer state with a result's loss noted, before any move; arguments as in :func:`outer_update`."""
-    loss, comparable = result["validation_loss"], is_comparable(result)
-    if options.outer_optimizer == "surrogate":
-        return with_loss(state, loss) if comparable else state
-    return judged(state, result["hypergradient"], loss, options.tolerance, comparable) or state
-
-
-def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptions, space: Space) -> OuterState:
-    """The outer state after a trial's (nested) result: the same for scheduler and trainable.
-
-    Args:
-        state: Before the outer step.
-        result: What :meth:`FDSTrainable.step` reported, or a group's combined result.
-        options: The trial's options.
-        space: The search space.
-    """
-    loss, horizon, comparable = result["validation_loss"], result["inner_steps"], is_comparable(result)
-
-    def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:
-        if options.outer_optimizer == "surrogate":
-            scales, inner_loss = coordinates.apart(space.step_sizes()), result["inner_validation_loss"]
-            return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)
-        if options.outer_optimizer == "adam":
-            return adam_step(inside, slopes, loss, ranges, options.tolerance, comparable)
-        return outer_step(inside, slopes, loss, ranges, options.growth, options.tolerance, comparable)
-
-    shapes, axes = space.shapes(), space.axes()
-    weights = {name: shapes.weights(name, len(own), horizon) for name, own in axes.items()}
-    moved = coordinates.moved(rule, state, result["hypergradient"], weights, axes)
-    return refined(moved, space) if moved.index == options.coarse_steps else moved
-
-
-def ending(before: OuterState, after: OuterState, options: FDSOptions, space: Space) -> Ending | None:
-    """Why the search ends with an outer step, or None if it goes on.
-
-    Args:
-        before: The outer state before the step.
-        after: The outer state after it.
-        options: The trial's options.
-        space: The search space.
-    """
-    if options.is_last(before.index):
-        return "outer_steps"
-    if options.stop_when_converged and settled(after, space.axes()):
-        return "converged"
-    return None
-
-
-def refined(state: OuterState, space: Space) -> OuterState:
-    """The state in which the values of schedules part: from one shared value, as before the first step otherwise."""
-    step_sizes, signs = dict(state.step_sizes), dict(state.signs)
-    parted = {name: schedule for name, schedule in space.schedules.items() if schedule.count > 1}
-    for name, schedule in parted.items():
-        step_sizes[name] = list(schedule.steps)
-        signs[name] = [0.0] * schedule.count
-    return replace(state, step_sizes=step_sizes, signs=signs, history=[], means={}, squares={}, moved=0)
 
 
 class FDSScheduler(GroupScheduler):

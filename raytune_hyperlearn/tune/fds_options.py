@@ -82,6 +82,9 @@ class FDSOptions(FromConfig):
         replay_from: First outer step that is replayed; the ones before, far from good values, cost too much to score.
         coarse_steps: In so many first outer steps all values of a schedule are one, shared by the whole run: fewer
             columns and less noise while the values are far from their place. Then they part, with new step sizes.
+        windows: ``"given"``, one per value of a schedule; or ``"auto"``: of schedules of windows that are equal, those
+            values share their hypergradient that the last outer steps cannot tell apart
+            (:class:`raytune_hyperlearn.algorithms.windows.ChosenWindows`). Give schedules many values then.
         outer_optimizer: ``"sign"``, the paper's rule; ``"adam"``, for hundreds of values and more
             (:mod:`raytune_hyperlearn.algorithms.adam_descent`); or ``"surrogate"``, a Gaussian process of all
             losses and hypergradients so far (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
@@ -112,6 +115,7 @@ class FDSOptions(FromConfig):
     replay: bool = True
     replay_from: Whole = 1
     coarse_steps: Whole = 0
+    windows: Literal["given", "auto"] = "given"
     outer_optimizer: Literal["sign", "adam", "surrogate"] = "sign"
     growth: Annotated[float, Field(ge=1)] = 1.0
     tolerance: Annotated[float, Field(gt=1)] | None = None
@@ -139,6 +143,10 @@ class FDSOptions(FromConfig):
                 if getattr(self, name) != neutral:
                     allowed = f"with outer_optimizer 'surrogate' it must be {neutral}"
                     raise ValueError(f"{name} is {getattr(self, name)}; {allowed}")
+            if self.windows == "auto":
+                raise ValueError("windows is 'auto'; with outer_optimizer 'surrogate' it must be 'given'")
+        if self.windows == "auto" and self.coarse_steps:
+            raise ValueError(f"coarse_steps is {self.coarse_steps}; with windows 'auto' it must be 0")
         if self.outer_optimizer == "adam" and self.growth != 1:
             raise ValueError(f"growth is {self.growth}; with outer_optimizer 'adam' it must be 1.0")
         return self
@@ -150,6 +158,10 @@ class FDSOptions(FromConfig):
         if isinstance(self.horizons, GrowingHorizons):
             return min(self.horizons.epochs(outer_step), full)
         return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
+
+    def move_scale(self, outer_step: int, full: float) -> float:
+        """How much smaller a move to the values of an outer step is than one before the first: T_0 / T."""
+        return self.inner_epochs(0, full) / self.inner_epochs(outer_step, full)
 
     def is_last(self, outer_step: int) -> bool:
         """Whether an outer step is the last."""

@@ -93,6 +93,15 @@ def test_step_sizes_do_not_grow_at_a_bound() -> None:
     assert moved(one(0.9, 0.1), *[-1] * 20, 1, growth=2) == pytest.approx((0.95, 0.05, 1))
 
 
+def test_before_longer_trainings_moves_are_smaller_and_step_sizes_what_they_were() -> None:
+    state = OuterState.start({"a": [0.5, 0.5, 1.0]}, {"a": [0.3, 0.3, 0.3]})
+    moved = sign_update(state, {"a": [1.0, -1.0, -1.0]}, {"a": (0.0, 1.0)}, scale=1 / 3)
+    assert moved.values["a"] == pytest.approx([0.4, 0.6, 1.0])
+    assert moved.step_sizes == state.step_sizes
+    accepted = outer_step(state, {"a": [1.0, -1.0, -1.0]}, 2.0, {"a": (0.0, 1.0)}, scale=1 / 3)
+    assert accepted.values == moved.values
+
+
 def test_values_stay_in_their_range() -> None:
     assert moved(one(0.05, 0.1), 1)[0] == 0.0
     assert moved(one(0.0, 0.1), 1) == (0.0, 0.1, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from raytune_hyperlearn.algorithms.windows import PerStep, best_windows, risk
+from raytune_hyperlearn.algorithms.windows import REMEMBERED, ChosenWindows, PerStep, best_windows, risk
 
 
 def drawn(
@@ -167,3 +167,30 @@ def test_lengths_are_of_bins_and_add_up() -> None:
 def test_what_is_not_allowed_is_refused_in_one_line(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make()
+
+
+def test_a_search_parts_the_windows_once_its_hypergradients_agree() -> None:
+    """Whatever their size: the first half of the parts pushes up, the other down."""
+    truth = np.repeat([1.0, -1.0], 5)
+    chosen = ChosenWindows({}, [])
+    for size, row in zip((1.0, 100.0, 0.1), drawn(truth, 3, 0.1, seed=0), strict=True):
+        entries = {"rate": [size * entry for entry in row]}
+        assert chosen.lengths == {} or len(chosen.seen) < 2 or chosen.lengths["rate"] == (5, 5)
+        chosen = ChosenWindows.after(chosen.seen, entries)
+    assert chosen.lengths == {"rate": (5, 5)}
+    shared = chosen.shared({"rate": [1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0, -5.0]})
+    assert shared == {"rate": [3.0] * 5 + [-1.0] * 5}
+
+
+def test_one_outer_step_or_noise_parts_nothing() -> None:
+    first = ChosenWindows.after([], {"rate": [1.0, 1.0, -1.0, -1.0]})
+    assert first.lengths == {"rate": (4,)}
+    found = []
+    for seed in range(10):
+        chosen = ChosenWindows({}, [])
+        for row in drawn(np.zeros(20), 5, 1.0, seed):
+            chosen = ChosenWindows.after(chosen.seen, {"rate": row})
+        assert len(chosen.seen) == REMEMBERED
+        found.append(chosen.lengths["rate"])
+    assert found.count((20,)) >= 8
+    assert ChosenWindows.after(chosen.seen, {"rate": [float("nan")] * 20}).seen == chosen.seen

@@ -16,8 +16,9 @@ from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.tune import FDSTrainable
-from raytune_hyperlearn.tune.fds import FDSOptions, outer_update
+from raytune_hyperlearn.tune.fds import FDSOptions
 from raytune_hyperlearn.tune.fds_members import Member, combine
+from raytune_hyperlearn.tune.fds_updates import outer_update
 from tests.tune.small import small_model, small_problem
 
 SPACE = SearchSpace(LearningRate(values=3, init=0.1), Momentum(init=0.2), WeightDecay(init=1e-4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from raytune_hyperlearn.hyperparameters import (
 )
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, SGDTrainable, fds
+from raytune_hyperlearn.tune import FDSOptions, FDSScheduler, FDSTrainable, SGDTrainable, fds
 from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {
@@ -256,6 +257,18 @@ def test_budgets_of_outer_steps_are_a_list_or_grow_by_a_rule(horizons: Any, expe
     assert trainable.options.inner_epochs(10_000, 2.0) == expected[-1]
 
 
+def test_moves_are_smaller_before_longer_trainings() -> None:
+    """The first move leads to a training twice as long as the first, as does the second."""
+    trainable = FDSTrainable({**CONFIG, "horizons": [0.5, 1.0], "replay": False, "updated_by": "trainable"})
+    rates = [trainable.step()["hyperparameters"]["learning_rate"] for _ in range(3)]
+    steps = trainable.settings.space.step_sizes()["learning_rate"]
+    moves = [[abs(a - b) for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(rates)]
+    assert moves[0] == pytest.approx([step / 2 for step in steps])
+    assert all(
+        any(move == pytest.approx(step / by) for by in (2, 4)) for move, step in zip(moves[1], steps, strict=True)
+    )
+
+
 # ---------------------------------------------------------------------------------------- other optimizers
 
 ADAMW = OptimizerSpace(
@@ -393,6 +406,15 @@ def test_scheduler_stops_a_converged_search() -> None:
 def test_the_surrogate_rule_takes_no_option_of_the_sign_rule(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{key} is {value}; with outer_optimizer 'surrogate' it must be "):
         FDSTrainable({**CONFIG, "outer_optimizer": "surrogate", key: value})
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [({"outer_optimizer": "surrogate"}, "windows is 'auto'"), ({"coarse_steps": 2}, "coarse_steps is 2")],
+)
+def test_chosen_windows_need_entries_of_every_value(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FDSOptions.from_config({"windows": "auto", **other})
 
 
 def test_adam_does_not_grow_step_sizes() -> None:

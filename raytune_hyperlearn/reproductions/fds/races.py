@@ -99,9 +99,9 @@ class Method(Protocol):
         """What came of it."""
 
 
-OuterRule = Callable[[OuterState, Numbers, float, bool], OuterState]
-"""The outer state after one step from: the state before, the hypergradient, the validation loss, and whether the loss
-may be held against others."""
+OuterRule = Callable[[OuterState, Numbers, float, bool, float], OuterState]
+"""The outer state after one step from: the state before, the hypergradient, the validation loss, whether that may be
+held against others, and the factor on the move."""
 
 
 class HypergradientSearch:
@@ -125,11 +125,15 @@ class HypergradientSearch:
     def tell(self, trained: Trained) -> None:
         """One outer step."""
         comparable = self._share == max(self.shares)
-        self.state = self.rule(self.state, trained.hypergradient, trained.validation_loss, comparable)
+        scale = self.shares[0] / self._share_of(self.state.index + 1)
+        self.state = self.rule(self.state, trained.hypergradient, trained.validation_loss, comparable, scale)
 
     @property
     def _share(self) -> float:
-        return self.shares[min(self.state.index, len(self.shares) - 1)]
+        return self._share_of(self.state.index)
+
+    def _share_of(self, outer_step: int) -> float:
+        return self.shares[min(outer_step, len(self.shares) - 1)]
 
 
 class BlackBoxSearch:

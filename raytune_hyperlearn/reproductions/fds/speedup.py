@@ -216,9 +216,10 @@ def sign_rule(
     hypergradient: Numbers,
     loss: float,
     comparable: bool,
+    scale: float,
 ) -> OuterState:
     """The paper's outer step, which is made again where the loss jumps above ``tolerance`` times the best."""
-    return outer_step(state, hypergradient, loss, ranges, tolerance=tolerance, comparable=comparable)
+    return outer_step(state, hypergradient, loss, ranges, tolerance=tolerance, comparable=comparable, scale=scale)
 
 
 def adam_rule(
@@ -228,8 +229,10 @@ def adam_rule(
     hypergradient: Numbers,
     loss: float,
     comparable: bool,
+    scale: float,
 ) -> OuterState:
-    """Adam's, likewise."""
+    """Adam's, likewise; its moments shorten the moves by themselves."""
+    del scale
     return adam_step(state, hypergradient, loss, ranges, tolerance, comparable)
 
 

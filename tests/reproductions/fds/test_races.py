@@ -79,7 +79,7 @@ def test_fds_begins_with_short_trainings_and_walks_downhill(tmp_path: Path) -> N
     bowl = Bowl()
     run = advanced(Run(bowl, fds, 5, tmp_path / "fds.jsonl"), 8)
     assert [row.share for row in run.rows] == [*LADDER, 1.0, 1.0, 1.0, 1.0]
-    assert incumbent(run.rows).values == {"x": [0.5, -0.25], "fixed": [3.0]}
+    assert incumbent(run.rows).values["x"] == pytest.approx([0.5, -0.25], abs=0.03)
     assert {split for _, split, _ in bowl.asked} == {5}
     assert len({seed for *_, seed in bowl.asked}) == 8, "every evaluation has an initialization of its own"
 
