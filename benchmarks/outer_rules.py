@@ -36,8 +36,9 @@ from rich.table import Table
 from benchmarks.smoke import parse as parse_sizes
 from raytune_hyperlearn.algorithms import coordinates
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
-from raytune_hyperlearn.algorithms.sign_descent import Numbers, OuterState, outer_step
+from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed, load
 from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
@@ -86,7 +87,7 @@ def surrogate(space: Space, state: OuterState, seen: Seen) -> OuterState:
     """The Gaussian process."""
     scales = coordinates.apart(space.step_sizes())
 
-    def rule(inside: OuterState, slopes: Numbers, ranges: coordinates.Ranges) -> OuterState:
+    def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:
         return surrogate_step(inside, slopes, seen.loss, ranges, scales, seen.steps, seen.loss, seen.comparable)
 
     shapes, axes = space.shapes(), space.axes()

@@ -45,6 +45,8 @@ class OuterSteps:
         values: the schedule at that step, shape [T, N].
         hypergradients: dL/dλ there, shape [T, N].
         width: of the hyperparameter's range; 1 where the space does not say.
+        windows: values in each window that the last values were moved in, by the hypergradients before them; empty
+            where windows are not chosen.
     """
 
     method: str
@@ -54,6 +56,7 @@ class OuterSteps:
     values: FloatArray
     hypergradients: FloatArray
     width: float
+    windows: tuple[int, ...] = ()
 
     @property
     def importance(self) -> FloatArray:
@@ -96,6 +99,7 @@ def outer_steps(study: Study, result: RunResult) -> tuple[OuterSteps, ...]:
                     np.array([row.hyperparameters[name] for row in own], dtype=float),
                     np.array([row.info["hypergradient"][name] for row in own], dtype=float),
                     range_width(study.experiment.space.get(name)),
+                    tuple(own[-1].info.get("windows", {}).get(name, ())),
                 )
             )
     return tuple(found)

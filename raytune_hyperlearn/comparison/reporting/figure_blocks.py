@@ -26,12 +26,15 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
     timeline_data,
     training_data,
     value_data,
+    windows_data,
 )
 from raytune_hyperlearn.comparison.reporting.insight_figures import (
     draw_outer_steps,
     draw_timelines,
+    draw_windows,
     outer_step_panels,
     timeline_panels,
+    windows_panels,
 )
 from raytune_hyperlearn.comparison.reporting.line_figures import (
     LinePanel,
@@ -228,7 +231,7 @@ def learned_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fi
 
 def insight_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
     """How learned schedules moved, and along which hypergradients."""
-    panels = outer_step_panels(study, styles)
+    panels, windows = outer_step_panels(study, styles), windows_panels(study, styles)
     return files.block(
         "outer-steps",
         "Schedules over outer steps, with their hypergradients",
@@ -238,6 +241,15 @@ def insight_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fi
         "the start of the training. Beside it dL/dλ times the width of λ's range: above zero the value should fall.",
         "medium",
         outer_step_data(panels),
+    ) + files.block(
+        "windows",
+        "Hypergradients over the training, with the windows chosen",
+        draw_windows,
+        windows,
+        "The best run of each method that chooses its windows. A line per outer step, the last one darkest: dL/dλ of "
+        "every part of the training, scaled to a mean square of 1. Shades are the windows that were chosen by them.",
+        "medium",
+        windows_data(windows),
     )
 
 

@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, Clock, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
-from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel
+from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel, WindowsPanel
 from raytune_hyperlearn.comparison.reporting.method_figures import EvaluationsPanel, SchedulePanel, ValuesPanel
 from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
 from raytune_hyperlearn.comparison.reporting.training_figures import TrainingPanel
@@ -147,6 +149,22 @@ def outer_step_data(panels: Sequence[OuterStepsPanel]) -> FigureData:
         tuple(rows),
         "The records of the method's best run that hold a finite hypergradient: the schedule they were at, and "
         "dL/dλ_i · (highest − lowest of λ's range), L the validation loss at the end of the differentiated training.",
+    )
+
+
+def windows_data(panels: Sequence[WindowsPanel]) -> FigureData:
+    """Hypergradients by part of the training, and the window that each part is in."""
+    rows: list[tuple[Cell, ...]] = [
+        (panel.title, row, part, int(np.searchsorted(panel.ends, (part + 0.5) / panel.entries.shape[1])), float(entry))
+        for panel in panels
+        for row, entries in enumerate(panel.entries)
+        for part, entry in enumerate(entries)
+    ]
+    return FigureData(
+        ("panel", "line", "part", "window", "value"),
+        tuple(rows),
+        "dL/dλ of every part of the training in the outer steps before the last one, over the root of their mean "
+        "square; the window of each part, in which the last values were moved together.",
     )
 
 

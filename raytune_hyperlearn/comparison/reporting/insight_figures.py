@@ -1,9 +1,10 @@
-"""How schedules moved over outer steps with their hypergradients, and which trial each worker was busy with."""
+"""How schedules moved over outer steps, hypergradients and windows, and which trial each worker was busy with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,8 @@ from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
 MOST_TRIALS = 400
 """Evaluations of a run that the timeline draws; a crowd of more would be a solid bar."""
+BEHIND_WINDOWS = 4
+"""Outer steps that windows are chosen by; a report is made without torch, which ``algorithms.windows`` needs."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,24 @@ class OuterStepsPanel:
     steps: FloatArray
     values: FloatArray
     has_zero: bool
+
+
+@dataclass(frozen=True)
+class WindowsPanel:
+    """What the windows of one schedule were last chosen by.
+
+    Attributes:
+        title: what is shown.
+        style: the method's appearance.
+        entries: hypergradient of every part of the training, one row per outer step, each with a mean square of 1,
+            shape [R, N].
+        ends: where the windows end, as fractions of the training, shape [W].
+    """
+
+    title: str
+    style: MethodStyle
+    entries: FloatArray
+    ends: FloatArray
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,27 @@ def outer_step_panels(study: Study, styles: Styles) -> tuple[OuterStepsPanel, ..
 def draw_outer_steps(panels: Sequence[OuterStepsPanel]) -> Figure:
     """A line per value of the schedule, from light at the start of the training to dark at its end."""
     return draw_grid(panels, _draw_outer_steps, columns=2, size=(4.4, 2.6), left_margin=0.8, right_margin=0.2)
+
+
+def windows_panels(study: Study, styles: Styles) -> tuple[WindowsPanel, ...]:
+    """One panel per schedule whose windows are chosen, of each method's best run."""
+    panels = []
+    for method in study.methods:
+        best = min(study.runs_of(method), key=lambda result: final_regret(study, result, "validation"))
+        for steps in outer_steps(study, best):
+            rows = steps.hypergradients[-1 - BEHIND_WINDOWS : -1]
+            if steps.windows and len(rows):
+                size = np.sqrt(np.mean(rows**2, axis=1, keepdims=True))
+                entries = rows / np.where(size > 0, size, 1.0)
+                ends = np.cumsum(steps.windows) / rows.shape[1]
+                title = f"{styles[method].short}: {steps.name.replace('_', ' ')}"
+                panels.append(WindowsPanel(title, styles[method], entries, ends))
+    return tuple(panels)
+
+
+def draw_windows(panels: Sequence[WindowsPanel]) -> Figure:
+    """Every other window is shaded; the darkest line is the last outer step's."""
+    return draw_grid(panels, _draw_windows, columns=2, size=(4.4, 2.6), left_margin=0.8, right_margin=0.2)
 
 
 def timeline_panels(study: Study, styles: Styles) -> tuple[TimelinePanel, ...]:
@@ -140,6 +182,22 @@ def _draw_outer_steps(axes: Axes, panel: OuterStepsPanel) -> None:
     for i, line in enumerate(panel.values.T):
         alpha = 0.35 + 0.65 * (i + 1) / count
         axes.plot(panel.steps, line, color=panel.style.color, lw=1.5, alpha=alpha, marker=".", markersize=4)
+
+
+def _draw_windows(axes: Axes, panel: WindowsPanel) -> None:
+    light_grid(axes)
+    axes.set_title(panel.title, loc="left", fontsize=10, parse_math=False)
+    axes.set_xlabel("fraction of the training")
+    axes.set_ylabel("dL/dλ, scaled")
+    axes.set_xlim(0, 1)
+    axes.axhline(0, color=INK, lw=0.8)
+    for first, end in list(pairwise((0.0, *panel.ends)))[::2]:
+        axes.axvspan(first, end, color=INK, alpha=0.08, lw=0)
+    count, parts = panel.entries.shape
+    edges = np.linspace(0, 1, parts + 1)
+    for i, row in enumerate(panel.entries):
+        alpha = 0.35 + 0.65 * (i + 1) / count
+        axes.stairs(row, edges, baseline=None, color=panel.style.color, lw=1.4, alpha=alpha)
 
 
 def _draw_timeline(axes: Axes, panel: TimelinePanel) -> None:

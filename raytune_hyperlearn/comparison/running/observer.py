@@ -33,6 +33,8 @@ INFO = (
     "inner_validation_loss",
     "hypergradient",
     "hessian_way",
+    "differentiation",
+    "windows",
     "training_loss",
     "mean_batch_size",
     "largest_batch_size",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from raytune_hyperlearn.algorithms.windows import REMEMBERED
 from raytune_hyperlearn.comparison.analysis.importance import (
     budget_correlations,
     hypergradient_importance,
@@ -19,6 +21,9 @@ from raytune_hyperlearn.comparison.analysis.importance import (
 from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter
+from raytune_hyperlearn.comparison.reporting.figure_data import windows_data
+from raytune_hyperlearn.comparison.reporting.insight_figures import BEHIND_WINDOWS, draw_windows, windows_panels
+from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from tests.comparison.synthetic import make_experiment, make_record
 
 
@@ -55,6 +60,23 @@ def test_hypergradients_are_averaged_over_outer_steps_and_scaled_by_the_range(tm
     shares = importances(study, frozenset()).columns["hypergradients (fds)"]
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["learning rate 1"] == pytest.approx(2.0 / 2.50225)
+
+
+def test_windows_stand_over_the_hypergradients_that_they_were_chosen_by(tmp_path: Path) -> None:
+    assert BEHIND_WINDOWS == REMEMBERED
+    rows = []
+    for step, gradients in enumerate([[3.0, 3.0, -3.0], [9.0, 1.0, -1.0], [1.0, 1.0, 1.0]]):
+        row = outer_step(step, [0.1, 0.2, 0.2], gradients, 0.5)
+        rows.append(replace(row, info={**row.info, "windows": {"learning_rate": [2, 1]} if step else {}}))
+    study = study_of(tmp_path, rows)
+    rates, decay = outer_steps(study, study.runs["fds", 0])
+    assert (rates.windows, decay.windows) == ((2, 1), ())
+    (panel,) = windows_panels(study, method_styles(study.methods))
+    np.testing.assert_allclose(panel.entries, [[1, 1, -1], np.array([9, 1, -1]) / np.sqrt(83 / 3)])
+    np.testing.assert_allclose(panel.ends, [2 / 3, 1])
+    data = windows_data([panel])
+    assert [row[2:4] for row in data.rows[:3]] == [(0, 0), (1, 0), (2, 1)]
+    draw_windows([panel])
 
 
 def test_optuna_finds_the_hyperparameter_that_the_loss_depends_on(tmp_path: Path) -> None:
