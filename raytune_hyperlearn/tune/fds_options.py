@@ -88,6 +88,8 @@ class FDSOptions(FromConfig):
         outer_optimizer: ``"sign"``, the paper's rule; ``"adam"``, for hundreds of values and more
             (:mod:`raytune_hyperlearn.algorithms.adam_descent`); or ``"surrogate"``, a Gaussian process of all
             losses and hypergradients so far (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
+        scaled_moves: Of the sign rule: moves are T_0 / T as large where trainings have become longer, from T_0 steps to
+            T (:mod:`raytune_hyperlearn.algorithms.sign_descent`); False is the paper's.
         growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
             paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
@@ -117,6 +119,7 @@ class FDSOptions(FromConfig):
     coarse_steps: Whole = 0
     windows: Literal["given", "auto"] = "given"
     outer_optimizer: Literal["sign", "adam", "surrogate"] = "sign"
+    scaled_moves: bool = True
     growth: Annotated[float, Field(ge=1)] = 1.0
     tolerance: Annotated[float, Field(gt=1)] | None = None
     product_clamp: Positive | None = None
@@ -160,7 +163,9 @@ class FDSOptions(FromConfig):
         return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
 
     def move_scale(self, outer_step: int, full: float) -> float:
-        """How much smaller a move to the values of an outer step is than one before the first: T_0 / T."""
+        """Factor on a move to the values of an outer step: T_0 / T, or 1."""
+        if not self.scaled_moves:
+            return 1.0
         return self.inner_epochs(0, full) / self.inner_epochs(outer_step, full)
 
     def is_last(self, outer_step: int) -> bool:

@@ -208,13 +208,15 @@ ARBITER_OPTIONS = {
 LEARNED_FIRST = "learned first, in the same trial and from the same seed, and charged to its clock"
 
 FDS_OPTIONS: dict[str, Any] = {
-    # Far from good values a short training tells the direction, one value per schedule is enough, and there is nothing
-    # worth scoring; then come longer ones, scored at the full budget, and separate values.
-    "horizon_fractions": [1 / 27, 1 / 9, 1 / 3],
+    # Far from good values a short training tells the direction, and there is nothing worth scoring; then come longer
+    # ones, scored at the full budget. In reverse a whole training costs little more than its plain self.
+    "horizon_fractions": [1 / 9, 1 / 9, 1 / 3, 1.0],
     "outer_steps": None,
     "replay_from": 2,
-    "coarse_steps": 2,
+    "coarse_steps": 0,
+    "windows": "given",
     "outer_optimizer": "sign",
+    "scaled_moves": True,
     "tolerance": 1.4,
     "growth": 1.0,
     "replay": True,
@@ -238,6 +240,7 @@ OWN_METHODS: Mapping[str, Method] = {
             "horizon_fractions": [1 / 27, 1 / 27, 2 / 27, 1 / 9],
             "replay_from": 3,
             "coarse_steps": 6,
+            "scaled_moves": False,
             "differentiation": "forward",
         },
         reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",

@@ -73,6 +73,7 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
                 "horizon_fractions": [1 / 50, 10 / 50],
                 "replay_from": 1,
                 "coarse_steps": 0,
+                "scaled_moves": False,
                 "tolerance": None,
                 "growth": 1.0,
                 "product_clamp": 1.0,

@@ -31,6 +31,7 @@ def test_the_papers_settings_reach_the_trainable() -> None:
     config = trial_config(setup, experiment, 0)
     options, trial = FDSOptions.from_config(config), TrialSettings.from_config(config)
     assert [options.inner_epochs(step, 50.0) for step in (0, 1, 9)] == pytest.approx([1, 10, 10])
+    assert options.move_scale(9, 50.0) == 1
     assert (options.product_clamp, options.growth, options.coarse_steps, options.tolerance) == (1.0, 1.0, 0, None)
     assert (trial.gradient_clamp, trial.epochs) == (3.0, 50.0)
     assert {name: schedule.values for name, schedule in trial.space.schedules.items()} == {
