@@ -495,6 +495,7 @@ def test_tune_searches_and_shows_what_was_found_and_how_to_use_it(
     learned = Learned.load(folder / "best.json")
     assert learned.found["method"] == "fds"
     assert learned.found["seed"] == 4
+    assert "ended: last outer step" in outcome.output
     assert learned.to_yaml() in outcome.output
     assert f"learned = Learned.load({str(folder / 'best.json')!r})" in outcome.output
     model = torch.nn.Linear(2, 2)

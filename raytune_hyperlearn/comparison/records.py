@@ -18,7 +18,7 @@ from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedule
 LOGGER = logging.getLogger(__name__)
 
 Status = Literal["completed", "diverged", "crashed", "out_of_memory"]
-Finish = Literal["time_limit", "ended"]
+Finish = Literal["time_limit", "converged", "outer_steps", "ended"]
 Row = TypeVar("Row", "Record", "Run", "Confirmation")
 
 EXPERIMENT_FILE = "experiment.yaml"
@@ -83,7 +83,8 @@ class Run:
         searcher_seconds: spent in the searcher's or scheduler's own computing.
         evaluations: results observed.
         failures: number of results by status other than completed.
-        finished: why the run ended.
+        finished: why the run ended: ``"time_limit"``; as FDS says, ``"converged"`` or ``"outer_steps"`` (it made its
+            last one); ``"ended"`` where there was nothing left to try.
         options: what the method was given.
         implementation: packages that implement the method, with their versions; empty for this package's own methods.
         reference: publication that describes the method; empty where its record names none.

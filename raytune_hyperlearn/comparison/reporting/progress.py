@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.records import RUNS_FILE, Finish, read_runs
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
-from raytune_hyperlearn.comparison.reporting.wording import number
+from raytune_hyperlearn.comparison.reporting.wording import finish_text, number
 
 HEARTBEAT = 60.0
 """Seconds between two lines on a pipe while a run goes on."""
@@ -93,14 +94,23 @@ class Progress:
         self._bests[method].append(self._best)
         self._done += 1
         self._run = None
+        reason = self._reason(method, seed)
         if not self.console.is_terminal:
             self.console.print(
                 f"[{self._done}/{self._total}] {method} seed {seed}: {self._evaluations} evaluations, "
-                f"best {self._name} {number(self._best)}"
+                f"best {self._name} {number(self._best)}{f'; ended: {finish_text(reason)}' if reason else ''}"
             )
+        elif reason not in (None, "time_limit"):
+            self.console.print(f"{method} seed {seed} ended before its time limit: {finish_text(reason)}")
         if self._crashes:
             crashed = f"{method} seed {seed}: {self._crashes} of {self._evaluations} evaluations crashed: {self._error}"
             self.console.print(crashed, style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def _reason(self, method: str, seed: int) -> Finish | None:
+        """Why a run has ended; None if its driver has not noted it."""
+        runs = self._records.with_name(RUNS_FILE)
+        found = read_runs(runs) if runs.exists() else ()
+        return next((run.finished for run in found if (run.method, run.seed) == (method, seed)), None)
 
     def _beat(self) -> None:
         """On a pipe: a line every minute, so that nobody takes a long run for one that hangs."""

@@ -25,6 +25,7 @@ from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import (
+    finish_text,
     number,
     power_text,
     quantity_name,
@@ -362,7 +363,7 @@ def runs_table(study: Study, styles: Styles) -> Table:
             if run is None
             else tuple(map(seconds, (run.startup_seconds, run.wall_seconds, run.searcher_seconds)))
         )
-        ended = "driver killed" if run is None else run.finished.replace("_", " ")
+        ended = "driver killed" if run is None else finish_text(run.finished)
         counted = study.records_in_time(result)
         failures = failures_text(failures_by_status(counted))
         rows.append((name, str(result.seed), *times, str(len(counted)), failures, ended))

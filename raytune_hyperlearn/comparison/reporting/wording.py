@@ -16,6 +16,7 @@ from raytune_hyperlearn.comparison.analysis.summary import (
     speed_up,
 )
 from raytune_hyperlearn.comparison.experiment import Metric
+from raytune_hyperlearn.comparison.records import Finish
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, GRADIENT_BASED, Styles
 
 
@@ -61,6 +62,17 @@ def quantity_name(study: Study, quantity: Quantity) -> str:
     if study.reference is not None:
         return f"{quantity} regret"
     return f"{quantity} loss" if study.metric == "validation_loss" else f"{quantity} error"
+
+
+def finish_text(finish: Finish) -> str:
+    """Why a run ended."""
+    texts: Mapping[Finish, str] = {
+        "time_limit": "time limit",
+        "converged": "converged",
+        "outer_steps": "last outer step",
+        "ended": "nothing left to try",
+    }
+    return texts[finish]
 
 
 def time_text(time: float, reached: int, runs: int, time_limit: float) -> str:

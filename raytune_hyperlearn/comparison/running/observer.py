@@ -35,6 +35,7 @@ INFO = (
     "hessian_way",
     "differentiation",
     "windows",
+    "ended",
     "training_loss",
     "mean_batch_size",
     "largest_batch_size",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from raytune_hyperlearn.comparison.environment import describe_environment, writ
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.records import (
     ENVIRONMENT_FILE,
+    Finish,
+    Record,
     RecordWriter,
     Run,
     read_records,
@@ -36,6 +38,7 @@ from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_so
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import check_problem, load
+from raytune_hyperlearn.tune.fds import ENDED
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
 
 TUNE_FOLDER = "tune"
@@ -124,12 +127,18 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
         seed=seed,
         evaluations=len(own),
         failures=dict(Counter(record.status for record in own if record.status != "completed")),
-        finished="time_limit" if times["wall_seconds"] >= experiment.time_limit else "ended",
+        finished=_finish(own, times["wall_seconds"] >= experiment.time_limit),
         options=method_options(method, experiment.method_options.get(method, {})),
         implementation=METHODS[method].implementation,
         reference=METHODS[method].reference,
         **times,
     )
+
+
+def _finish(records: Sequence[Record], timed_out: bool) -> Finish:
+    """Why a run ended: what the search itself says goes before the clock."""
+    said: Any = next((record.info[ENDED] for record in records if ENDED in record.info), None)
+    return said or ("time_limit" if timed_out else "ended")
 
 
 def _read_times(ended: Path) -> dict[str, Any] | None:

@@ -291,6 +291,15 @@ def test_given_options_come_from_the_runs(tmp_path: Path) -> None:
     assert given_table(study, method_styles(["fds"])).rows == (("FDS", "eta: 3 | eta: 4"),)
 
 
+def test_why_a_run_ended_stands_in_the_report(tmp_path: Path) -> None:
+    reasons = {"time_limit": "time limit", "converged": "converged", "ended": "nothing left to try"}
+    with RecordWriter(tmp_path / "runs.jsonl") as writer:
+        for seed, finished in enumerate(reasons):
+            writer.append(make_run(seed=seed, finished=finished, evaluations=0))
+    study = study_of(tmp_path, make_experiment(methods=("fds",), seeds=(0, 1, 2)), [])
+    assert [row[-1] for row in runs_table(study, method_styles(["fds"])).rows] == list(reasons.values())
+
+
 def test_numbers_as_text() -> None:
     assert [number(value) for value in (0.012345, -0.5, 0.0, -0.0, 12345.0)] == ["0.0123", "−0.5", "0", "0", "1.23e+04"]
     assert number(math.nan) == "–"

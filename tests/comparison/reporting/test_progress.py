@@ -14,7 +14,7 @@ from rich.console import Console
 from raytune_hyperlearn.comparison.records import RecordWriter, remove_records
 from raytune_hyperlearn.comparison.reporting import progress as progress_module
 from raytune_hyperlearn.comparison.reporting.progress import Progress
-from tests.comparison.synthetic import FULL_BUDGET, make_experiment, make_record
+from tests.comparison.synthetic import FULL_BUDGET, make_experiment, make_record, make_run
 
 Append = Callable[..., None]
 
@@ -35,6 +35,12 @@ def append(records: Path) -> Append:
     return write
 
 
+def note(records: Path, **changes: Any) -> None:
+    """As a driver notes a run that has ended."""
+    with RecordWriter(records.with_name("runs.jsonl")) as writer:
+        writer.append(make_run(**changes))
+
+
 def lines(console: Console) -> list[str]:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
@@ -48,10 +54,11 @@ def test_a_pipe_gets_a_line_for_every_run(records: Path, append: Append) -> None
         append(method="fds", validation_loss=0.5)
         append(method="fds", validation_loss=0.25)
         append(method="fds", validation_loss=0.4)
+        note(records, method="fds", finished="converged")
         progress.announce("rs", 0)
         append(method="rs", validation_loss=0.75)
     assert lines(console) == [
-        "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25",
+        "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25; ended: converged",
         "[2/2] rs seed 0: 1 evaluations, best validation loss 0.75",
     ]
 
@@ -130,7 +137,10 @@ def test_a_terminal_sees_the_run_the_time_left_and_the_best(records: Path, appen
     append(method="fds", time=20.0, validation_loss=0.25)
     going = drawn(progress, console)
     assert "40 s left, 1 evaluations, best validation loss 0.25" in going
-    progress.announce("rs", 0)
+    note(records, method="fds", finished="outer_steps")
+    with console.capture() as said:
+        progress.announce("rs", 0)
+    assert said.get() == "fds seed 0 ended before its time limit: last outer step\n"
     assert "run 2 of 2: " in drawn(progress, console)
     assert "0.25" in drawn(progress, console)  # the finished run's best stays in the table
 

@@ -277,7 +277,8 @@ def test_the_time_limit_holds_while_a_worker_restarts(
 
 
 @pytest.mark.parametrize(
-    ("method", "epochs", "options"), [("fds", 1.0, {"outer_steps": 4}), ("arbiter-constant", 4.0, {})]
+    ("method", "epochs", "options", "ending"),
+    [("fds", 1.0, {"outer_steps": 4}, "outer_steps"), ("arbiter-constant", 4.0, {}, "ended")],
 )
 def test_a_worker_that_is_killed_is_counted_and_the_method_ends_as_it_would_have(
     ray_session: str,
@@ -286,6 +287,7 @@ def test_a_worker_that_is_killed_is_counted_and_the_method_ends_as_it_would_have
     method: str,
     epochs: float,
     options: dict[str, Any],
+    ending: str,
 ) -> None:
     def setup(*arguments: Any) -> MethodSetup:
         made = setup_method(*arguments)
@@ -301,7 +303,7 @@ def test_a_worker_that_is_killed_is_counted_and_the_method_ends_as_it_would_have
     assert [row.status for row in rows] == ["completed", "completed", "crashed", "completed", "completed"]
     assert rows[2].error
     (run,) = read_runs(folder.runs)
-    assert (run.failures, run.finished, run.redone) == ({"crashed": 1}, "ended", 0)
+    assert (run.failures, run.finished, run.redone) == ({"crashed": 1}, ending, 0)
 
 
 class TestFolders:
