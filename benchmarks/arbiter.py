@@ -18,8 +18,7 @@ import json
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.smoke import parse as parse_sizes
+from benchmarks.tables import print_table
+from benchmarks.timing import alternating, seconds
 from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
 from raytune_hyperlearn.algorithms.arbiter_agent import image_agent
 from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialize
@@ -36,36 +37,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"wrn16-4": lambda: WideResNet(16, 
 VALIDATION_EXAMPLES = 2_000
 GOAL = 1.6
 """Time of a step with Arbiter over one without: at most this."""
-
-Clock = Callable[[Callable[[], object]], float]
-"""Seconds that a call takes."""
-
-
-def clock_for(device: torch.device) -> Clock:
-    """A clock that waits for the device's queue before and after the call; processor time on one thread of a CPU."""
-    own_time = device.type == "cpu" and torch.get_num_threads() == 1
-    now = time.process_time if own_time else time.perf_counter
-
-    def wait() -> None:
-        if device.type != "cpu":
-            torch.get_device_module(device).synchronize(device)
-
-    def seconds(call: Callable[[], object]) -> float:
-        wait()
-        start = now()
-        call()
-        wait()
-        return now() - start
-
-    return seconds
-
-
-def alternating_medians(calls: Mapping[str, Callable[[], object]], repeats: int, clock: Clock) -> dict[str, float]:
-    """Median seconds of each call; round by round, so that all see the same state of the machine."""
-    for call in calls.values():
-        call()
-    rounds = [{name: clock(call) for name, call in calls.items()} for _ in range(repeats)]
-    return {name: statistics.median(one[name] for one in rounds) for name in calls}
 
 
 def validation_images(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,7 +54,6 @@ def agent_of(model: nn.Module, device: torch.device, batch_size: int, **settings
 
 def step_costs(name: str, batch_size: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Seconds of an inner step, of an outer step and of its parts, and the ratio that the goal is about."""
-    clock = clock_for(device)
     model = initialize(MODELS[name], seed=0).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     arbiter = agent_of(model, device, batch_size, outer_batch_size=batch_size)
@@ -114,7 +84,7 @@ def step_costs(name: str, batch_size: int, device: torch.device, repeats: int) -
         "floor": floor,
         "agent": agent_alone,
     }
-    medians = alternating_medians(calls, repeats, clock)
+    medians = {name: cost["seconds"] for name, cost in alternating(calls, repeats, device).items()}
     plain = medians["inner_step"]
     ratios = {key: medians[key] / plain for key in ("floor", "agent")}
     ratio = medians["with_arbiter"] / plain
@@ -128,7 +98,7 @@ def step_costs(name: str, batch_size: int, device: torch.device, repeats: int) -
         "share_agent": ratios["agent"],
         "share_rest": ratio - 1 - ratios["floor"] - ratios["agent"],
         "goal_met": ratio <= GOAL,
-        "decision_seconds": statistics.median(clock(arbiter.decide) for _ in range(repeats)),
+        "decision_seconds": statistics.median(seconds(arbiter.decide, device) for _ in range(repeats)),
     }
 
 
@@ -137,16 +107,8 @@ def warm_up_costs(batch_size: int, device: torch.device, learning_rate: float) -
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)).to(device)
     arbiter = agent_of(model, device, batch_size, warm_up_lr=learning_rate)
     steps: list[int] = []
-    seconds = clock_for(device)(lambda: steps.append(arbiter.warm_up(batch_size)))
-    return {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps[0], "seconds": seconds}
-
-
-def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Right-aligned columns, the first one left-aligned."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        first, *others = (text.rjust(width) for text, width in zip(row, widths, strict=True))
-        print("  ".join([first.strip().ljust(widths[0]), *others]))
+    taken = seconds(lambda: steps.append(arbiter.warm_up(batch_size)), device)
+    return {"learning_rate": learning_rate, "batch_size": batch_size, "steps": steps[0], "seconds": taken}
 
 
 def report(steps: list[dict[str, Any]], warm_ups: list[dict[str, Any]], training_examples: int) -> None:
@@ -172,7 +134,7 @@ def report(steps: list[dict[str, Any]], warm_ups: list[dict[str, Any]], training
         decision = f"{1e3 * one['decision_seconds']:.2f}"
         rows.append((one["model"], str(one["batch_size"]), *times, *shares, decision))
     print(f"A step with Arbiter against one without (goal ≤ {GOAL}×); parts in shares of a plain step\n")
-    print_table(header, rows)
+    print_table("Steps with and without Arbiter", header, rows)
     if not warm_ups:
         return
     print(f"\nOne warm-up, and the epochs ({training_examples:,} examples) of plain training in its time\n")
@@ -184,7 +146,7 @@ def report(steps: list[dict[str, Any]], warm_ups: list[dict[str, Any]], training
         )
         cells = (str(warm["batch_size"]), str(warm["steps"]), f"{warm['seconds']:.1f}")
         rows.append((f"{warm['learning_rate']:g}", *cells, *(f"{share:.3f}" for share in epochs)))
-    print_table(("Adam's rate", "batch", "steps", "seconds", *names), rows)
+    print_table("Warm-up", ("Adam's rate", "batch", "steps", "seconds", *names), rows)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -21,8 +21,6 @@ import json
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.smoke import parse as parse_sizes
+from benchmarks.tables import print_table
+from benchmarks.timing import Call, alternating, seconds
 from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchStatistics, Progress, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
@@ -54,7 +54,6 @@ AGAINST_A_LOOP = (
     ("loop, channels last", "exact, channels last"),
 )
 M0 = 32
-Call = Callable[[], object]
 
 
 def network(seed: int, device: torch.device) -> nn.Module:
@@ -77,36 +76,6 @@ def random_batch(m: int, device: torch.device) -> Instances:
     generator = torch.Generator().manual_seed(m)
     images = torch.randn(m, 1, 28, 28, generator=generator)
     return Instances(images.to(device), torch.randint(10, (m,), generator=generator).to(device), seed=0)
-
-
-def seconds(call: Call, device: torch.device) -> float:
-    """Seconds that a call takes, the device's queue included; of CPU time where one thread does all the work."""
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-
-    def wait() -> None:
-        if device.type != "cpu":
-            torch.get_device_module(device).synchronize(device)
-
-    wait()
-    start = clock()
-    call()
-    wait()
-    return clock() - start
-
-
-def alternating(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Median seconds of each call, and its median ratio to the first call of the same round."""
-    for call in calls.values():
-        call()
-    rounds = [{name: seconds(call, device) for name, call in calls.items()} for _ in range(repeats)]
-    first = next(iter(calls))
-    return {
-        name: {
-            "seconds": statistics.median(one[name] for one in rounds),
-            "ratio": statistics.median(one[name] / one[first] for one in rounds),
-        }
-        for name in calls
-    }
 
 
 def at_once(batch: GrowingBatch, parts: list[Instances]) -> Call:
@@ -278,14 +247,6 @@ def verdict(value: float, goal: float, *, at_least: bool = False) -> str:
     """Whether a goal is met."""
     met = value >= goal if at_least else value <= goal
     return f"{'met' if met else 'MISSED'} ({'≥' if at_least else '≤'} {goal:g})"
-
-
-def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Right-aligned columns, the first one left-aligned."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    print(f"\n{title}")
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))))  # noqa: B905
 
 
 def report_variance(measured: dict[int, dict[str, dict[str, float]]], device: torch.device) -> None:

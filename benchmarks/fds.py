@@ -1,6 +1,6 @@
 """What hypergradients by forward mode cost: inner steps with K columns against plain training, side by side in one run.
 
-Four parts, each by itself if asked for:
+Two parts, each by itself if asked for:
 
 - **speed**: seconds and peak memory of one inner step with all K columns active, against (a) a plain training step
   of ``torch.optim.SGD`` and (b) the straightforward way, one double-backward pass per column and one update block
@@ -8,10 +8,6 @@ Four parts, each by itself if asked for:
   the machine's speed meets all. Before anything is timed, the straightforward way and ours must agree. The way that
   ``auto`` chooses by its own short measurement is printed as well.
 - **memory**: peak memory of a whole hypergradient over 500 and over 5,000 steps.
-- **cheaper**: the inexact variants (Hessian products on part of the batch or in bfloat16, tangents on some of the
-  steps) on the digits: time and error of the hypergradient against the exact one of the same run.
-- **windows**: bias and spread of every window's entry with Hessian products on part of the batch, on the digits: one
-  training run, the part of each batch drawn anew.
 
 On one CPU thread seconds are the process's own (a core shared with others does not count); else they pass on the wall.
 Images are standard normal numbers in the first two parts, so nothing is downloaded.
@@ -20,17 +16,11 @@ Images are standard normal numbers in the first two parts, so nothing is downloa
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import json
 import platform
-import resource
-import statistics
 import sys
-import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,9 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.memory import peak_memory, resident_memory
+from benchmarks.networks import MODELS, Batch, cross_entropy, random_batch
 from benchmarks.smoke import parse as parse_sizes
+from benchmarks.tables import print_table
+from benchmarks.timing import alternating
 from raytune_hyperlearn.algorithms.fds import SGDStep, hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep
 from raytune_hyperlearn.algorithms.schedules import Active, Column, columns
@@ -50,18 +43,9 @@ from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.derivatives.push_forward import PushForwardOptions
-from raytune_hyperlearn.problems import batches, load
-from raytune_hyperlearn.problems.models import MLP, LeNet, WideResNet, count_parameters, initialize
+from raytune_hyperlearn.problems.models import MLP, count_parameters, initialize
 
-Batch = tuple[Tensor, Tensor]
-PARTS = ("speed", "memory", "cheaper", "windows")
-MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
-    "mlp": (lambda: MLP(784, (256, 128)), (784,), 128),
-    "lenet": (LeNet, (1, 28, 28), 128),
-    "wrn16-1": (lambda: WideResNet(16, 1), (3, 32, 32), 32),
-}
-"""Name → module, shape of an input, batch size."""
-
+PARTS = ("speed", "memory")
 VALUES = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 ALL = (
     "plain",
@@ -83,18 +67,6 @@ GOALS = {("cpu", "lenet"): 2.0, ("cpu", "wrn16-1"): 1.25, ("cuda", "wrn16-1"): 5
 """How many times faster than the straightforward way at nine columns."""
 PER_COLUMN = 2.5
 """Plain gradients that a column may cost at 33 columns on a GPU."""
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """One loss per example."""
-    return functional.cross_entropy(outputs, targets, reduction="none")
-
-
-def random_batch(shape: tuple[int, ...], size: int, device: torch.device) -> Batch:
-    """Synthetic inputs [size, …] and targets [size]."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(size, *shape, generator=generator)
-    return inputs.to(device), torch.randint(10, (size,), generator=generator).to(device)
 
 
 # ------------------------------------------------------------------------------------------------- variants
@@ -200,78 +172,7 @@ def prepared(inner: InnerStep, tangents: Tensor, batch: Batch, found: list[Colum
     return call
 
 
-# ---------------------------------------------------------------------------------------------- measurement
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device's queue."""
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
-
-
-def clock(device: torch.device) -> float:
-    """Seconds: the process's own on one CPU thread, else on the wall."""
-    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
-
-
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of tensors that operations under it make, while they live.
-
-    Attributes:
-        peak: The most bytes alive at once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._live: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        results = func(*args, **(kwargs or {}))
-        for result in torch.utils._pytree.tree_leaves(results):
-            if isinstance(result, Tensor):
-                storage = result.untyped_storage()
-                if storage._cdata not in self._live:
-                    weakref.finalize(storage, self._live.pop, storage._cdata, None)
-                self._live[storage._cdata] = storage.nbytes()
-        self.peak = max(self.peak, sum(self._live.values()))
-        return results
-
-
-def peak_memory(call: Callable[[], object], device: torch.device) -> float:
-    """MiB of tensors that a call makes, at most alive at once: the allocator's count on a GPU, else the operations'."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with LiveTensors() as live:
-        call()
-    return live.peak / 2**20
-
-
-def resident_memory() -> float:
-    """MiB that the process has had resident at most (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def alternating_medians(
-    calls: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, dict[str, float]]:
-    """Median seconds and peak MiB of each call, round by round; the call that memory is measured in does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    memory = {name: peak_memory(call, device) for name, call in calls.items()}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            synchronize(device)
-            start = clock(device)
-            call()
-            synchronize(device)
-            seconds[name].append(clock(device) - start)
-    return {name: {"seconds": statistics.median(seconds[name]), "MiB": memory[name]} for name in calls}
+# -------------------------------------------------------------------------------------------------- measurement
 
 
 def speed(
@@ -302,13 +203,15 @@ def speed(
         )
         if not difference < 1e-3 * torch.linalg.vector_norm(plain.tangents()):
             raise AssertionError(f"{variant} differs from the straightforward way on {name} by {float(difference)}")
-    medians = alternating_medians({v: calls[v] for v in variants if v in calls}, repeats, device)
+    compared = {v: calls[v] for v in variants if v in calls}
+    memory = {v: peak_memory(call, device) for v, call in compared.items()}
+    costs = alternating(compared, repeats, device)
     return {
         "model": name,
         "parameters": count_parameters(modules[0]),
         "batch_size": len(batch[0]),
         "columns": count,
-        "variants": medians,
+        "variants": {v: {"seconds": cost["seconds"], "MiB": memory[v]} for v, cost in costs.items()},
         "auto": chosen_way(model, tangents, batch) if "auto" in variants else None,
     }
 
@@ -341,103 +244,7 @@ def memory_in_horizon(device: torch.device, horizons: Sequence[int]) -> dict[str
     return {"model": "mlp 64-64-10", "columns": 9, "MiB": peaks, "resident": growths}
 
 
-CHEAPER: dict[str, dict[str, Any]] = {
-    "exact": {},
-    "half of the batch": {"fraction": 0.5},
-    "a quarter of the batch": {"fraction": 0.25},
-    "bfloat16": {"precision": "bfloat16"},
-}
-
-
-@dataclass(frozen=True)
-class Digits:
-    """A training run on the digits whose hypergradients are compared."""
-
-    model: FunctionalModel
-    training: list[Batch]
-    validation: list[Batch]
-    values: dict[str, list[float]]
-
-    @classmethod
-    def load(cls, device: torch.device, rate: float, epochs: float, seed: int) -> Digits:
-        """With three learning rates, one momentum and one weight decay."""
-        problem = load("digits").to(device)
-        split = problem.split(seed)
-        return cls(
-            FunctionalModel(initialize(problem.model, seed).to(device), problem.loss),
-            list(batches(split.train, problem.batch_size, problem.horizon(epochs), seed, None)),
-            [(split.validation.inputs, split.validation.targets)],
-            {"learning_rate": [rate] * 3, "momentum": [0.9], "weight_decay": [5e-4]},
-        )
-
-    def hypergradient(self, options: Mapping[str, Any], order: torch.Generator | None = None) -> Tensor:
-        """Entries of all values [K]; with ``order`` the rows of every batch are shuffled, which training ignores."""
-        products = HessianProducts(self.model, HessianProductOptions(recorded=False, **options))
-        data = self.training
-        if order is not None:
-            shuffled = [torch.randperm(len(x), generator=order).to(x.device) for x, _ in data]
-            data = [(x[rows], y[rows]) for (x, y), rows in zip(data, shuffled, strict=True)]
-        found = hypergradient(self.model, products, data, self.validation, self.values, len(data))
-        return torch.tensor([entry for schedule in found.values.values() for entry in schedule])
-
-
-def cheaper(device: torch.device, rate: float, epochs: float, seeds: int) -> dict[str, Any]:
-    """Time and error of the inexact variants on the digits, over seeds, at one learning rate."""
-    rows: dict[str, dict[str, list[float]]] = {
-        name: {"seconds": [], "error": [], "signs": [], "size": []} for name in CHEAPER
-    }
-    for seed in range(seeds):
-        digits = Digits.load(device, rate, epochs, seed)
-        exact = digits.hypergradient({})
-        length = torch.linalg.vector_norm(exact)
-        for name, options in CHEAPER.items():
-            start = clock(device)
-            entries = digits.hypergradient(options)
-            rows[name]["seconds"].append(clock(device) - start)
-            rows[name]["error"].append(float(torch.linalg.vector_norm(entries - exact) / length))
-            rows[name]["signs"].append(float((entries.sign() == exact.sign()).float().mean()))
-            rows[name]["size"].append(float(torch.linalg.vector_norm(entries) / length))
-    medians = {name: {key: statistics.median(v) for key, v in row.items()} for name, row in rows.items()}
-    steps = len(digits.training)
-    return {"problem": "digits", "learning_rate": rate, "horizon": steps, "seeds": seeds, "variants": medians}
-
-
-def windows(device: torch.device, rate: float, epochs: float, draws: int) -> dict[str, Any]:
-    """Bias and standard deviation of every value's entry over draws of the part of the batch, one training run."""
-    digits = Digits.load(device, rate, epochs, seed=0)
-    names = [f"{name} {i + 1}" for name, schedule in digits.values.items() for i in range(len(schedule))]
-    exact, found = digits.hypergradient({}), {}
-    order = torch.Generator().manual_seed(0)
-    for fraction in (0.5, 0.25):
-        sample = torch.stack([digits.hypergradient({"fraction": fraction}, order=order) for _ in range(draws)])
-        found[str(fraction)] = {
-            "bias": (sample.mean(dim=0) - exact).tolist(),
-            "deviation": sample.std(dim=0).tolist(),
-            "signs": (sample.sign() == exact.sign()).double().mean(dim=0).tolist(),
-        }
-    return {
-        "learning_rate": rate,
-        "horizon": len(digits.training),
-        "draws": draws,
-        "values": names,
-        "exact": exact.tolist(),
-        "fractions": found,
-    }
-
-
 # --------------------------------------------------------------------------------------------------- report
-
-
-def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Markdown: the first column left-aligned, the others right-aligned."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    rule = tuple("-" * (w - (i > 0)) + ":" * (i > 0) for i, w in enumerate(widths))
-    print(f"\n{title}\n")
-    for row in (header, rule, *rows):
-        cells = [
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print(f"| {' | '.join(cells)} |")
 
 
 def report_speed(measured: list[dict[str, Any]], device: torch.device) -> None:
@@ -480,48 +287,6 @@ def report_memory(measured: dict[str, Any]) -> None:
     print_table(f"Peak memory of a whole hypergradient ({measured['model']}, K = 9)", header, rows)
 
 
-def report_cheaper(measured: list[dict[str, Any]]) -> None:
-    """One row per learning rate and variant."""
-    rows = [
-        (
-            f"{entry['learning_rate']:g}",
-            name,
-            f"{cost['seconds'] / entry['variants']['exact']['seconds']:.2f}",
-            f"{cost['error']:.2g}",
-            f"{100 * cost['signs']:.0f} %",
-            f"{cost['size']:.2g}",
-        )
-        for entry in measured
-        for name, cost in entry["variants"].items()
-    ]
-    steps = ", ".join(str(entry["horizon"]) for entry in measured[:1])
-    header = ("learning rate", "variant", "time ÷ exact", "relative error", "signs right", "norm ÷ exact")
-    print_table(
-        f"Cheaper variants on the digits, {steps} steps, medians over {measured[0]['seeds']} seeds", header, rows
-    )
-
-
-def report_windows(measured: list[dict[str, Any]]) -> None:
-    """One row per learning rate, value and part of the batch."""
-    rows = [
-        (
-            f"{entry['learning_rate']:g}",
-            name,
-            fraction,
-            f"{entry['exact'][k]:.3g}",
-            f"{found['bias'][k]:.2g}",
-            f"{found['deviation'][k]:.2g}",
-            f"{100 * found['signs'][k]:.0f} %",
-        )
-        for entry in measured
-        for fraction, found in entry["fractions"].items()
-        for k, name in enumerate(entry["values"])
-    ]
-    header = ("learning rate", "value", "part of the batch", "exact", "bias", "standard deviation", "signs right")
-    title = f"Hypergradients by window, {measured[0]['horizon']} steps on the digits, {measured[0]['draws']} draws"
-    print_table(title, header, rows)
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line; argparse refuses what is not allowed with status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -531,12 +296,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=ALL, default=USUAL, help="default: all but compiled")
     parser.add_argument("--batch-size", type=int, help="default: 128, for wrn16-1 32")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count (default 5)")
-    parser.add_argument(
-        "--rates", nargs="+", type=float, default=[0.01, 0.1], help="learning rates of the last two parts"
-    )
-    parser.add_argument("--epochs", type=float, default=3.0, help="epochs of the last two parts (default 3)")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of part cheaper (default 3)")
-    parser.add_argument("--draws", type=int, default=16, help="draws of part windows (default 16)")
     parser.add_argument("--horizons", nargs="+", type=int, default=[500, 5000], help="of part memory")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: the steadiest)")
     parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda (default cpu)")
@@ -544,7 +303,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parse_sizes(
         parser, arguments, parts=["speed"], models=["mlp"], columns=[2], batch_size=4, repeats=1, variants=USUAL[:4]
     )
-    for name in ("repeats", "threads", "seeds", "draws"):
+    for name in ("repeats", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
     if min(*options.columns, 1) < 1:
@@ -578,12 +337,6 @@ def main(arguments: list[str]) -> None:
     if "memory" in options.parts:
         results["memory"] = memory_in_horizon(device, options.horizons)
         report_memory(results["memory"])
-    if "cheaper" in options.parts:
-        results["cheaper"] = [cheaper(device, rate, options.epochs, options.seeds) for rate in options.rates]
-        report_cheaper(results["cheaper"])
-    if "windows" in options.parts:
-        results["windows"] = [windows(device, rate, options.epochs, options.draws) for rate in options.rates]
-        report_windows(results["windows"])
     if options.output is not None:
         options.output.write_text(json.dumps(results, indent=2))
 

@@ -23,8 +23,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.fds import MODELS, Batch, clock, cross_entropy, peak_memory, print_table, random_batch
+from benchmarks.memory import peak_memory
+from benchmarks.networks import MODELS, Batch, cross_entropy, random_batch
 from benchmarks.smoke import parse as parse_sizes
+from benchmarks.tables import print_table
+from benchmarks.timing import clock
 from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.checkpoints import Keeping, Visited
 from raytune_hyperlearn.algorithms.fds import hypergradient

@@ -12,7 +12,7 @@ import ray
 from raytune_hyperlearn.comparison.running import cluster
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("__init__", "smoke"))
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TypeVar
 
 from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
+from raytune_hyperlearn.comparison.json_lines import LineWriter, is_torn, read_lines, replace_lines
 from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedules, to_mapping
 
 LOGGER = logging.getLogger(__name__)
@@ -127,22 +125,8 @@ class Confirmation:
     test_accuracy: NumberList
 
 
-class RecordWriter:
-    """Appends rows to a file of JSON lines; each is with the operating system before ``append`` returns.
-
-    So a killed driver loses at most the row it was writing. Opening a file whose last line was torn that way removes
-    the torn part, which would otherwise spoil the next row.
-
-    A row that cannot be written, on a full disk say, leaves no part of itself.
-
-    Args:
-        path: the file, made where absent, continued where present.
-    """
-
-    def __init__(self, path: Path) -> None:
-        _mend_last_line(path)
-        self._path = path
-        self._file = path.open("ab", buffering=0)
+class RecordWriter(LineWriter):
+    """Appends records, summaries of runs or confirmations to a file."""
 
     def append(self, row: Record | Run | Confirmation) -> None:
         """Writes one row.
@@ -150,26 +134,10 @@ class RecordWriter:
         Raises:
             OSError: with the file's name, if it cannot be written; the file is as it was before.
         """
-        line = memoryview((json.dumps(to_mapping(row)) + "\n").encode())
-        before = self._path.stat().st_size
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            self._file.truncate(before)
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
-
-    def close(self) -> None:
-        """Closes the file; further rows are refused."""
-        self._file.close()
+        self.append_row(to_mapping(row))
 
     def __enter__(self) -> RecordWriter:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def remove_records(path: Path, unwanted: Callable[[Record], bool]) -> int:
@@ -188,12 +156,7 @@ def remove_rows(path: Path, row_type: type[Row], unwanted: Callable[[Row], bool]
     rows = list(_read_rows(path, row_type)) if path.exists() else []
     kept = [row for row in rows if not unwanted(row)]
     if len(kept) < len(rows):
-        unfinished = path.with_suffix(".rewritten")
-        unfinished.unlink(missing_ok=True)
-        with RecordWriter(unfinished) as writer:
-            for row in kept:
-                writer.append(row)
-        unfinished.replace(path)
+        replace_lines(path, map(to_mapping, kept))
     return len(rows) - len(kept)
 
 
@@ -205,7 +168,7 @@ def check_rows(folder: Path) -> None:
             finished run than its summary counts.
     """
     for path in (folder / RECORDS_FILE, folder / RUNS_FILE, folder / CONFIRMATIONS_FILE):
-        if path.exists() and _torn(path.read_bytes()):
+        if path.exists() and is_torn(path):
             LOGGER.warning("%s: its last line is torn and is left out", path)
     records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
@@ -262,41 +225,5 @@ def read_confirmations(path: Path) -> tuple[Confirmation, ...]:
 
 
 def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    *lines, tail = path.read_bytes().split(b"\n")
-    if _parses(tail):  # whole but for its newline
-        lines.append(tail)
-    for number, line in enumerate(lines, start=1):
-        where = f"{path} line {number}"
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not JSON ({error})") from None
+    for where, data in read_lines(path):
         yield read(row_type, data, where, "entry")
-
-
-def _mend_last_line(path: Path) -> None:
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n":
-            return
-        file.seek(0)
-        content = file.read()
-        tail = content[content.rfind(b"\n") + 1 :]
-        if _parses(tail):
-            file.write(b"\n")
-        else:
-            file.truncate(len(content) - len(tail))
-
-
-def _torn(content: bytes) -> bool:
-    tail = content.rpartition(b"\n")[2]
-    return bool(tail) and not _parses(tail)
-
-
-def _parses(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False

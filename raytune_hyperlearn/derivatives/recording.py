@@ -6,8 +6,7 @@ A recorded program is what they decided on: a flat list of tensor operations, ch
 It also shows what could not be seen operation by operation. Tangents that are zero whatever the numbers (of inputs,
 of statistics, of piecewise linear layers' slopes) are made, multiplied, convolved and added all the same: products
 with such zeros are zeros and sums with them are the other term, so both are taken out. And tensors are copied into
-layouts that what follows does not need. Masks are laid on what pooling drops (:mod:`.pooling`), and products are
-written to memory only to be added to something.
+layouts that what follows does not need. Masks are not laid on what pooling drops (:mod:`.pooling`).
 """
 
 from __future__ import annotations
@@ -119,8 +118,6 @@ def simplify(graph: fx.Graph) -> None:
             _relax(node, written)
     mask_after_pooling(graph, lambda node: _owner(node) not in written)
     graph.eliminate_dead_code()
-    _add_products_at_once(graph, written)
-    graph.eliminate_dead_code()
 
 
 def _is_zero(node: fx.Node, zeros: set[fx.Node]) -> bool:
@@ -150,39 +147,6 @@ def _drop_zero_term(node: fx.Node, zeros: set[fx.Node], written: Mapping[fx.Node
         _replace(node, first, written)
     elif first in zeros and node.target is aten.add.Tensor and not node.kwargs:
         _replace(node, second, written)
-
-
-def _add_products_at_once(graph: fx.Graph, written: Mapping[fx.Node, int]) -> None:
-    """x ± y z in one operation, where nothing else uses y z: one pass over memory in place of two."""
-    for node in list(graph.nodes):
-        if node.target not in SUMS or node.kwargs:
-            continue
-        first, second = node.args[:2]
-        adds = node.target is aten.add.Tensor
-        orders = ((first, second), (second, first)) if adds else ((first, second),)
-        found = next((pair for pair in orders if _can_be_added_at_once(node, *pair, written)), None)
-        if found is not None:
-            term, product = found
-            with graph.inserting_before(node):
-                arguments = (term, *product.args)
-                at_once = graph.call_function(aten.addcmul.default, arguments, {"value": 1 if adds else -1})
-            at_once.meta = dict(node.meta)
-            node.replace_all_uses_with(at_once)
-
-
-def _can_be_added_at_once(node: fx.Node, term: Any, product: Any, written: Mapping[fx.Node, int]) -> bool:
-    """Whether a sum's second part is a product that nothing else uses, of tensors like the sum that nothing changes."""
-    if not isinstance(product, fx.Node) or product.target is not aten.mul.Tensor or len(product.users) != 1:
-        return False
-    tensors: tuple[Any, ...] = (term, product, *product.args)
-    return _are_alike(node, *tensors) and not any(_owner(tensor) in written for tensor in tensors)
-
-
-def _are_alike(*nodes: Any) -> bool:
-    """Whether all are known to be tensors of one floating-point type."""
-    metas = [node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None for node in nodes]
-    types = {getattr(meta, "dtype", None) for meta in metas}
-    return len(types) == 1 and all(isinstance(t, torch.dtype) and t.is_floating_point for t in types)
 
 
 def _relax(node: fx.Node, written: Mapping[fx.Node, int]) -> None:

@@ -5,7 +5,6 @@ Each result is a line of a file, written as it is observed; a run that was stopp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,8 +16,9 @@ from ray import tune
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines, replace_lines
 from raytune_hyperlearn.comparison.running.cluster import prepare_environment
-from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 
 Row = dict[str, Any]
 
@@ -52,7 +52,7 @@ def run_trials(
     if not _finished(file, configs):
         folder.mkdir(parents=True, exist_ok=True)
         with local_ray(), Bar(console=console) as bar:
-            recorder = _Recorder(file, list(configs), kept)
+            recorder = Recorder(file, list(configs), kept)
             recorder.show(bar, folder.name, len(configs) * steps)
             results = _tuner(trainable, shared, configs, folder.resolve(), recorder, checkpoint_every).fit()
         if results.num_errors:
@@ -61,13 +61,10 @@ def run_trials(
 
 
 def read_rows(file: Path) -> dict[str, list[Row]]:
-    """Rows by trial and in order; a step that was made again after a restart counts once."""
-    if not file.exists():
-        return {}
-    rows = {(row["name"], row["step"]): row for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    """Rows by trial and in order; none where there is no file. A torn last line is left out."""
     trials: dict[str, list[Row]] = {}
-    for name, step in sorted(rows):
-        trials.setdefault(name, []).append(rows[name, step])
+    for _, row in read_lines(file) if file.exists() else ():
+        trials.setdefault(row["name"], []).append(row)
     return trials
 
 
@@ -103,28 +100,22 @@ def _tuner(
         "_index": tune.grid_search(list(range(len(configs)))),
         **{key: tune.sample_from(partial(_of_index, values)) for key, values in chosen.items()},
     }
-    if can_restore(storage / "tune"):
-        return restore_tuner(storage / "tune", resourced, resume_unfinished=True, param_space=space)
-    return tune.Tuner(
+    return kept_tuner(
         resourced,
-        param_space=space,
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(storage),
-            callbacks=[recorder, KeepState()],
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=2),
-            # Several are kept: Tune's snapshot, up to ten seconds old, may name one that is not the last.
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=checkpoint_every, num_to_keep=5, checkpoint_at_end=False
-            ),
-        ),
+        space,
+        storage / "tune",
+        tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+        recorder,
+        max_failures=2,
+        checkpoint_frequency=checkpoint_every,
+        checkpoints_to_keep=5,
     )
 
 
-class _Recorder(tune.Callback):
+class Recorder(tune.Callback):
     """Appends a line per result, and moves a progress bar.
+
+    A trial that is started again makes steps again that it had reported: its rows from the first of them on give way.
 
     Args:
         file: Of JSON lines.
@@ -135,6 +126,7 @@ class _Recorder(tune.Callback):
     def __init__(self, file: Path, names: Sequence[str], kept: Sequence[str]) -> None:
         self.file, self.names, self.kept = file.resolve(), list(names), list(kept)
         self._bar: Bar | None = None
+        self._last: dict[str, int] | None = None  # steps by trial; None until the file has been read
 
     def show(self, bar: Bar, what: str, total: int) -> None:
         """Moves this bar from now on; a restored run has another recorder, without one."""
@@ -148,13 +140,23 @@ class _Recorder(tune.Callback):
             "done": bool(result.get("done", False)),
             **{key: result[key] for key in self.kept},
         }
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._remove_from(row["name"], row["step"])
+        with LineWriter(self.file) as writer:
+            writer.append_row(row)
         if self._bar is not None:
             self._bar.advance(self._task)
 
+    def _remove_from(self, name: str, step: int) -> None:
+        """Take out a trial's rows of this step and later ones, if there are any."""
+        if self._last is None:
+            self._last = {known: rows[-1]["step"] for known, rows in read_rows(self.file).items()}
+        if step <= self._last.get(name, 0):
+            rows = [row for _, row in read_lines(self.file)]
+            replace_lines(self.file, [row for row in rows if row["name"] != name or row["step"] < step])
+        self._last[name] = step
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bar": None}
+        return {**self.__dict__, "_bar": None, "_last": None}
 
 
 def _finished(file: Path, names: Mapping[str, Any]) -> bool:

@@ -176,14 +176,6 @@ def test_zeros_and_copies_are_taken_out() -> None:
     assert counts["sub"] == 1
 
 
-def test_products_are_added_at_once() -> None:
-    counts = operations(program(sums_of_products, matrix(1), matrix(2)))
-    assert counts["addcmul"] == 4  # x + x y, x y + y, y - x y, x + row column
-    counts = operations(program(sums_of_products_of_what_changes, matrix(1), matrix(2)))
-    assert counts["addcmul"] == 0
-    assert operations(program(sums_of_two_types, matrix(1), matrix(2)))["addcmul"] == 0
-
-
 def test_only_convolutions_that_contribute_are_left() -> None:
     """Two layers: two of the gradient, and six per layer of the products but four in the first, whose input stays."""
     with torch.random.fork_rng():

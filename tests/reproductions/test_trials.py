@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ class StoppedError(Exception):
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_stopped_run_goes_on_and_a_finished_one_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = trials._Recorder.on_trial_result
+    write = trials.Recorder.on_trial_result
 
     def write_thrice_then_stop(self: Any, *arguments: Any, **options: Any) -> None:
         write(self, *arguments, **options)
@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_runs_nothing(tmp_path: Path, m
     kept = ("count", "steps", "extra")
     run = (Counter, {"constant": 1}, CONFIGS, kept, 4, tmp_path, QUIET)
     with monkeypatch.context() as patch:
-        patch.setattr(trials._Recorder, "on_trial_result", write_thrice_then_stop)
+        patch.setattr(trials.Recorder, "on_trial_result", write_thrice_then_stop)
         with pytest.raises((StoppedError, tune.TuneError)):  # Tune may wrap it
             run_trials(*run, checkpoint_every=1)
     before = read_rows(tmp_path / "trials.jsonl")
@@ -71,6 +71,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_runs_nothing(tmp_path: Path, m
     assert [row["extra"] for row in rows["long"] + rows["short"]] == [None] * 4 + ["given"] * 2
     assert [row["done"] for row in rows["long"]] == [False, False, False, True]
     written = (tmp_path / "trials.jsonl").read_text()
+    assert len(written.splitlines()) == 6, "what was made again stands there once"
     assert run_trials(*run, checkpoint_every=1) == rows
     assert (tmp_path / "trials.jsonl").read_text() == written
     with local_ray():
@@ -78,10 +79,22 @@ def test_a_stopped_run_goes_on_and_a_finished_one_runs_nothing(tmp_path: Path, m
     assert ray.is_initialized(), "a Ray that was running already is left running"
 
 
-def test_a_step_made_again_after_a_restart_counts_once(tmp_path: Path) -> None:
+def test_a_step_made_again_after_a_restart_stands_there_once(tmp_path: Path) -> None:
     file = tmp_path / "trials.jsonl"
     assert read_rows(file) == {}
-    steps = ((1, 0.9), (2, 0.8), (2, 0.7), (10, 0.5), (3, 0.6))
-    rows = [{"name": "one", "step": step, "done": False, "loss": loss} for step, loss in steps]
-    file.write_text("\n".join(map(json.dumps, rows)))
-    assert [row["loss"] for row in read_rows(file)["one"]] == [0.9, 0.7, 0.6, 0.5]
+    names = ["one", "other"]
+    recorder = trials.Recorder(file, names, ["loss"])
+
+    def report(index: int, step: int, loss: float) -> None:
+        trial = SimpleNamespace(config={"_index": index})
+        recorder.on_trial_result(0, [], trial, {"training_iteration": step, "loss": loss})
+
+    for index, step, loss in ((0, 1, 0.9), (1, 1, 2.0), (0, 2, 0.8), (0, 3, 0.7), (0, 2, 0.6)):
+        report(index, step, loss)
+    file.write_text(file.read_text() + '{"name": "one", "step": 3, "lo')  # torn with its driver
+    recorder = trials.Recorder(file, names, ["loss"])
+    for index, step, loss in ((0, 2, 0.5), (0, 3, 0.4), (1, 2, 1.0)):
+        report(index, step, loss)
+    losses = {name: [(row["step"], row["loss"]) for row in rows] for name, rows in read_rows(file).items()}
+    assert losses == {"one": [(1, 0.9), (2, 0.5), (3, 0.4)], "other": [(1, 2.0), (2, 1.0)]}
+    assert len(file.read_text().splitlines()) == 5

@@ -18,7 +18,9 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.comparison.analysis.results import RunResult, load_study
 from raytune_hyperlearn.comparison.experiment import Experiment
-from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, RecordWriter, read_confirmations
+from raytune_hyperlearn.comparison.json_lines import replace_lines
+from raytune_hyperlearn.comparison.plain_data import to_mapping
+from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, read_confirmations
 from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain
 
 
@@ -39,12 +41,8 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     rows = retrain(
         experiment, settings, experiment.confirmations, max(experiment.workers, cores), "what was found, again", console
     )
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with RecordWriter(unfinished) as writer:
-        for row in (*known, *(_confirmation(*pair, experiment.confirmations) for pair in zip(runs, rows, strict=True))):
-            writer.append(row)
-    unfinished.replace(path)
+    found = [_confirmation(run, row, experiment.confirmations) for run, row in zip(runs, rows, strict=True)]
+    replace_lines(path, map(to_mapping, (*known, *found)))
 
 
 def _schedules(result: RunResult) -> Numbers:

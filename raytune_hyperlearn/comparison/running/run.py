@@ -34,12 +34,13 @@ from raytune_hyperlearn.comparison.records import (
     remove_records,
 )
 from raytune_hyperlearn.comparison.running.folder import Folder
+from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.tune.fds import ENDED
-from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+from raytune_hyperlearn.tune.kept_state import can_restore
 
 TUNE_FOLDER = "tune"
 Announce = Callable[[str, int], None]
@@ -153,25 +154,26 @@ def _read_times(ended: Path) -> dict[str, Any] | None:
 
 def _tuner(experiment: Experiment, method: str, seed: int, folder: Folder) -> tune.Tuner:
     """The run's tuner: restored if the run was stopped, else new."""
-    storage = folder.path.resolve() / TUNE_FOLDER
-    name = f"{method}-{seed}"
     setup = setup_method(experiment, method, seed)
-    trainable = _trainable(setup, experiment)
-    config = trial_config(setup, experiment, seed)
-    if can_restore(storage / name):
-        return restore_tuner(storage / name, trainable, resume_unfinished=True, param_space=config)
-    storage.mkdir(exist_ok=True)
-    shutil.rmtree(storage / name, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
-    remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
-    return tune.Tuner(
-        trainable,
-        param_space=config,
-        tune_config=_tune_config(setup, experiment),
-        run_config=_run_config(setup, experiment, method, seed, storage),
+    path = folder.path.resolve() / TUNE_FOLDER / f"{method}-{seed}"
+    if not can_restore(path):
+        remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
+    clock = RunClock(experiment.workers)
+    return kept_tuner(
+        resourced(setup, experiment),
+        trial_config(setup, experiment, seed),
+        path,
+        tune_config(setup, experiment),
+        Observer(experiment.name, experiment.problem, method, seed, clock, setup.searcher),
+        stop=TimeLimit(clock, experiment.time_limit),
+        # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.
+        max_failures=3 if setup.searcher is None else 0,
+        checkpoint_frequency=setup.checkpoint_frequency,
     )
 
 
-def _tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
+def tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
+    """Searcher, scheduler and number of trials of a method's run."""
     return tune.TuneConfig(
         search_alg=setup.searcher,
         scheduler=setup.scheduler,
@@ -181,31 +183,7 @@ def _tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
     )
 
 
-def _run_config(setup: MethodSetup, experiment: Experiment, method: str, seed: int, storage: Path) -> tune.RunConfig:
-    clock = RunClock(experiment.workers)
-    observer = Observer(
-        experiment=experiment.name,
-        problem=experiment.problem,
-        method=method,
-        seed=seed,
-        clock=clock,
-        searcher=setup.searcher,
-    )
-    checkpoints = setup.checkpoint_frequency
-    return tune.RunConfig(
-        name=f"{method}-{seed}",
-        storage_path=str(storage),
-        callbacks=[observer, KeepState()],
-        stop=TimeLimit(clock, experiment.time_limit),
-        verbose=0,
-        # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.
-        failure_config=tune.FailureConfig(max_failures=3 if setup.searcher is None else 0),
-        # All checkpoints are kept while the run lasts: Tune's snapshot, up to ten seconds old, may name any of them.
-        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=checkpoints, checkpoint_at_end=False),
-    )
-
-
-def _trainable(setup: MethodSetup, experiment: Experiment) -> Any:
+def resourced(setup: MethodSetup, experiment: Experiment) -> Any:
     """The setup's trainable with the resources of one trial.
 
     Tune starts every member of a population for which there are resources, so a member asks for so many processors that

@@ -98,9 +98,9 @@ def tuned(asked: Experiment, name: str, trials: int, folder: Path) -> list[dict[
     """The last results of so many trials, run as in a comparison but for its time limit."""
     setup = setup_method(asked, name, 1)
     results = tune.Tuner(
-        running._trainable(setup, asked),
+        running.resourced(setup, asked),
         param_space=trial_config(setup, asked, 1),
-        tune_config=replace(running._tune_config(setup, asked), num_samples=trials),
+        tune_config=replace(running.tune_config(setup, asked), num_samples=trials),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
     ).fit()
     assert results.num_errors == 0

@@ -1,0 +1,112 @@
+"""Files of JSON objects, one a line, that a killed driver leaves whole: every row at once or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class LineWriter:
+    """Appends rows to a file of JSON lines; each is with the operating system before ``append`` returns.
+
+    So a killed driver loses at most the row it was writing. Opening a file whose last line was torn that way removes
+    the torn part, which would otherwise spoil the next row.
+
+    A row that cannot be written, on a full disk say, leaves no part of itself.
+
+    Args:
+        path: the file, made where absent, continued where present.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _mend_last_line(path)
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Writes one row of plain values.
+
+        Raises:
+            OSError: with the file's name, if it cannot be written; the file is as it was before.
+        """
+        line = memoryview((json.dumps(row) + "\n").encode())
+        before = self._path.stat().st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+    def close(self) -> None:
+        """Closes the file; further rows are refused."""
+        self._file.close()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every line's place, for messages, and its content; a torn last line is left out.
+
+    Raises:
+        ValueError: in one line with file and line number, if a line is not JSON.
+    """
+    *lines, tail = path.read_bytes().split(b"\n")
+    if _parses(tail):  # whole but for its newline
+        lines.append(tail)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path} line {number}"
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not JSON ({error})") from None
+        yield where, data
+
+
+def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Puts other rows in place of a file's, all at once or not at all."""
+    unfinished = path.with_suffix(".rewritten")
+    unfinished.unlink(missing_ok=True)
+    with LineWriter(unfinished) as writer:
+        for row in rows:
+            writer.append_row(row)
+    unfinished.replace(path)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a file's last line was torn."""
+    tail = path.read_bytes().rpartition(b"\n")[2]
+    return bool(tail) and not _parses(tail)
+
+
+def _mend_last_line(path: Path) -> None:
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        tail = content[content.rfind(b"\n") + 1 :]
+        if _parses(tail):
+            file.write(b"\n")
+        else:
+            file.truncate(len(content) - len(tail))
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

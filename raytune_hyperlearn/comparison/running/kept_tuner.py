@@ -1,0 +1,62 @@
+"""The tuner of every run that may be stopped: its state is kept, and where it was stopped it continues."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.stopper import Stopper
+
+from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+
+
+def kept_tuner(
+    trainable: Any,
+    config: Mapping[str, Any],
+    path: Path,
+    tune_config: tune.TuneConfig,
+    observer: tune.Callback,
+    *,
+    stop: Stopper | None = None,
+    max_failures: int = 0,
+    checkpoint_frequency: int = 0,
+    checkpoints_to_keep: int | None = None,
+) -> tune.Tuner:
+    """A run's tuner: restored if the run was stopped and its state is in the folder, else new.
+
+    Args:
+        trainable: What Tune runs, with its resources.
+        config: Of the trials; a searcher adds to it.
+        path: The run's folder; its parent is made where absent.
+        tune_config: Searcher, scheduler and number of trials.
+        observer: Is called with every result; a restored run has the one that was kept.
+        stop: Ends the run.
+        max_failures: Times that a trial whose worker died is started again.
+        checkpoint_frequency: Steps between checkpoints; 0 for none.
+        checkpoints_to_keep: Of each trial. Tune's snapshot, up to ten seconds old, may name one that is not the last;
+            None keeps all.
+    """
+    if can_restore(path):
+        return restore_tuner(path, trainable, resume_unfinished=True, param_space=dict(config))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(path, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
+    checkpoints = tune.CheckpointConfig(
+        checkpoint_frequency=checkpoint_frequency, num_to_keep=checkpoints_to_keep, checkpoint_at_end=False
+    )
+    return tune.Tuner(
+        trainable,
+        param_space=dict(config),
+        tune_config=tune_config,
+        run_config=tune.RunConfig(
+            name=path.name,
+            storage_path=str(path.parent),
+            callbacks=[observer, KeepState()],
+            stop=stop,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=checkpoints,
+        ),
+    )
