@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer, require_hpbandster
 from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
 from raytune_hyperlearn.baselines.spaces import check_configuration_space
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -47,7 +48,7 @@ class HpBandSterSearcher(AskTellSearcher):
         seed: int,
         eta: float = 3,
         iterations: int | None = None,
-        metric: str = "validation_loss",
+        metric: str = VALIDATION_LOSS,
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -37,7 +38,7 @@ class _FullBudgetSearcher(HpBandSterSearcher):
         max_budget: float,
         seed: int,
         iterations: int | None = None,
-        metric: str = "validation_loss",
+        metric: str = VALIDATION_LOSS,
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",

@@ -19,6 +19,7 @@ from raytune_hyperlearn.baselines.evaluation import Evaluation
 from raytune_hyperlearn.baselines.peers.replayed import ReplayedOptimizer
 from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
 from raytune_hyperlearn.baselines.spaces import check_configuration_space, plain_values
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -106,7 +107,7 @@ class DEHB(AskTellSearcher):
         max_budget: float,
         seed: int,
         eta: float = 3,
-        metric: str = "validation_loss",
+        metric: str = VALIDATION_LOSS,
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",

@@ -24,6 +24,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 
 class OptunaSearcher(OptunaSearch):
@@ -39,7 +40,7 @@ class OptunaSearcher(OptunaSearch):
         *,
         seed: int,
         full_budget: float | None = None,
-        metric: str = "validation_loss",
+        metric: str = VALIDATION_LOSS,
         mode: str = "min",
         budget_key: str = "epochs",
     ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.evaluation import Evaluation
 from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_count
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 
 class _Draws:
@@ -54,7 +55,7 @@ class RandomDraws(AskTellSearcher):
         budget: float,
         seed: int,
         population: int | None = None,
-        metric: str = "validation_loss",
+        metric: str = VALIDATION_LOSS,
         mode: str = "min",
         budget_key: str = "epochs",
         config_key: str | None = "hyperparameters",

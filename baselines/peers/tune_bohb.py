@@ -13,6 +13,7 @@ from ray.tune.search.bohb import TuneBOHB as RayTuneBOHB
 
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
 from raytune_hyperlearn.baselines.spaces import check_configuration_space, plain_values
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -25,7 +26,7 @@ class TuneBOHB(RayTuneBOHB):
     """
 
     def __init__(
-        self, space: ConfigurationSpace, *, seed: int, metric: str = "validation_loss", mode: str = "min"
+        self, space: ConfigurationSpace, *, seed: int, metric: str = VALIDATION_LOSS, mode: str = "min"
     ) -> None:
         """Check the space and start.
 

@@ -12,10 +12,10 @@ from typing import Literal, TypeVar
 from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
 from raytune_hyperlearn.comparison.json_lines import LineWriter, is_torn, read_lines, replace_lines
 from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedules, to_mapping
+from raytune_hyperlearn.results import Status
 
 LOGGER = logging.getLogger(__name__)
 
-Status = Literal["completed", "diverged", "crashed", "out_of_memory"]
 Finish = Literal["time_limit", "converged", "outer_steps", "ended"]
 Row = TypeVar("Row", "Record", "Run", "Confirmation")
 

@@ -23,13 +23,13 @@ from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialS
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
+from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
-from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.scheduler import UPDATED_BY, HyperLearningScheduler
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 DECIDED = "decided"
-UPDATED_BY = "updated_by"
 
 
 class ArbiterTrainable(HyperLearningTrainable):

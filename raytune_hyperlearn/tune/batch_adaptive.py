@@ -31,9 +31,10 @@ from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import Count, Described, Fraction, FromConfig, Positive, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
+from raytune_hyperlearn.results import COMPLETED, OUT_OF_MEMORY
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import COMPLETED, OUT_OF_MEMORY, HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 BATCH_SIZE, LIMIT = "batch_size", "batch_size_limit"
 REPORTED = ("loss", "drift", "deviation")

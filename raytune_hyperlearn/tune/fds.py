@@ -38,12 +38,13 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.results import DIVERGED, ENDED, unflattened
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.fds_updates import best_so_far, ending, outer_update, scored
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
+from raytune_hyperlearn.tune.scheduler import UPDATED_BY
 from raytune_hyperlearn.tune.trainable import (
-    DIVERGED,
     HyperLearningTrainable,
     TrialSettings,
     mean_scores,
@@ -51,9 +52,6 @@ from raytune_hyperlearn.tune.trainable import (
 )
 
 OUTER_STATE = "outer_state"
-UPDATED_BY = "updated_by"
-ENDED = "ended"
-"""Result entry, and config key of a trial that its scheduler has ended: why the search ended."""
 
 
 class FDSTrainable(HyperLearningTrainable):
@@ -314,7 +312,7 @@ class FDSScheduler(GroupScheduler):
     def update(self, trial: Trial, result: dict[str, Any]) -> Update | None:
         """The next outer state, or None once the search has converged or made its last outer step."""
         options = FDSOptions.from_config(trial.config)
-        nested = _nested(result)
+        nested = unflattened(result)
         # The driver knows no model, but every name of a layer's value is in the result.
         space = TrialSettings.from_config(trial.config).space.for_values(nested["outer_state"]["values"])
         before = OuterState.from_mapping(nested["outer_state"])
@@ -344,15 +342,3 @@ class FDSScheduler(GroupScheduler):
     def combine(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Shards put together, replicas averaged."""
         return combine(results, self.averaging)
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """A result as it was before Tune flattened it by ``/``."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *path, last = key.split("/")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return tree

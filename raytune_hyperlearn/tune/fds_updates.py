@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from raytune_hyperlearn.algorithms import coordinates
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
@@ -14,16 +14,15 @@ from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.algorithms.windows import ChosenWindows
 from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.results import VALIDATION_LOSS, Ending
 from raytune_hyperlearn.tune.fds_options import FDSOptions
-
-Ending = Literal["converged", "outer_steps"]
 
 
 def best_so_far(state: OuterState) -> dict[str, Any] | None:
     """Outer step, validation loss and values of the best outer step so far, or None before the first."""
     if not state.best:
         return None
-    return {"outer_step": state.best_index, "validation_loss": state.best_loss, "hyperparameters": state.best}
+    return {"outer_step": state.best_index, VALIDATION_LOSS: state.best_loss, "hyperparameters": state.best}
 
 
 def is_comparable(result: Mapping[str, Any]) -> bool:
@@ -33,7 +32,7 @@ def is_comparable(result: Mapping[str, Any]) -> bool:
 
 def scored(state: OuterState, result: Mapping[str, Any], options: FDSOptions) -> OuterState:
     """The outer state with a result's loss noted, before any move; arguments as in :func:`outer_update`."""
-    loss, comparable = result["validation_loss"], is_comparable(result)
+    loss, comparable = result[VALIDATION_LOSS], is_comparable(result)
     if options.outer_optimizer == "surrogate":
         return with_loss(state, loss) if comparable else state
     return judged(state, result["hypergradient"], loss, options.tolerance, comparable) or state
@@ -48,7 +47,7 @@ def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptio
         options: The trial's options.
         space: The search space.
     """
-    loss, horizon, comparable = result["validation_loss"], result["inner_steps"], is_comparable(result)
+    loss, horizon, comparable = result[VALIDATION_LOSS], result["inner_steps"], is_comparable(result)
     scale = options.move_scale(state.index + 1, result["full_epochs"])
 
     def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:

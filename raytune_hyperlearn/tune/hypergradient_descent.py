@@ -14,9 +14,10 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import AfterValidator, Finite, FromConfig, Lenient, Whole, read, record
 from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import COMPLETED, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
 
 START, RATE = "start/", "rate/"
 

@@ -16,8 +16,12 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from raytune_hyperlearn.results import OUT_OF_MEMORY
+
 CONTINUE: str = TrialScheduler.CONTINUE
 STOP: str = TrialScheduler.STOP
+UPDATED_BY = "updated_by"
+"""Config key: whether the ``"trainable"`` itself or the ``"scheduler"`` moves a trial's hyperparameters."""
 
 
 class HyperLearningScheduler(FIFOScheduler):
@@ -45,7 +49,7 @@ class HyperLearningScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Change the trial's hyperparameters; the actor call is ordered before its next step."""
         self._confirm(trial)
-        if result.get("status") == "out_of_memory":
+        if result.get("status") == OUT_OF_MEMORY:
             return CONTINUE
         update = self.update(trial, result)
         if update is None:

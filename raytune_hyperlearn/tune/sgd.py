@@ -14,8 +14,9 @@ from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
+from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
-from raytune_hyperlearn.tune.trainable import COMPLETED, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
 
 
 def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Numbers:

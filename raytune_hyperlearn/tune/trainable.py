@@ -32,9 +32,7 @@ from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, che
 from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
-
-COMPLETED, DIVERGED, OUT_OF_MEMORY = "completed", "diverged", "out_of_memory"
-
+from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result
 
 DIVERGENCE_FACTOR = 100.0
 """A validation loss so many times that of the untrained network's is a divergence, although it is finite."""
@@ -190,12 +188,7 @@ class HyperLearningTrainable(tune.Trainable):
         begun = time.perf_counter()
         test_loss, test_accuracy = evaluate(outputs, self.problem, self.problem.test)
         self.test_seconds += time.perf_counter() - begun
-        return {
-            "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-        }
+        return dict(zip(SCORES, (validation_loss, validation_accuracy, test_loss, test_accuracy), strict=True))
 
     def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
         """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
@@ -245,23 +238,17 @@ class HyperLearningTrainable(tune.Trainable):
             more: What the method adds.
         """
         least = math.nan if self.problem.score is None else 0.0
-        diverged = self.is_divergence(scores.get("validation_loss", math.nan))
-        worst = {
-            "validation_loss": math.inf,
-            "validation_accuracy": least,
-            "test_loss": math.inf,
-            "test_accuracy": least,
-        }
-        return {
-            **(worst if diverged else scores),
-            "status": DIVERGED if diverged else COMPLETED,
-            "hyperparameters": hyperparameters,
-            "epochs": epochs,
-            "instances": instances,
-            "training_seconds": self.training_seconds,
-            "test_seconds": self.test_seconds,
-            **more,
-        }
+        diverged = self.is_divergence(scores.get(VALIDATION_LOSS, math.nan))
+        known = Result(
+            status=DIVERGED if diverged else COMPLETED,
+            hyperparameters=hyperparameters,
+            epochs=epochs,
+            instances=instances,
+            training_seconds=self.training_seconds,
+            test_seconds=self.test_seconds,
+        )
+        worst = dict(zip(SCORES, (math.inf, least, math.inf, least), strict=True))
+        return {**known.to_mapping(), **(worst if diverged else scores), **more}
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Wrap the subclass's ``step`` with the clock and with the handling of exhausted memory."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import Examples, Problem
+from raytune_hyperlearn.results import SCORES
 
 SPACE = SearchSpace(LearningRate(values=3), Momentum(), WeightDecay())
 VALUES = {"learning_rate": [0.3, 0.2, 0.05], "momentum": [0.8], "weight_decay": [1e-3]}
@@ -49,9 +50,6 @@ def dropout_problem() -> Problem:
 
 def dropout_model() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 3))
-
-
-SCORES = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
 def scores_of(result: dict[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.learned import Learned
+from raytune_hyperlearn.results import SCORES
 
 BEST_FILE = "best.json"
 BATCH_SIZE = "batch_size"
@@ -49,10 +50,7 @@ def _learned(study: Study, run: RunResult) -> Learned:
         "method": run.method,
         "seed": run.seed,
         "epochs": record.budget,
-        "validation_loss": record.validation_loss,
-        "validation_accuracy": record.validation_accuracy,
-        "test_loss": record.test_loss,
-        "test_accuracy": record.test_accuracy,
+        **{name: getattr(record, name) for name in SCORES},
     }
     space = SearchSpace.from_mapping(study.experiment.space).for_values(schedules)
     return Learned(schedules, space, found, batch_sizes)

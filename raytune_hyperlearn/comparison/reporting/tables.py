@@ -37,6 +37,7 @@ from raytune_hyperlearn.comparison.reporting.wording import (
     speed_up_text,
     time_text,
 )
+from raytune_hyperlearn.results import SCORES
 
 Summaries = Mapping[str, MethodSummary]
 
@@ -330,11 +331,7 @@ def reference_table(study: Study) -> Table | None:
         return number(getattr(reference, name)) + ("" if spread is None else f" ± {number(spread)}")
 
     rows = [
-        *(
-            (name.replace("_", " "), mean(name))
-            for name in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-            if math.isfinite(getattr(reference, name))
-        ),
+        *((name.replace("_", " "), mean(name)) for name in SCORES if math.isfinite(getattr(reference, name))),
         ("trained for", f"{reference.epochs:g} epochs, batches of {reference.batch_size}"),
         *((name.replace("_", " "), values_text(values)) for name, values in reference.hyperparameters.items()),
         ("searched", plain_text(reference.grid)),

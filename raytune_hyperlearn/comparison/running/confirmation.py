@@ -21,7 +21,8 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.json_lines import replace_lines
 from raytune_hyperlearn.comparison.plain_data import to_mapping
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, read_confirmations
-from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain
+from raytune_hyperlearn.comparison.running.retraining import retrain
+from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS
 
 
 def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
@@ -55,5 +56,5 @@ def _confirmation(run: RunResult, row: dict[str, Any] | None, seeds: int) -> Con
     """The scores; a trial that crashed has the worst."""
     worst = {name: math.inf if name.endswith("loss") else 0.0 for name in SCORES}
     every = row["scores"] if row is not None else [worst] * seeds
-    finite = [scores if math.isfinite(scores["validation_loss"]) else worst for scores in every]
+    finite = [scores if math.isfinite(scores[VALIDATION_LOSS]) else worst for scores in every]
     return Confirmation(run.method, run.seed, **{name: [scores[name] for scores in finite] for name in SCORES})

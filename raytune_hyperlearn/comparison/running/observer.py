@@ -12,6 +12,7 @@ import math
 import time
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -22,6 +23,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from raytune_hyperlearn.comparison.records import RECORDS_FILE, Record, RecordWriter, read_records, remove_records
+from raytune_hyperlearn.results import CRASHED, ENDED, Result
 
 LOGGER = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ INFO = (
     "hessian_way",
     "differentiation",
     "windows",
-    "ended",
+    ENDED,
     "training_loss",
     "mean_batch_size",
     "largest_batch_size",
@@ -167,13 +169,14 @@ class Observer(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Write the result's record, unless it was written before the trial was started again."""
-        self.clock.leave_out(result.get("test_seconds", 0.0))
-        self.worker_seconds += result.get("training_seconds", 0.0)
+        known = Result.from_mapping(result)
+        self.clock.leave_out(known.test_seconds)
+        self.worker_seconds += known.training_seconds
         if self._expected_again[trial.trial_id]:
             self._expected_again[trial.trial_id] -= 1
             self.redone += 1
         else:
-            self._append(trial, result, result["status"])
+            self._append(trial, known, result)
             self._recorded[trial.trial_id] += 1
 
     def on_checkpoint(
@@ -195,7 +198,8 @@ class Observer(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write the record of a crash: its time and the first line of its exception, and no values."""
         self.clock.start()
-        self._append(trial, {"epochs": trial.config.get("epochs", 0.0)}, "crashed", _error_of(trial))
+        asked = trial.config.get("epochs", 0.0)
+        self._append(trial, Result(status=CRASHED, epochs=asked), {}, _error_of(trial))
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Note the run's times beside its folder. A restored run has other objects than its driver, who reads them."""
@@ -236,7 +240,7 @@ class Observer(Callback):
         def is_made_again(record: Record) -> bool:
             if (record.method, record.seed) != (self.method, self.seed):
                 return False
-            if record.status == "crashed":
+            if record.status == CRASHED:
                 return record.trial not in stays
             seen[record.trial] += 1
             return seen[record.trial] > stays.get(record.trial, 0)
@@ -257,8 +261,8 @@ class Observer(Callback):
         name = trial.trial_id
         self._checkpointed[name] = self._recorded[name] - self._expected_again[name]
 
-    def _append(self, trial: Trial, result: dict[str, Any], status: Any, error: str = "") -> None:
-        known = {**trial.config, **result}
+    def _append(self, trial: Trial, result: Result, reported: Mapping[str, Any], error: str = "") -> None:
+        known = {**trial.config, **reported}
         record = Record(
             experiment=self.experiment,
             problem=self.problem,
@@ -266,14 +270,14 @@ class Observer(Callback):
             seed=self.seed,
             trial=trial.trial_id,
             time=self.clock.now,
-            budget=float(result.get("epochs", 0.0)),
-            validation_loss=float(result.get("validation_loss", math.nan)),
-            validation_accuracy=float(result.get("validation_accuracy", math.nan)),
-            test_loss=float(result.get("test_loss", math.nan)),
-            test_accuracy=float(result.get("test_accuracy", math.nan)),
-            hyperparameters=result.get("hyperparameters", {}),
-            status=status,
-            training_seconds=float(result.get("training_seconds", 0.0)),
+            budget=float(result.epochs),
+            validation_loss=float(result.validation_loss),
+            validation_accuracy=float(result.validation_accuracy),
+            test_loss=float(result.test_loss),
+            test_accuracy=float(result.test_accuracy),
+            hyperparameters=result.hyperparameters,
+            status=result.status,
+            training_seconds=float(result.training_seconds),
             worker_seconds=self.worker_seconds,
             error=error,
             info={name: known[name] for name in INFO if known.get(name) is not None},

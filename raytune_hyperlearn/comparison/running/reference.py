@@ -20,6 +20,7 @@ from raytune_hyperlearn.comparison.running.cluster import prepare_environment, s
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS
 
 
 def find_reference(
@@ -58,7 +59,7 @@ def find_reference(
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
     prepare_environment(None)
-    from raytune_hyperlearn.comparison.running.retraining import SCORES, retrain  # not before the cheap checks:
+    from raytune_hyperlearn.comparison.running.retraining import retrain  # not before the cheap checks:
     from raytune_hyperlearn.comparison.running.run import check_experiment  # both import Ray
 
     check_experiment(experiment)
@@ -68,8 +69,8 @@ def find_reference(
         found = retrain(experiment, settings, seeds, workers, "settings of the grid", console)
     finally:
         stop_ray()
-    best = min((row for row in found if row is not None), key=lambda row: row["validation_loss"])
-    if not math.isfinite(best["validation_loss"]):
+    best = min((row for row in found if row is not None), key=lambda row: row[VALIDATION_LOSS])
+    if not math.isfinite(best[VALIDATION_LOSS]):
         raise ValueError(f"epochs is {experiment.epochs}; every setting of the grid diverged")
     every = best["scores"]
     deviations = {

@@ -14,9 +14,8 @@ from rich.progress import Progress as Bar
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import problem_source
+from raytune_hyperlearn.results import VALIDATION_LOSS
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
-
-SCORES = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 
 
 def retrain(
@@ -50,7 +49,7 @@ def retrain(
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Counter(bar, what, len(distinct))]),
         ).fit()
-        rows = [result.metrics for result in results if result.metrics and SCORES[0] in result.metrics]
+        rows = [result.metrics for result in results if result.metrics and VALIDATION_LOSS in result.metrics]
     found = {_key(row["hyperparameters"]): row for row in rows}
     return [found.get(_key(setting)) for setting in settings]
 

@@ -39,7 +39,7 @@ from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_so
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
 from raytune_hyperlearn.problems import check_problem, load
-from raytune_hyperlearn.tune.fds import ENDED
+from raytune_hyperlearn.results import COMPLETED, ENDED
 from raytune_hyperlearn.tune.kept_state import can_restore
 
 TUNE_FOLDER = "tune"
@@ -127,7 +127,7 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
         method=method,
         seed=seed,
         evaluations=len(own),
-        failures=dict(Counter(record.status for record in own if record.status != "completed")),
+        failures=dict(Counter(record.status for record in own if record.status != COMPLETED)),
         finished=_finish(own, times["wall_seconds"] >= experiment.time_limit),
         options=method_options(method, experiment.method_options.get(method, {})),
         implementation=METHODS[method].implementation,

@@ -15,10 +15,11 @@ from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
 from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.reproductions.trials import Row, run_trials
+from raytune_hyperlearn.results import SCORES
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 
-SCORES = ("training_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-KEPT = (*SCORES, "training_seconds", "batch_sizes")
+CURVES = ("training_loss", *SCORES)
+KEPT = (*CURVES, "training_seconds", "batch_sizes")
 CONFIG_KEYS = ("rule", "learning_rate", "momentum", "max_batch_size")
 CHECKPOINTS = 20
 """Of each training, at least, where it has so many epochs."""
@@ -53,7 +54,7 @@ class Course:
         training: Its settings.
         seed: Of split, initialization, data order and dropout.
         seconds: Of training and validation, without test scoring, up to the end of each epoch, [E].
-        scores: Of each of :data:`SCORES` after each epoch, [E]; infinite losses where it diverged.
+        scores: Of each of :data:`CURVES` after each epoch, [E]; infinite losses where it diverged.
         batch_sizes: Of the updates of each epoch, E arrays.
     """
 
@@ -154,6 +155,6 @@ def course_of(training: Training, seed: int, rows: Sequence[Row]) -> Course:
         training,
         seed,
         np.cumsum([row["training_seconds"] for row in rows]),
-        {score: np.array([row[score] for row in rows]) for score in SCORES},
+        {score: np.array([row[score] for row in rows]) for score in CURVES},
         tuple(np.array(row["batch_sizes"], dtype=float) for row in rows),
     )

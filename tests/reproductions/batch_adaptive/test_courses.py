@@ -26,7 +26,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import (
     on_one_scale,
     size_panels,
 )
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import SCORES, Course, Training, course_of, follow
+from raytune_hyperlearn.reproductions.batch_adaptive.courses import CURVES, Course, Training, course_of, follow
 from raytune_hyperlearn.reproductions.parts import part_of, spread
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 from tests.reproductions.small_problem import small_problem
@@ -40,7 +40,7 @@ TRAININGS = [
 def make_course(name: str, losses: list[float], sizes: list[list[int]], seed: int = 0, **scores: Any) -> Course:
     style = METHOD_STYLES["ba-momentum" if name.startswith("BA") else "mini-32"]
     training = Training(name, style, partial(Constant, 32), 0.02, 0.9, 512)
-    values = {score: np.array(scores.get(score, losses), dtype=float) for score in SCORES}
+    values = {score: np.array(scores.get(score, losses), dtype=float) for score in CURVES}
     seconds = np.arange(1.0, len(losses) + 1)
     return Course(training, seed, seconds, values, tuple(np.array(own, dtype=float) for own in sizes))
 
@@ -71,7 +71,7 @@ def test_courses_are_what_each_training_does_alone(tmp_path: Path) -> None:
 
 def test_a_course_is_the_rows_of_its_trial() -> None:
     rows = [
-        {"training_seconds": 2.0, **dict.fromkeys(SCORES, loss), "batch_sizes": [16, 16]} for loss in (0.9, 0.7, 0.6)
+        {"training_seconds": 2.0, **dict.fromkeys(CURVES, loss), "batch_sizes": [16, 16]} for loss in (0.9, 0.7, 0.6)
     ]
     course = course_of(TRAININGS[1], 7, rows)
     assert course.seed == 7
