@@ -64,18 +64,18 @@ class AskTellSearcher(Searcher):
         self._config_key = config_key
         self._max_concurrent: int | None = None
         self._live: dict[str, Hashable] = {}
-        self._ask_tell = ask_tell
+        self.ask_tell = ask_tell
 
     @property
     def optimizer_seconds(self) -> float:
         """Seconds spent inside the optimizer so far; Tune's loop waits during them."""
-        return self._ask_tell.seconds
+        return self.ask_tell.seconds
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's part of the config, FINISHED, or None: a live trial has to end first."""
         if self._max_concurrent is not None and len(self._live) >= self._max_concurrent:
             return None
-        evaluation = self._ask_tell.ask()
+        evaluation = self.ask_tell.ask()
         if evaluation is None:
             return None if self._live else str(Searcher.FINISHED)
         self._live[trial_id] = evaluation.key
@@ -96,13 +96,13 @@ class AskTellSearcher(Searcher):
             return
         key = self._live.pop(trial_id)
         if error:
-            self._ask_tell.tell_crash(key, f"trial {trial_id} ended in an error")
+            self.ask_tell.tell_crash(key, f"trial {trial_id} ended in an error")
             return
         value = (result or {}).get(self.metric)
         if not isinstance(value, (int, float, np.number)):
-            self._ask_tell.tell_crash(key, f"trial {trial_id} reported {self.metric}={value!r}")
+            self.ask_tell.tell_crash(key, f"trial {trial_id} reported {self.metric}={value!r}")
             return
-        self._ask_tell.tell(key, float(value) if self.mode == "min" else -float(value))
+        self.ask_tell.tell(key, float(value) if self.mode == "min" else -float(value))
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Suggest at most so many trials at a time: none is chosen before the results it could learn from."""

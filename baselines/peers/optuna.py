@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
+from optuna.study import Study
 from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search.optuna import OptunaSearch
@@ -80,6 +81,12 @@ class OptunaSearcher(OptunaSearch):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate value."""
         super().on_trial_result(trial_id, {**result, self.metric: self._finite_or_worst(result.get(self.metric))})
+
+    @property
+    def study(self) -> Study:
+        """Optuna's study, with everything that it has been told."""
+        study: Study = self._ot_study
+        return study
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell how a trial ended."""

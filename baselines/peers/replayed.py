@@ -32,7 +32,7 @@ class ReplayedOptimizer(ABC):
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._events: list[_Event] = []
+        self.events: list[_Event] = []
         self._worst = -math.inf
         self.seconds = 0.0
         self._start()
@@ -65,14 +65,14 @@ class ReplayedOptimizer(ABC):
         """The next evaluation; the libraries always have one."""
         number = self._asked
         job = self._ask()
-        self._events.append((number, None))
+        self.events.append((number, None))
         return self.evaluation(job, number)
 
     def tell(self, key: int, loss: float) -> None:
         """Hand back a running evaluation's loss; NaN and ±inf mark a bad configuration."""
         told = loss if math.isfinite(loss) else self.bad_loss(self._worst)
         self._tell(key, told)
-        self._events.append((key, told))
+        self.events.append((key, told))
         self._worst = max(self._worst, told)
 
     def tell_crash(self, key: int, exception: str) -> None:
@@ -110,7 +110,7 @@ class ReplayedOptimizer(ABC):
         """Build the library anew and repeat the calls."""
         self.__dict__.update(state)
         self._start()
-        for number, loss in self._events:
+        for number, loss in self.events:
             if loss is None:
                 self._ask()
             else:

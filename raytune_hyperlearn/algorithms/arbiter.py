@@ -225,7 +225,7 @@ class Arbiter:
                 stacklevel=2,
             )
         self.batch_size = batch_size
-        self._model = model
+        self.model = model
         self._layer = feature_layer(model, layer)
         self._inputs, self._targets, self._loss = inputs, targets, loss
         self._generator = torch.Generator().manual_seed(seed)
@@ -304,7 +304,7 @@ class Arbiter:
         indices = self._draw(config.outer_batch_size or chosen)
         with self._private_random_numbers():
             outer = outer_loss(
-                self._model,
+                self.model,
                 self._layer,
                 self.response * mixture,
                 self._inputs[indices],

@@ -256,7 +256,7 @@ def hypergradients(
         segment = Segment(range(first, min(first + stride, horizon)), horizon, values, shapes)
         used = within(carried, segment.steps.start, segment.steps.stop)
         state.restart(len(used))
-        training_loss = _train(inner, state, remaining, segment, used)
+        training_loss = train_segment(inner, state, remaining, segment, used)
         entries, loss = _read_out(inner.model, state, validation, segment, used)
         revised = yield Hypergradient(
             values={n: [entries.get((n, i), 0.0) * ((n, i) in kept) for i in range(len(values[n]))] for n in learned},
@@ -301,7 +301,7 @@ class Segment:
     shapes: Shapes
 
 
-def _train(
+def train_segment(
     inner: InnerStep, state: TangentState, batches: Iterator[Batch], segment: Segment, learnable: Sequence[Column]
 ) -> Tensor:
     """Train through the segment and return the sum of the batch losses []. No value is read back to the host."""

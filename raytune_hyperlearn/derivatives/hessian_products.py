@@ -227,6 +227,11 @@ class HessianProducts:
         products = self._products if self._proven else self._first_products
         return products(w, b, Z, B, inputs, targets)
 
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The shapes for which operations have been recorded."""
+        return frozenset(self._recorded)
+
     def choices(self) -> dict[str, Any]:
         """What has been decided on the way, in plain values: a run goes on from them as if it had not stopped.
 

@@ -172,6 +172,11 @@ class ProjectedVariance(GrowingBatch):
         self._chosen_in: tuple[bool, ...] | None = None
         self._pieces: list[_Piece] = []
 
+    @property
+    def held(self) -> list[bool]:
+        """Of each piece of the batch, whether its linearization is still in memory."""
+        return [piece.linearization is not None for piece in self._pieces]
+
     def begin(self) -> None:
         """Empties the batch."""
         super().begin()
@@ -252,7 +257,7 @@ class InstanceMoments(GrowingBatch):
 
     def __init__(self, model: nn.Module, loss: LossFunction, micro_batches: MicroBatches) -> None:
         super().__init__(model, loss, micro_batches)
-        self._gradients = vectorized_gradients
+        self.instance_gradients = vectorized_gradients
         self._moments: _Moments | None = None
 
     def begin(self) -> None:
@@ -283,13 +288,13 @@ class InstanceMoments(GrowingBatch):
     def _moments_of(self, batch: Instances) -> tuple[Tensor, _Moments]:
         """Losses [n] and moments of a part."""
         try:
-            losses, gradients = self._gradients(self.model, self.loss, batch)
+            losses, gradients = self.instance_gradients(self.model, self.loss, batch)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # a layer that cannot be vectorized over instances
-            if self._gradients is looped_gradients:
+            if self.instance_gradients is looped_gradients:
                 raise
-            self._gradients = looped_gradients
+            self.instance_gradients = looped_gradients
             losses, gradients = looped_gradients(self.model, self.loss, batch)
         variances = [torch.var_mean(g, dim=0, correction=0) for g in gradients]
         means = tuple(mean for _, mean in variances)

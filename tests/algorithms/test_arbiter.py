@@ -366,7 +366,7 @@ def test_batch_sizes_of_agent_and_outer_loss_are_the_methods_unless_set() -> Non
     def sizes(**changes: object) -> tuple[int, int, int]:
         arbiter, agent = watched(24, **changes)
         outer = []
-        arbiter._model.register_forward_pre_hook(lambda _module, args: outer.append(len(args[0])))
+        arbiter.model.register_forward_pre_hook(lambda _module, args: outer.append(len(args[0])))
         step = arbiter.observe()
         return len(agent.seen[0]), outer[0], step.batch_size
 
@@ -378,7 +378,7 @@ def test_batch_sizes_of_agent_and_outer_loss_are_the_methods_unless_set() -> Non
 def test_noise_replaces_the_agents_input_only() -> None:
     arbiter, agent = watched(24, agent_input="noise", agent_batch_size=200, max_batch_size=16)
     outer = []
-    arbiter._model.register_forward_pre_hook(lambda _module, args: outer.append(args[0]))
+    arbiter.model.register_forward_pre_hook(lambda _module, args: outer.append(args[0]))
     arbiter.observe()
     arbiter.observe()
     first, second = agent.seen

@@ -562,14 +562,14 @@ def test_the_inner_loop_never_waits_for_the_device(kind: str, device: str, monke
         return hypergradient(inner, order, held_out, values, STEPS, list(values))
 
     expected = run()  # what is recorded or compiled once may wait
-    train, entered = module._train, []
+    train, entered = module.train_segment, []
 
     def watched(*arguments: Any) -> Any:
         with no_synchronization(on):
             entered.append(True)
             return train(*arguments)
 
-    monkeypatch.setattr(module, "_train", watched)
+    monkeypatch.setattr(module, "train_segment", watched)
     assert run().validation_loss == pytest.approx(expected.validation_loss, rel=1e-6)
     assert entered
 

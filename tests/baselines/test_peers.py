@@ -218,10 +218,10 @@ def test_nan_infinity_and_crashes_are_told_as_the_worst_loss_and_end_nothing(nam
             result = {"validation_loss": fate, "epochs": 9.0, "training_iteration": 1}
             searcher.on_trial_complete(f"t{index}", result)
     if name in SAMPLERS:
-        values = [trial.value for trial in searcher._ot_study.trials]
+        values = [trial.value for trial in searcher.study.trials]
         assert list(values[::3]) == [sign * math.inf] * len(values[::3])
     else:
-        told = [value for _, value in searcher._ask_tell._events if value is not None]
+        told = [value for _, value in searcher.ask_tell.events if value is not None]
         assert np.isfinite(told).all()
         assert all(told[index] >= max(told[:index]) for index in range(3, len(told), 3))
 
@@ -246,7 +246,7 @@ def test_logarithmic_scales_are_drawn_log_uniformly_and_told_to_optuna() -> None
     assert np.mean(np.array(drawn) < 1e-2) == pytest.approx(0.5, abs=0.08)  # the middle of the logarithms
     searcher = OptunaSearcher(tpe(0), axes, seed=0)
     searcher.suggest("t")
-    assert searcher._ot_study.trials[0].distributions["hyperparameters/a"].log
+    assert searcher.study.trials[0].distributions["hyperparameters/a"].log
 
 
 def test_private_generators_survive_pickling_and_are_two_streams() -> None:

@@ -120,7 +120,7 @@ def test_on_a_cpu_so_many_columns_are_taken_at_once_as_memory_serves(monkeypatch
         products = HessianProducts(model, HessianProductOptions(record_after=0))
         assert_agree(products(*at, *batch), explicit(network, *at, *batch))
         assert products.choices()["chunk"] == expected
-        assert len(products._recorded) == len({Z[i : i + expected].shape for i in range(0, len(Z), expected)})
+        assert len(products.recorded) == len({Z[i : i + expected].shape for i in range(0, len(Z), expected)})
     assert HessianProducts(model, HessianProductOptions(chunk=3)).choices()["chunk"] == 3
 
 

@@ -123,7 +123,7 @@ def test_diagonal_of_a_recurrent_network_falls_back_to_a_loop() -> None:
     gradients = torch.cat([explicit_gradients(model, part) for part in parts])
     batch = InstanceMoments(model, cross_entropy, MicroBatches())
     mean = assert_mean(grown(batch, parts), gradients)
-    assert batch._gradients is looped_gradients
+    assert batch.instance_gradients is looped_gradients
     expected = (mean**2 * gradients.var(dim=0)).sum()
     torch.testing.assert_close(batch.variance_along(batch.gradient), expected, **TOLERANCE)
 
@@ -203,8 +203,7 @@ def test_instances_no_longer_held_are_projected_again_on_their_own_masks(name: s
     model, parts = chunks(name)
     gradients = torch.cat([explicit_gradients(model, part) for part in parts])
     batch = grown(ProjectedVariance(model, cross_entropy, MicroBatches(6)), parts)
-    held = [piece.linearization is not None for piece in batch._pieces]
-    assert held == [False, False, True]
+    assert batch.held == [False, False, True]
     mean = flat(batch.gradient)
     torch.testing.assert_close(batch.variance_along(batch.gradient), mean @ covariance(gradients) @ mean, **TOLERANCE)
 
@@ -257,7 +256,7 @@ def test_running_out_of_memory_lets_go_of_held_linearizations_first() -> None:
     batch = ProjectedVariance(model, cross_entropy, MicroBatches(), method="layers")
 
     def scarce(outputs: Tensor, targets: Tensor) -> Tensor:
-        if sum(piece.linearization is not None for piece in batch._pieces) > 1:
+        if sum(batch.held) > 1:
             raise torch.OutOfMemoryError("simulated")
         return cross_entropy(outputs, targets)
 

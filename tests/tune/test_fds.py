@@ -141,8 +141,8 @@ def test_a_restored_trial_computes_products_as_it_would_have_without(tmp_path: P
         part.save_checkpoint(str(tmp_path))
     assert part.products is not None
     assert part.products.choices() == whole.products.choices()
-    assert part.products._recorded.keys() == whole.products._recorded.keys()
-    assert whole.products._recorded
+    assert part.products.recorded == whole.products.recorded
+    assert whole.products.recorded
     for found, result in zip(parts, expected, strict=True):
         for key in ("outer_state", "hypergradient", "validation_loss"):
             assert found[key] == result[key], key

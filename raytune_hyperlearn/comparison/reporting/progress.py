@@ -55,7 +55,7 @@ class Progress:
         self._ended = Event()
         self._heartbeat = Thread(target=self._beat, daemon=True)
         self._bests: dict[str, list[float]] = {method: [] for method in experiment.methods}
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        self._live = Live(console=console, get_renderable=self.draw, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -176,7 +176,8 @@ class Progress:
         choose = min if self.experiment.metric.endswith("loss") else max
         return value if math.isnan(known) else choose(known, value)
 
-    def _draw(self) -> RenderableType:
+    def draw(self) -> RenderableType:
+        """What a terminal shows now."""
         self._read()
         styles = method_styles(self.experiment.methods)
         table = Table(box=None, padding=(0, 2, 0, 0))

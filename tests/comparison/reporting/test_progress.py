@@ -147,5 +147,5 @@ def test_a_terminal_sees_the_run_the_time_left_and_the_best(records: Path, appen
 
 def drawn(progress: Progress, console: Console) -> str:
     with console.capture() as captured:
-        console.print(progress._draw())
+        console.print(progress.draw())
     return captured.get()
