@@ -20,6 +20,7 @@ import collections.abc
 import dataclasses
 import difflib
 import functools
+import json
 import numbers
 import reprlib
 import types
@@ -40,7 +41,7 @@ from typing import (
 import annotated_types
 import pydantic.dataclasses
 from pydantic import AfterValidator as AfterValidator
-from pydantic import AllowInfNan, ConfigDict, Field, GetCoreSchemaHandler, Strict, ValidationError
+from pydantic import AllowInfNan, ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
 from pydantic import BeforeValidator as BeforeValidator
 from pydantic import InstanceOf as InstanceOf
 
@@ -146,6 +147,35 @@ def read(record_type: type[Record], data: object, where: str = "", what: str = "
         return record_type(**data)
     except ValueError as error:
         raise ValueError(f"{begin}{error}") from None
+
+
+def read_json(record_type: type[Record], text: bytes, where: str = "", what: str = "option") -> Record:
+    """A record from a JSON object, as :func:`read` makes it and many times faster.
+
+    Args:
+        record_type: What :func:`record` decorated.
+        text: The object.
+        where: As for :func:`read`.
+        what: As for :func:`read`.
+
+    Raises:
+        ValueError: In one line.
+    """
+    try:
+        made: Record = _adapter(cast(Any, record_type)).validate_json(text)
+    except ValidationError:  # said in our own words
+        begin = f"{where}: " if where else ""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{begin}not JSON ({error})") from None
+        return read(record_type, data, where, what)
+    return made
+
+
+@functools.cache
+def _adapter(record_type: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(record_type)
 
 
 def read_part(record_type: type[Record], data: Mapping[str, Any]) -> Record:
@@ -332,5 +362,11 @@ def _joined(words: Sequence[str], last: str = "or") -> str:
 
 def _hints(record_type: Any) -> dict[str, Any]:
     """The fields' annotations by name."""
+    return _looked_up(record_type)
+
+
+@functools.cache
+def _looked_up(record_type: Any) -> dict[str, Any]:
+    """The same, once: it takes a millisecond."""
     hints = get_type_hints(record_type, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(record_type)}

@@ -61,16 +61,21 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         ValueError: in one line with file and line number, if a line is not JSON.
     """
-    *lines, tail = path.read_bytes().split(b"\n")
-    if _parses(tail):  # whole but for its newline
-        lines.append(tail)
-    for number, line in enumerate(lines, start=1):
-        where = f"{path} line {number}"
+    for where, line in whole_lines(path):
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON ({error})") from None
         yield where, data
+
+
+def whole_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every line's place, for messages, and the line as it is; a torn last one is left out."""
+    *lines, tail = path.read_bytes().split(b"\n")
+    if _parses(tail):  # whole but for its newline
+        lines.append(tail)
+    for number, line in enumerate(lines, start=1):
+        yield f"{path} line {number}", line
 
 
 def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read, record
-from raytune_hyperlearn.comparison.json_lines import LineWriter, is_torn, read_lines, replace_lines
+from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read_json, record
+from raytune_hyperlearn.comparison.json_lines import LineWriter, is_torn, replace_lines, whole_lines
 from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedules, to_mapping
 from raytune_hyperlearn.results import Status
 
@@ -225,5 +225,5 @@ def read_confirmations(path: Path) -> tuple[Confirmation, ...]:
 
 
 def _read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    for where, data in read_lines(path):
-        yield read(row_type, data, where, "entry")
+    for where, line in whole_lines(path):
+        yield read_json(row_type, line, where, "entry")
