@@ -6,12 +6,13 @@ OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test quick lint docs format clean vendor help
+.PHONY: compare test quick soak lint docs format clean vendor help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
 	@echo "make test      set up and run the tests"
 	@echo "make quick     set up and run the tests that need neither Ray nor training (under a minute)"
+	@echo "make soak      faults at random while methods run, for 15 minutes (MINUTES=…)"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make docs      set up and build the documentation into build/site"
 
@@ -37,6 +38,11 @@ QUICK := tests/algorithms/test_schedules.py tests/algorithms/test_curves.py test
 
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest $(QUICK)
+
+# Faults at random while methods run on a small cluster; the table goes to build/soak.md.
+MINUTES ?= 15
+soak: $(VENV)/.installed
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 # mypy cannot see through the editable install's mapping of baselines/, so it reads a linked copy of the installed layout.
 lint: $(VENV)/.installed
