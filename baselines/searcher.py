@@ -116,9 +116,7 @@ class AskTellSearcher(Searcher):
         Raises:
             ValueError: Tune was given another metric or mode.
         """
-        for name, given, own in (("metric", metric, self.metric), ("mode", mode, self.mode)):
-            if given is not None and given != own:
-                raise ValueError(f"{name} given to Tune must be the searcher's, {own!r}, got {given!r}")
+        require_own(self, metric, mode)
         return False
 
     def save(self, checkpoint_path: str) -> None:
@@ -137,6 +135,17 @@ class AskTellSearcher(Searcher):
         if name != type(self).__name__:
             raise ValueError(f"checkpoint_path must hold a state of {type(self).__name__}, got one of {name}")
         self.__dict__.update(state)
+
+
+def require_own(searcher: Searcher, metric: str | None, mode: str | None) -> None:
+    """Refuse a metric or mode, given to Tune, that is not the searcher's own.
+
+    Raises:
+        ValueError: In one line.
+    """
+    for name, given, own in (("metric", metric, searcher.metric), ("mode", mode, searcher.mode)):
+        if given is not None and given != own:
+            raise ValueError(f"{name} given to Tune must be the searcher's, {own!r}, got {given!r}")
 
 
 def check_budgets(min_budget: float, max_budget: float, eta: float) -> None:

@@ -25,6 +25,7 @@ PACKAGES = (
             "derivatives",
             "problems",
             "reproductions",
+            "testing",
             "tune",
         )
     ),

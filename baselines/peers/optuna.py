@@ -1,8 +1,8 @@
-"""Optuna's samplers through Ray Tune's `OptunaSearch`: TPE, a Gaussian process and CMA-ES.
+"""Optuna's samplers in Ray Tune: TPE, a Gaussian process and CMA-ES.
 
-`OptunaSearch` forgets a trial that crashed, leaves one that ended in NaN running forever, and calls one that a
-scheduler stopped early complete. Here the first two have the worst loss, and the third is pruned, with its
-intermediate losses, as in Optuna itself.
+A study of Optuna's is asked and told. Ray Tune's `OptunaSearch` forgets a trial that crashed, leaves one that ended in
+NaN running forever, and calls one that a scheduler stopped early complete. Here the first two have the worst loss, and
+the third is pruned, with its intermediate losses, as in Optuna itself.
 
 Optuna: Akiba et al., KDD 2019. TPE: Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127.
 CMA-ES: Hansen, arXiv 1604.00772. The Gaussian process is Optuna's own.
@@ -11,6 +11,7 @@ CMA-ES: Hansen, arXiv 1604.00772. The Gaussian process is Optuna's own.
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,17 +19,17 @@ from typing import Any
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
 from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
 from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
+from raytune_hyperlearn.baselines.searcher import require_own
 from raytune_hyperlearn.results import VALIDATION_LOSS
 
 
-class OptunaSearcher(OptunaSearch):
+class OptunaSearcher(Searcher):
     """One of Optuna's samplers as a Ray Tune searcher over a box.
 
     A suggestion is ``{"hyperparameters": {...}}``. The time spent in Optuna is in ``optimizer_seconds``.
@@ -56,17 +57,18 @@ class OptunaSearcher(OptunaSearch):
             mode: "min" or "max".
             budget_key: key of a result's budget.
         """
+        super().__init__(metric=metric, mode=mode)
         self.optimizer_seconds = 0.0
+        self._live: dict[str, optuna.Trial] = {}
         self._full_budget, self._budget_key = full_budget, budget_key
         self._generators = GlobalGenerators(seed)
+        self._space = {
+            name: FloatDistribution(axis.low, axis.high, log=axis.scale == "log") for name, axis in axes.items()
+        }
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            space = {
-                f"hyperparameters/{name}": FloatDistribution(axis.low, axis.high, log=axis.scale == "log")
-                for name, axis in axes.items()
-            }
-            super().__init__(space, metric=metric, mode=mode, sampler=sampler)
+            self.study = optuna.create_study(sampler=sampler, direction="minimize" if mode == "min" else "maximize")
         finally:
             optuna.logging.set_verbosity(verbosity)
 
@@ -74,34 +76,47 @@ class OptunaSearcher(OptunaSearch):
         """The next trial's part of the config."""
         begun = time.perf_counter()
         with self._generators.swapped_in():
-            suggestion: dict[str, Any] | None = super().suggest(trial_id)
+            trial = self._live[trial_id] = self.study.ask(self._space)
         self.optimizer_seconds += time.perf_counter() - begun
-        return suggestion
+        return {"hyperparameters": trial.params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate value."""
-        super().on_trial_result(trial_id, {**result, self.metric: self._finite_or_worst(result.get(self.metric))})
-
-    @property
-    def study(self) -> Study:
-        """Optuna's study, with everything that it has been told."""
-        study: Study = self._ot_study
-        return study
+        if trial_id in self._live:
+            self._live[trial_id].report(self._finite_or_worst(result.get(self.metric)), result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell how a trial ended."""
-        if trial_id not in self._ot_trials or trial_id in self._completed_trials:
+        """Tell how a trial ended; one that is not under way is ignored."""
+        if trial_id not in self._live:
             return
         begun = time.perf_counter()
-        trial, value = self._ot_trials[trial_id], self._finite_or_worst((result or {}).get(self.metric))
+        trial, value = self._live.pop(trial_id), self._finite_or_worst((result or {}).get(self.metric))
         with self._generators.swapped_in():
             if result and not error and self._was_stopped_early(result, value):
                 trial.report(value, result[TRAINING_ITERATION])
-                self._ot_study.tell(trial, state=TrialState.PRUNED)
+                self.study.tell(trial, state=TrialState.PRUNED)
             else:
-                self._ot_study.tell(trial, value, state=TrialState.COMPLETE)
-        self._completed_trials.add(trial_id)
+                self.study.tell(trial, value, state=TrialState.COMPLETE)
         self.optimizer_seconds += time.perf_counter() - begun
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
+
+        Raises:
+            ValueError: Tune was given another metric or mode.
+        """
+        require_own(self, metric, mode)
+        return False
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the study, the live trials and the random state."""
+        with open(checkpoint_path, "wb") as file:
+            pickle.dump(self.__dict__, file)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Continue from a state that `save` wrote."""
+        with open(checkpoint_path, "rb") as file:
+            self.__dict__.update(pickle.load(file))
 
     def _finite_or_worst(self, value: object) -> float:
         """Optuna refuses NaN and takes an infinite value as the worst."""

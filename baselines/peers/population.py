@@ -31,6 +31,8 @@ class _Private(TrialScheduler):
     worst value so far instead.
     """
 
+    own_metric: str
+    own_mode: str
     _generators: GlobalGenerators
     _worst: float | None = None
 
@@ -41,15 +43,15 @@ class _Private(TrialScheduler):
             super().on_trial_add(SimpleNamespace(search_alg=None), trial)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        sign = 1.0 if self._mode == "min" else -1.0
-        loss = sign * result[self._metric]
+        sign = 1.0 if self.own_mode == "min" else -1.0
+        loss = sign * result[self.own_metric]
         if math.isfinite(loss):
             self._worst = loss if self._worst is None else max(self._worst, loss)
         if self._worst is None:
             return str(TrialScheduler.CONTINUE)  # nothing to rank by yet
         finite = loss if math.isfinite(loss) else self._worst
         with self._generators.swapped_in():
-            decision = super().on_trial_result(tune_controller, trial, {**result, self._metric: sign * finite})
+            decision = super().on_trial_result(tune_controller, trial, {**result, self.own_metric: sign * finite})
         return str(decision)
 
 
@@ -68,7 +70,7 @@ class PBT(_Private, PopulationBasedTraining):
         """
         from ray import tune
 
-        self._generators = GlobalGenerators(seed)
+        self._generators, self.own_metric, self.own_mode = GlobalGenerators(seed), metric, mode
         super().__init__(
             time_attr="epochs",
             metric=metric,
@@ -88,7 +90,7 @@ class PB2(_Private, pb2.PB2):
 
     def __init__(self, axes: Axes, *, interval: float, metric: str, mode: str, seed: int) -> None:
         """As `PBT`; its model knows linear scales only."""
-        self._generators = GlobalGenerators(seed)
+        self._generators, self.own_metric, self.own_mode = GlobalGenerators(seed), metric, mode
         super().__init__(
             time_attr="epochs",
             metric=metric,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search.bohb import TuneBOHB as RayTuneBOHB
 
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
+from raytune_hyperlearn.baselines.searcher import require_own
 from raytune_hyperlearn.baselines.spaces import check_configuration_space, plain_values
 from raytune_hyperlearn.results import VALIDATION_LOSS
 
@@ -48,6 +49,20 @@ class TuneBOHB(RayTuneBOHB):
             suggestion = super().suggest(trial_id)
         self.optimizer_seconds += time.perf_counter() - begun
         return None if suggestion is None else {"hyperparameters": plain_values(suggestion)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Forget the trial; one that is not under way is ignored."""
+        if trial_id in self.trial_to_params:
+            super().on_trial_complete(trial_id, result, error)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
+
+        Raises:
+            ValueError: Tune was given another metric or mode.
+        """
+        require_own(self, metric, mode)
+        return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell the model, where a bracket has finished with the trial's budget."""

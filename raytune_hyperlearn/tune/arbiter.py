@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import ray
 import torch
@@ -22,14 +23,23 @@ from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialS
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.checked import FromConfig, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import UPDATED_BY, HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
 
 DECIDED = "decided"
+
+
+@record
+class FromScheduler(FromConfig):
+    """What a scheduler puts into a trial's config: that it decides, and what it has decided last."""
+
+    updated_by: Literal["trainable", "scheduler"] = "trainable"
+    decided: Mapping[str, Any] = field(default_factory=lambda: {"epoch": -1})
 
 
 class ArbiterTrainable(HyperLearningTrainable):
@@ -62,8 +72,8 @@ class ArbiterTrainable(HyperLearningTrainable):
         if self.epochs != int(self.epochs):
             raise ValueError(f"epochs is {self.epochs}; {type(self).__name__} needs a whole number")
         self.options.check_sizes(self.problem.batch_size, len(self.split.train), self.problem.name)
-        self.makes_decisions = config.get(UPDATED_BY, "trainable") == "trainable"
-        trial_seed = config.get("trial_seed")
+        self.makes_decisions = FromScheduler.from_config(config).updated_by == "trainable"
+        trial_seed = SeedOfTrial.from_config(config).trial_seed
         self.seeds = self.replicate_seeds(
             derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
         )

@@ -34,7 +34,7 @@ from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.results import COMPLETED, OUT_OF_MEMORY
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
 
 BATCH_SIZE, LIMIT = "batch_size", "batch_size_limit"
 REPORTED = ("loss", "drift", "deviation")
@@ -91,7 +91,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
             raise ValueError(
                 f"gradient_clamp is {self.settings.gradient_clamp}; {type(self).__name__} has none, it must be None"
             )
-        trial_seed = config.get("trial_seed")
+        trial_seed = SeedOfTrial.from_config(config).trial_seed
         seeds = self.replicate_seeds(
             derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
         )

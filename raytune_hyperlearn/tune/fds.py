@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -33,12 +33,13 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.algorithms.values import Values
+from raytune_hyperlearn.checked import FromConfig, record
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.results import DIVERGED, ENDED, unflattened
+from raytune_hyperlearn.results import DIVERGED, ENDED, Ending, unflattened
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.fds_updates import best_so_far, ending, outer_update, scored
@@ -52,6 +53,16 @@ from raytune_hyperlearn.tune.trainable import (
 )
 
 OUTER_STATE = "outer_state"
+
+
+@record
+class FromScheduler(FromConfig):
+    """What a scheduler puts into a trial's config."""
+
+    updated_by: Literal["trainable", "scheduler"] = "trainable"
+    outer_state: Mapping[str, Any] | None = None
+    mailbox: str | None = None
+    ended: Ending | None = None
 
 
 class FDSTrainable(HyperLearningTrainable):
@@ -85,11 +96,12 @@ class FDSTrainable(HyperLearningTrainable):
         """Take the outer state from the config, if a scheduler left one there, else the space's start values."""
         self.options = FDSOptions.from_config(config)
         self.member = Member.from_config(config.get(MEMBER))
-        self.makes_updates = config.get(UPDATED_BY, "trainable") == "trainable"
+        left = FromScheduler.from_config(config)
+        self.makes_updates = left.updated_by == "trainable"
         space = self.settings.space
         self._check_member(space)
-        if OUTER_STATE in config:
-            self.outer = OuterState.from_mapping(config[OUTER_STATE])
+        if left.outer_state is not None:
+            self.outer = OuterState.from_mapping(left.outer_state)
         else:
             self.outer = OuterState.start(space.initial(), space.step_sizes())
         self.outcome: dict[str, Any] | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.checked import FromConfig, Positive, Whole, record
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
@@ -34,20 +35,30 @@ def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
     return derived_seed(seed, Purpose.EVALUATION, content_index(json.dumps([values, float(epochs)], sort_keys=True)))
 
 
+@record
+class SGDOptions(FromConfig):
+    """What plain training can be told beyond the shared settings; keys of the trial's config.
+
+    Attributes:
+        hyperparameters: Nested schedules or flat names; None looks for flat names at the config's top level.
+        epochs_per_step: Report at every multiple of so many epochs, and at the end; None only at the end.
+        trial_seed: Seed of initialization and data order; by default derived from the run's seed, the hyperparameters
+            and the budget.
+    """
+
+    hyperparameters: Mapping[str, Any] | None = None
+    epochs_per_step: Positive | None = None
+    trial_seed: Whole | None = None
+
+
 class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
     """Trains with the config's hyperparameters, reports the scores, and is done.
 
-    Config keys beyond the shared ones (see :class:`TrialSettings`):
-
-    - ``hyperparameters``: nested schedules or flat names; may also stand at the config's top level (flat).
-    - ``epochs``: budget of this evaluation.
-    - ``epochs_per_step``: report and allow a checkpoint at every multiple of so many epochs, as near as whole steps
-      allow, and at the end; None (default) means once, at the end.
-    - ``trial_seed``: seed of initialization and data order; by default derived from the run's seed, the
-      hyperparameters and the budget.
+    Config keys: the shared ones (see :class:`TrialSettings`) and the fields of :class:`SGDOptions`; ``epochs`` is the
+    budget of this evaluation.
     """
 
-    allowed: ClassVar[frozenset[str]] = frozenset({"hyperparameters", "epochs_per_step", "trial_seed"})
+    allowed: ClassVar[frozenset[str]] = frozenset(SGDOptions.__dataclass_fields__)
     takes_groups: ClassVar[bool] = True
 
     def known_keys(self) -> frozenset[str]:
@@ -57,19 +68,17 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
     def start(self, config: dict[str, Any]) -> None:
         """Build the models and their optimizers, one for each replicate."""
         space = self.settings.space
-        given = config.get("hyperparameters")
+        options = SGDOptions.from_config(config)
+        given = options.hyperparameters
         if given is None:
             given = {name: config[name] for name in space.flat_names() if name in config}
         self.values = self.schedules(trial_hyperparameters(space, given))
-        trial_seed = config.get("trial_seed")
+        trial_seed = options.trial_seed
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
         self.build(trial_seed, lambda model: sgd_optimizer(model, space.groups))
-        per_step = config.get("epochs_per_step")
-        if per_step is not None and not per_step > 0:
-            raise ValueError(f"epochs_per_step is {per_step!r}; it must be positive or None")
         self.horizon = self.problem.horizon(self.epochs)
-        self.epochs_per_step = self.epochs if per_step is None else per_step
+        self.epochs_per_step = options.epochs_per_step or self.epochs
         self.done_steps = 0
 
     def schedules(self, given: Numbers) -> Numbers:

@@ -72,6 +72,13 @@ class TrialSettings(FromConfig):
     replicates: Count = 1
 
 
+@record
+class SeedOfTrial(FromConfig):
+    """The config key ``trial_seed``: seed of initialization and data order; None derives it."""
+
+    trial_seed: Whole | None = None
+
+
 def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means of the replicates' scores, name by name; not finite if any of them is not."""
     return {name: sum(scores[name] for scores in every) / len(every) for name in every[0]}

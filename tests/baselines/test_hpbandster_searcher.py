@@ -133,19 +133,6 @@ def test_concurrency_limit_is_kept_and_freed() -> None:
     assert isinstance(searcher.suggest("c"), dict)
 
 
-def test_a_trial_completes_once() -> None:
-    """A restarted trial may report its end again; the optimizer has forgotten it by then."""
-    searcher = RandomSearch(mixed_space(), max_budget=1, seed=1, iterations=2)
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", error=True)
-    searcher.on_trial_complete("a", result={"validation_loss": 0.0})
-
-    assert isinstance(searcher.suggest("b"), dict)
-    assert searcher.suggest("c") is None
-    searcher.on_trial_complete("b", result={"validation_loss": 0.0})
-    assert searcher.suggest("c") == Searcher.FINISHED
-
-
 def test_save_and_restore_continue_an_open_bracket(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"min_budget": 1, "max_budget": 9, "seed": 4, "iterations": 6}
 
@@ -179,17 +166,6 @@ def test_state_of_another_searcher_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="checkpoint_path must hold a state of Hyperband, got one of BOHB"):
         Hyperband(mixed_space(), min_budget=1, max_budget=9, seed=4).restore(str(tmp_path / "state.pkl"))
-
-
-def test_tunes_metric_must_agree() -> None:
-    searcher = RandomSearch(mixed_space(), max_budget=1, seed=0)
-
-    assert searcher.set_search_properties("validation_loss", "min", {"problem": "digits"}) is False
-    assert searcher.set_search_properties(None, None, {"problem": "digits"}) is False
-    with pytest.raises(ValueError, match="metric given to Tune must be the searcher's, 'validation_loss'"):
-        searcher.set_search_properties("validation_accuracy", None, {})
-    with pytest.raises(ValueError, match="mode given to Tune must be the searcher's, 'min', got 'max'"):
-        searcher.set_search_properties(None, "max", {})
 
 
 def ordinal_space() -> ConfigurationSpace:

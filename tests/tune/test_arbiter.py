@@ -204,26 +204,6 @@ def test_at_a_constant_batch_size_training_is_bit_identical_to_plain_training(ch
     assert math.isfinite(found[-1]["outer_loss"]) is (chosen_by == "arbiter")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"milestones": [[1, 8], [3, 32]], "replicates": 2},
-        {"optimizer": "sgd-hd", "hyper_rate": 1e-3},
-        {"optimizer": "adam-hd", "hyperparameters": {"learning_rate": 0.01}},
-        {"chosen_by": "random-walk"},
-        {"chosen_by": "replay"},
-    ],
-)
-def test_checkpoint_continues_bit_for_bit(options: dict[str, Any], tmp_path: Path) -> None:
-    expected = course(ArbiterTrainable({**CONFIG, **options}))
-    broken = ArbiterTrainable({**CONFIG, **options})
-    found = course(broken, 3)
-    broken.save_checkpoint(str(tmp_path))
-    restored = ArbiterTrainable({**CONFIG, **options})
-    restored.load_checkpoint(str(tmp_path))
-    assert same(found + course(restored, 2), expected)
-
-
 def test_config_of_a_scheduler_wins_over_the_checkpoint(tmp_path: Path) -> None:
     old = ArbiterTrainable({**CONFIG, "updated_by": "scheduler"})
     course(old, 2)
@@ -233,13 +213,6 @@ def test_config_of_a_scheduler_wins_over_the_checkpoint(tmp_path: Path) -> None:
         restarted = ArbiterTrainable({**CONFIG, "updated_by": "scheduler", "decided": decided})
         restarted.load_checkpoint(str(tmp_path))
         assert restarted.step()["batch_sizes"] == [expected]
-
-
-def test_reset_starts_another_trial_from_the_beginning() -> None:
-    trainable = ArbiterTrainable(dict(CONFIG))
-    first = course(trainable, 2)
-    assert trainable.reset_config(dict(CONFIG))
-    assert same(course(trainable, 2), first)
 
 
 def test_milestones_dictate_and_warm_up_and_the_agent_searches_between() -> None:

@@ -111,21 +111,6 @@ def test_replay_scores_at_the_full_budget() -> None:
     assert second["inner_validation_loss"] != second["validation_loss"]
 
 
-def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
-    whole = FDSTrainable(dict(CONFIG))
-    expected = [whole.step() for _ in range(4)][-1]
-    broken = FDSTrainable(dict(CONFIG))
-    broken.step()
-    broken.step()
-    broken.save_checkpoint(str(tmp_path))
-    restored = FDSTrainable(dict(CONFIG))
-    restored.load_checkpoint(str(tmp_path))
-    restored.step()
-    found = restored.step()
-    for key in ("outer_state", "hypergradient", "validation_loss", "done"):
-        assert found[key] == expected[key]
-
-
 def test_a_restored_trial_computes_products_as_it_would_have_without(tmp_path: Path) -> None:
     """Recorded operations begin in its second outer step, whether or not it is restored in between."""
     config = {**CONFIG, "hessian": {"record_after": 10}}
@@ -184,15 +169,6 @@ def test_config_of_a_scheduler_wins_over_an_older_checkpoint(tmp_path: Path) -> 
     restarted = FDSTrainable({**CONFIG, "outer_state": newer.to_mapping(), "updated_by": "scheduler"})
     restarted.load_checkpoint(str(tmp_path))
     assert restarted.outer == newer
-
-
-def test_reset_starts_another_search_from_the_beginning(trainable: FDSTrainable) -> None:
-    first = trainable.step()
-    trainable.step()
-    assert trainable.reset_config({**CONFIG, "seed": 5})
-    again = trainable.step()
-    assert again["hypergradient"] == first["hypergradient"]
-    assert again["outer_step"] == 0
 
 
 def test_divergence_is_a_result_not_a_crash() -> None:

@@ -17,7 +17,7 @@ from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpa
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import HypergradientDescentOptions, HypergradientDescentTrainable
-from tests.tune.small import SPACE, dropout_problem, scores_of, small_problem
+from tests.tune.small import SPACE, scores_of, small_problem
 
 START = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 1e-3}
 RATES = {"learning_rate": 1e-2, "momentum": 1e-2, "weight_decay": 1e-5}
@@ -137,23 +137,6 @@ def test_bounds_keep_the_values_inside_the_ranges() -> None:
     bounded = HypergradientDescentTrainable({**wild, "bounded": True}).step()
     assert free["status"] == "diverged" or not 0 <= free["hyperparameters"]["learning_rate"][0] <= 1
     assert 0 <= bounded["hyperparameters"]["learning_rate"][0] <= 1
-
-
-def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
-    config = {**CONFIG, "problem": dropout_problem, "epochs": 4, "replicates": 2}
-    uninterrupted = HypergradientDescentTrainable(dict(config))
-    expected = [uninterrupted.step() for _ in range(4)]
-    stopped = HypergradientDescentTrainable(dict(config))
-    stopped.step()
-    stopped.step()
-    stopped.save_checkpoint(str(tmp_path))
-    restored = HypergradientDescentTrainable(dict(config))
-    restored.load_checkpoint(str(tmp_path))
-    for result in expected[2:]:
-        found = restored.step()
-        for key in ("hyperparameters", "epochs", "done"):
-            assert found[key] == result[key]
-        assert scores_of(found) == scores_of(result)
 
 
 def test_replicates_learn_apart_and_their_means_are_reported() -> None:

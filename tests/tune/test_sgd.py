@@ -101,23 +101,6 @@ def test_reports_fall_on_the_multiples(epochs: float, per_step: float, steps: li
     assert [result["done"] for result in reported] == [False] * (len(steps) - 1) + [True]
 
 
-def test_checkpoint_continues_bit_for_bit(tmp_path: Path) -> None:
-    config = {**CONFIG, "problem": dropout_problem, "epochs_per_step": 0.5, "replicates": 2}
-    uninterrupted = SGDTrainable(dict(config))
-    expected = [uninterrupted.step() for _ in range(4)]
-    stopped = SGDTrainable(dict(config))
-    stopped.step()
-    stopped.step()
-    stopped.save_checkpoint(str(tmp_path))
-    torch.rand(3)  # what else happens in the process does not matter
-    restored = SGDTrainable(dict(config))
-    restored.load_checkpoint(str(tmp_path))
-    for result in expected[2:]:
-        found = restored.step()
-        assert scores_of(found) == scores_of(result)
-        assert found["done"] == result["done"]
-
-
 def test_hyperparameters_of_the_config_win_over_those_of_a_checkpoint(tmp_path: Path) -> None:
     first = SGDTrainable({**CONFIG, "epochs_per_step": 1, "trial_seed": 3})
     first.step()
