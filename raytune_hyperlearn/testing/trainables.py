@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.testing.check import (
     Check,
     checks_named,
@@ -24,7 +25,7 @@ from raytune_hyperlearn.testing.check import (
     require_same,
     undisturbed_generators,
 )
-from raytune_hyperlearn.tune.trainable import COMPLETED, HyperLearningTrainable, TrialSettings
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
 
 SHARED = (
     "validation_loss",
