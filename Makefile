@@ -6,13 +6,15 @@ OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test quick soak lint docs format clean vendor help
+.PHONY: compare test quick soak oldest pythons lint docs format clean vendor help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
 	@echo "make test      set up and run the tests"
 	@echo "make quick     set up and run the tests that need neither Ray nor training (under a minute)"
 	@echo "make soak      faults at random while methods run, for 15 minutes (MINUTES=…)"
+	@echo "make oldest    run them, and a few with Ray, with the oldest dependencies that setup.cfg allows"
+	@echo "make pythons   run them with every Python from 3.10 to 3.13 that is at hand"
 	@echo "make lint      set up and run ruff and mypy"
 	@echo "make docs      set up and build the documentation into build/site"
 
@@ -36,6 +38,8 @@ QUICK := tests/algorithms/test_schedules.py tests/algorithms/test_curves.py test
 	tests/comparison/analysis tests/comparison/test_experiment.py tests/comparison/test_records.py \
 	tests/test_checked.py tests/test_hyperparameters.py
 
+WITH_RAY := tests/tune/test_scheduler.py tests/baselines/test_tune_runs.py tests/comparison/test_head_to_head.py
+
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest $(QUICK)
 
@@ -43,6 +47,23 @@ quick: $(VENV)/.installed
 MINUTES ?= 15
 soak: $(VENV)/.installed
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+# Tests in an environment of their own, build/$(1): Python $(2), versions of the dependencies as $(3) says, tests $(4).
+# A shim of pyenv stands for the versions that PYENV_VERSION names, so all are named. Each takes gigabytes while it runs.
+define elsewhere
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd: -)" \
+		$(BIN)/uv venv --quiet --clear --python $(2) build/$(1) || { echo "Python $(2) is not at hand: left out"; exit 0; }; \
+	VIRTUAL_ENV=build/$(1) $(BIN)/uv pip install --quiet $(3) --editable '.[baselines,report,test]' && \
+	build/$(1)/bin/python -m pytest $(4) && \
+	rm -rf build/$(1)
+endef
+
+oldest: $(VENV)/.installed
+	$(call elsewhere,oldest,3.10,--resolution lowest-direct,$(QUICK) $(WITH_RAY))
+
+pythons: python-3.10 python-3.11 python-3.12 python-3.13
+python-%: $(VENV)/.installed
+	$(call elsewhere,python-$*,$*,,$(QUICK))
 
 # mypy cannot see through the editable install's mapping of baselines/, so it reads a linked copy of the installed layout.
 lint: $(VENV)/.installed

@@ -32,7 +32,6 @@ from typing import (
     TypeVar,
     Union,
     cast,
-    dataclass_transform,
     get_args,
     get_origin,
     get_type_hints,
@@ -44,6 +43,7 @@ from pydantic import AfterValidator as AfterValidator
 from pydantic import AllowInfNan, ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
 from pydantic import BeforeValidator as BeforeValidator
 from pydantic import InstanceOf as InstanceOf
+from typing_extensions import dataclass_transform
 
 Record = TypeVar("Record")
 Item = TypeVar("Item")

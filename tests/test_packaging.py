@@ -1,24 +1,30 @@
-"""What an installation holds: the baselines inside the package, its data with it, and nothing at the top level.
+"""What is released and installed: all sources, the baselines inside the package, and nothing at the top level.
 
 Everything is built from a copy of the sources, without a network and without touching this environment.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import raytune_hyperlearn
+
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+MAKE_SDIST = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
+FOLDERS = ("raytune_hyperlearn", "baselines", "benchmarks", "docs", "examples", "tests")
 LOOK = """
 import importlib.util
 import raytune_hyperlearn
@@ -51,9 +57,10 @@ def sources(tmp_path: Path) -> Path:
     """The project's sources, without anything that was built or installed."""
     copy = tmp_path / "sources"
     copy.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("raytune_hyperlearn", "baselines", "tests"):
+    for path in ROOT.iterdir():
+        if path.is_file() and path.name not in (".git", ".gitignore"):
+            shutil.copy(path, copy)
+    for name in FOLDERS:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -79,17 +86,31 @@ def looked_at(output: str, package: Path, baselines: Path) -> None:
     assert reference == "None"
 
 
-def test_the_wheel_holds_the_whole_package_and_nothing_else(sources: Path, tmp_path: Path) -> None:
+def test_the_release_holds_everything_and_passes_the_index_checks(sources: Path, tmp_path: Path) -> None:
+    """The source archive has all that a clone has; a wheel made of it has the whole package and nothing else."""
     expected = package_files(sources)
     assert "raytune_hyperlearn/py.typed" in expected
     assert "raytune_hyperlearn/baselines/grid.py" in expected
-    run(*PIP, "wheel", *OFFLINE, "--wheel-dir", tmp_path / "wheels", sources, cwd=tmp_path)
-    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    everything = {path.relative_to(sources).as_posix() for path in sources.rglob("*") if path.is_file()}
+    release = tmp_path / "release"
+    release.mkdir()
+    run(sys.executable, "-c", MAKE_SDIST, release, cwd=sources)
+    (sdist,) = release.glob("*.tar.gz")
+    assert sdist.name == f"raytune_hyperlearn-{raytune_hyperlearn.__version__}.tar.gz"
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert everything <= packed
+    assert not [name for name in packed if "__pycache__" in name or name.startswith((".", "build/", "results/"))]
+
+    run(*PIP, "wheel", *OFFLINE, "--wheel-dir", release, sdist, cwd=tmp_path)
+    (wheel,) = release.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "hyperlearn = raytune_hyperlearn.cli:main" in archive.read(entry_points).decode()
     assert names == expected
+    if importlib.util.find_spec("twine") is not None:  # in the extra "test"
+        run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=tmp_path)
 
     target = tmp_path / "site"
     run(*PIP, "install", *OFFLINE, "--target", target, wheel, cwd=tmp_path)
