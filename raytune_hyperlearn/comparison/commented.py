@@ -14,7 +14,7 @@ WIDTH = 100
 
 def commented_yaml(experiment: Experiment) -> str:
     """The whole file: what each setting means, then its value; ``hyperlearn compare --config`` reads it."""
-    meanings = descriptions()
+    meanings = descriptions(Experiment)
     lines = []
     # The digest says which file was trained; settings may be used again after the file has changed.
     for line in experiment_to_yaml(replace(experiment, problem_digest=None)).splitlines():
@@ -25,9 +25,9 @@ def commented_yaml(experiment: Experiment) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def descriptions() -> dict[str, str]:
-    """What each setting means, from the one place that says so: the documentation of :class:`Experiment`."""
-    _, _, attributes = inspect.cleandoc(Experiment.__doc__ or "").partition("Attributes:\n")
+def descriptions(record_type: type) -> dict[str, str]:
+    """What each field of a record means, from the one place that says so: its class's documentation."""
+    _, _, attributes = inspect.cleandoc(record_type.__doc__ or "").partition("Attributes:\n")
     found = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", attributes, re.MULTILINE | re.DOTALL)
     return {
         name: re.sub(r":class:`~[\w.]*\.(\w+)`", r"\1", " ".join(text.split())).replace("``", "")
