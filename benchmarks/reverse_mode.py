@@ -28,7 +28,7 @@ from benchmarks.memory import peak_memory, resident_memory
 from benchmarks.networks import MODELS, Batch, cross_entropy, random_batch
 from benchmarks.smoke import parse as parse_sizes
 from benchmarks.tables import print_table
-from benchmarks.timing import clock
+from benchmarks.timing import clock, synchronize
 from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.checkpoints import Keeping, Visited
 from raytune_hyperlearn.algorithms.fds import hypergradient
@@ -44,7 +44,6 @@ GOALS = {"lenet": (3.1, 4.0), "mlp": (3.0, 4.0), "wrn16-1": (4.6, 5.6)}
 """Plain trainings that a hypergradient may cost with all states kept, and with 2 √T."""
 SMALLEST = {"models": ["mlp"], "steps": 4, "forward_steps": 2, "columns": [9], "horizons": [4]}
 """Options of ``--smoke``."""
-CPU = torch.device("cpu")
 LEARNED = ("learning_rate", "momentum", "weight_decay")
 
 
@@ -55,7 +54,7 @@ def schedules(count: int) -> dict[str, list[float]]:
 
 def plain_training(name: str, batch: Batch, steps: int) -> None:
     """By PyTorch."""
-    model = initialize(MODELS[name][0], seed=0).train()
+    model = initialize(MODELS[name][0], seed=0).to(batch[0].device).train()
     optimizer = sgd_optimizer(model)
     now = {key: own[0] for key, own in schedules(3).items()}
     for _ in range(steps):
@@ -64,7 +63,7 @@ def plain_training(name: str, batch: Batch, steps: int) -> None:
 
 def limit(inner: SGDAdjoint, batch: Batch, states: int) -> Keeping:
     """Memory for so many states."""
-    size = Visited(0, inner.begin(1, batch), random_state(CPU)).bytes()
+    size = Visited(0, inner.begin(1, batch), random_state(batch[0].device)).bytes()
     return Keeping(states * size)
 
 
@@ -79,17 +78,25 @@ def in_reverse(inner: SGDAdjoint, batch: Batch, steps: int, states: int, count: 
 
 def forwards(name: str, batch: Batch, steps: int, count: int) -> None:
     """One hypergradient by forward mode."""
-    model = FunctionalModel(initialize(MODELS[name][0], seed=0), cross_entropy)
+    model = FunctionalModel(initialize(MODELS[name][0], seed=0).to(batch[0].device), cross_entropy)
     hypergradient(model, HessianProducts(model), (batch for _ in range(steps)), [batch], schedules(count), steps)
 
 
-def cost(name: str, steps: int, counts: Sequence[int], forward_steps: int, repeats: int) -> dict[str, Any]:
-    """CPU seconds of every variant, the shortest of the rounds: other work on the machine only adds."""
+def now(device: torch.device) -> float:
+    """Seconds, when the device's queue is empty."""
+    synchronize(device)
+    return clock(device)
+
+
+def cost(
+    name: str, steps: int, counts: Sequence[int], forward_steps: int, repeats: int, device: torch.device
+) -> dict[str, Any]:
+    """Seconds of every variant, the shortest of the rounds: other work on the machine only adds."""
     _, shape, size = MODELS[name]
-    batch = random_batch(shape, size, CPU)
+    batch = random_batch(shape, size, device)
 
     def fresh() -> SGDAdjoint:
-        return SGDAdjoint(FunctionalModel(initialize(MODELS[name][0], seed=0), cross_entropy))
+        return SGDAdjoint(FunctionalModel(initialize(MODELS[name][0], seed=0).to(device), cross_entropy))
 
     again, root = fresh(), 2 * math.isqrt(steps)
     calls: dict[str, Callable[[], object]] = {
@@ -106,30 +113,30 @@ def cost(name: str, steps: int, counts: Sequence[int], forward_steps: int, repea
     seconds: dict[str, float] = {}
     for _ in range(repeats):
         for variant, call in calls.items():
-            begun = clock(CPU)
+            begun = now(device)
             call()
-            seconds[variant] = min(seconds.get(variant, math.inf), clock(CPU) - begun)
+            seconds[variant] = min(seconds.get(variant, math.inf), now(device) - begun)
     if forward_steps:
-        plain_begun = clock(CPU)
+        plain_begun = now(device)
         plain_training(name, batch, forward_steps)
-        begun = clock(CPU)
+        begun = now(device)
         forwards(name, batch, forward_steps, 9)
-        seconds["forward, K = 9"] = (clock(CPU) - begun) / (begun - plain_begun) * seconds["plain"]
+        seconds["forward, K = 9"] = (now(device) - begun) / (begun - plain_begun) * seconds["plain"]
     return {"model": name, "steps": steps, "states": root, "seconds": seconds}
 
 
-def memory(horizons: Sequence[int], resident: bool) -> dict[str, Any]:
+def memory(horizons: Sequence[int], resident: bool, device: torch.device) -> dict[str, Any]:
     """Peak memory of tensors, or growth of the process, in MiB."""
-    model = FunctionalModel(initialize(lambda: MLP(64, (64,)), seed=0), cross_entropy)
+    model = FunctionalModel(initialize(lambda: MLP(64, (64,)), seed=0).to(device), cross_entropy)
     inner = SGDAdjoint(model)
-    batch = random_batch((64,), 32, CPU)
+    batch = random_batch((64,), 32, device)
     in_reverse(inner, batch, 300, 300, 9)  # what is recorded is kept
-    state = Visited(0, inner.begin(1, batch), random_state(CPU)).bytes()
+    state = Visited(0, inner.begin(1, batch), random_state(device)).bytes()
     rows = {}
     for steps in horizons:
         states = 2 * math.isqrt(steps)
         call = partial(in_reverse, inner, batch, steps, states, 9)
-        peak = growth(call) if resident else peak_memory(call, CPU)
+        peak = growth(call) if resident else peak_memory(call, device)
         rows[steps] = {"states": states, "MiB": peak, "predicted": (states * state + 3 * 8 * steps) / 2**20}
     return {"model": "mlp 64-64-10", "state_bytes": state, "horizons": rows}
 
@@ -151,7 +158,7 @@ def report_cost(measured: Sequence[dict[str, Any]]) -> None:
             ratio, goal = seconds / plain, goals.get(variant)
             note = "" if goal is None else f"{'met' if ratio <= goal else 'MISSED'} (≤ {goal:g})"
             rows.append((f"{entry['model']}, T = {entry['steps']}", variant, f"{seconds:.1f}", f"{ratio:.2f}", note))
-    print_table("A whole hypergradient", ("model", "variant", "CPU s", "÷ plain training", "goal"), rows)
+    print_table("A whole hypergradient", ("model", "variant", "s", "÷ plain training", "goal"), rows)
 
 
 def report_memory(measured: dict[str, Any]) -> None:
@@ -175,18 +182,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="rounds, the shortest counts (default 1)")
     parser.add_argument("--horizons", nargs="+", type=int, default=[500, 5000, 50_000], help="of part memory")
     parser.add_argument("--resident", action="store_true", help="memory of the process, not of its tensors")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda (default cpu)")
     parser.add_argument("--output", type=Path, help="write the numbers to this JSON file")
     options = parse_sizes(parser, arguments, **SMALLEST)
     torch.set_num_threads(1)
+    device = torch.device(options.device)
     results: dict[str, Any] = {"torch": torch.__version__}
     if "cost" in options.parts:
         results["cost"] = [
-            cost(name, options.steps, options.columns, options.forward_steps, options.repeats)
+            cost(name, options.steps, options.columns, options.forward_steps, options.repeats, device)
             for name in options.models
         ]
         report_cost(results["cost"])
     if "memory" in options.parts:
-        results["memory"] = memory(options.horizons, options.resident)
+        results["memory"] = memory(options.horizons, options.resident, device)
         report_memory(results["memory"])
     if options.output is not None:
         options.output.write_text(json.dumps(results, indent=2))

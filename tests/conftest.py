@@ -22,8 +22,12 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, all that use Ray share one process, and so one Ray."""
+    """All tests that use Ray share one process where there are several, and so one Ray; those of a GPU need one."""
     for item in items:
+        if item.get_closest_marker("gpu"):
+            import torch
+
+            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
 

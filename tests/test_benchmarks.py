@@ -27,4 +27,16 @@ def test_a_benchmark_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, "--smoke"])
     runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=False)
-    assert any(character.isdigit() for character in capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert any(character.isdigit() for character in printed)
+    if name == "gpu":
+        every_part_has_its_rows((tmp_path / "gpu.md").read_text(encoding="utf-8"))
+
+
+def every_part_has_its_rows(table: str) -> None:
+    """One Markdown table with numbers of every part, and none that failed."""
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    parts = {row[0] for row in rows[2:]}
+    assert {"tests", "forward mode, one step", "whole hypergradient", "batch adaptive", "Arbiter", "under Ray"} == parts
+    assert "failed" not in {row[2] for row in rows}
+    assert {row[2] for row in rows if row[0] == "under Ray"} == {"fds", "bohb"}

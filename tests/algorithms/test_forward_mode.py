@@ -56,7 +56,7 @@ from tests.plain_networks import NETWORKS, Network, cross_entropy
 
 MASKS, STEPS = 7, 7
 aten = torch.ops.aten
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_gpu = pytest.mark.gpu
 SGD_VALUES = {"learning_rate": [0.3, 0.1, 0.2], "momentum": [0.9, 0.5], "weight_decay": [0.03]}
 ADAM_VALUES = {
     "learning_rate": [0.05, 0.02],

@@ -36,7 +36,7 @@ OPTIONS = {
 }
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_gpu = pytest.mark.gpu
 
 
 def unpacked(vector: Tensor, like: State) -> State:

@@ -87,7 +87,7 @@ def test_an_initialization_leaves_the_global_generators_alone(monkeypatch: pytes
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_an_initialization_leaves_the_gpus_generators_alone() -> None:
     torch.rand(1, device="cuda")
     before = torch.cuda.get_rng_state_all()
