@@ -38,6 +38,10 @@ ONLY_READ = {
     },
     QUICK_START: {"from mine import problem": "it starts a Ray of its own, whose workers find mine.py beside it"},
     "docs/tutorials/compare.md": {"hyperlearn reference": "dozens of trainings"},
+    "docs/how-to/testing.md": {
+        "import torch": "tests/testing/test_conformance.py runs it",
+        "import pytest": "tests/testing/test_conformance.py runs it",
+    },
     "docs/how-to/cluster.md": {"hyperlearn compare": "it needs a cluster"},
     "docs/how-to/use.md": {
         "from lightning": "tests/integrations runs it, with what is left out here",
@@ -81,6 +85,7 @@ def run_page(name: str, folder: Path) -> dict[str, Any]:
     commands = re.findall(r"^    (hyperlearn .+)$", text, re.MULTILINE)
     for language, title, code in [*(("bash", "", line) for line in commands), *FENCE.findall(text)]:
         if title:
+            (folder / title).unlink(missing_ok=True)  # the quick start's of that name stays as it is
             (folder / title).write_text(code, encoding="utf-8")
         if language == "python":
             program = compile(code, f"{name}: {title or code.splitlines()[0]}", "exec")
