@@ -71,6 +71,9 @@ class Learned:
     def load(cls, path: str | Path) -> Learned:
         """Read what :meth:`save` wrote.
 
+        Args:
+            path: File to read.
+
         Raises:
             ValueError: In one line that names the file, if it holds something else.
             OSError: If it cannot be read.
@@ -84,6 +87,9 @@ class Learned:
 
     def save(self, path: str | Path) -> None:
         """Write everything as one JSON file.
+
+        Args:
+            path: File to write or replace.
 
         Raises:
             ValueError: If a schedule's shape is a function, which no file can hold.
@@ -99,6 +105,13 @@ class Learned:
     def at(self, step: int, steps: int) -> dict[str, float]:
         """Every hyperparameter's value at ``step`` of a training of ``steps`` steps; from the end on the last one.
 
+        Args:
+            step: Updates already made, at least 0.
+            steps: Updates of the whole training, at least 1.
+
+        Returns:
+            Values by name.
+
         Raises:
             ValueError: If ``steps`` < 1 or ``step`` < 0.
         """
@@ -110,6 +123,12 @@ class Learned:
         """A model's trainable parameters in PyTorch's parameter groups, for schedules that differ between layers.
 
         Where all layers share their schedules, ``model.parameters()`` serves as well.
+
+        Args:
+            model: The module to train.
+
+        Returns:
+            What a torch optimizer takes as its parameters.
 
         Raises:
             ValueError: In one line, if a parameter has no schedule or two.

@@ -49,7 +49,11 @@ class LearnedBatchSampler(Sampler[list[int]]):
         return self.sizes[len(self.sizes) * last // self.epochs]
 
     def set_epoch(self, epoch: int) -> None:
-        """Make ``epoch``, at least 0, the next one."""
+        """Choose the next epoch.
+
+        Args:
+            epoch: Its index, at least 0.
+        """
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -69,5 +73,9 @@ class LearnedBatchSampler(Sampler[list[int]]):
         return {"epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`.
+
+        Args:
+            state: What :meth:`state_dict` gave.
+        """
         self.epoch = state["epoch"]

@@ -367,7 +367,11 @@ class Arbiter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores :meth:`state_dict`; learning rates and weight decay stay those of the config."""
+        """Restores :meth:`state_dict`; learning rates and weight decay stay those of the config.
+
+        Args:
+            state: What :meth:`state_dict` gave.
+        """
         self.agent.load_state_dict(state["agent"])
         with torch.no_grad():
             self.alpha.copy_(state["alpha"])

@@ -76,7 +76,12 @@ def mix(samples: Tensor, alpha: Tensor) -> Tensor:
 
 
 def image_agent(channels: int, samples: int) -> nn.Module:
-    """The authors' agent for images of at least 3×3 pixels: [B, channels, H, W] to [B, samples]."""
+    """The authors' agent for images of at least 3×3 pixels: [B, channels, H, W] to [B, samples].
+
+    Args:
+        channels: C of the images, at least 1.
+        samples: Number of outputs, the batch sizes to choose from.
+    """
     width = 64
     layers: list[nn.Module] = []
     # The first convolution is unpadded in the authors' network.
@@ -92,7 +97,12 @@ def image_agent(channels: int, samples: int) -> nn.Module:
 
 
 def vector_agent(features: int, samples: int) -> nn.Module:
-    """An agent for vectors: [B, features] to [B, samples], two hidden layers of 64."""
+    """An agent for vectors: [B, features] to [B, samples], two hidden layers of 64.
+
+    Args:
+        features: d of the vectors, at least 1.
+        samples: Number of outputs, the batch sizes to choose from.
+    """
     width = 64
     return nn.Sequential(
         nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, samples)
@@ -101,6 +111,10 @@ def vector_agent(features: int, samples: int) -> nn.Module:
 
 def default_agent(inputs: Tensor, samples: int) -> nn.Module:
     """The agent for these inputs: images [n, C, H, W] or vectors [n, d].
+
+    Args:
+        inputs: A few of the training inputs.
+        samples: Number of outputs, the batch sizes to choose from.
 
     Raises:
         ValueError: if the inputs are neither.

@@ -33,7 +33,14 @@ class BatchSizeAgent(Protocol):
     batch_size: int
 
     def warm_up(self, batch_size: int) -> int:
-        """Prepares for training from this batch size on; returns the number of gradient steps it took."""
+        """Prepare for training from this batch size on.
+
+        Args:
+            batch_size: Size of the first batches, at least 1.
+
+        Returns:
+            Number of gradient steps that it took.
+        """
         ...
 
     def observe(self) -> OuterStep | None:
@@ -49,7 +56,11 @@ class BatchSizeAgent(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`.
+
+        Args:
+            state: What :meth:`state_dict` gave.
+        """
         ...
 
 

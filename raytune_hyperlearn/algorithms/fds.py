@@ -66,7 +66,15 @@ class Clamps:
                 raise ValueError(f"{name}_clamp is {bound}; it must be positive or None")
 
     def clamp(self, gradient: Tensor, HZ: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient [D] and its tangents H Z [K, D]; where the gradient is clamped it has none."""
+        """The gradient [D] and its tangents H Z [K, D]; where the gradient is clamped it has none.
+
+        Args:
+            gradient: Gradient [D].
+            HZ: Hessian times tangents [K, D].
+
+        Returns:
+            Both, clamped.
+        """
         if self.gradient is not None:
             HZ = HZ.masked_fill(gradient.abs() > self.gradient, 0.0)
             gradient = gradient.clamp(-self.gradient, self.gradient)
@@ -215,13 +223,32 @@ class SGDStep:
         return TangentState.at_start(w, {STATISTICS: self.model.buffers, "velocity": torch.zeros_like(w)})
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
-        """One step of training; the tangents stay."""
+        """One step of training; the tangents stay.
+
+        Args:
+            state: Parameters, momentum buffer and their tangents; changed in place.
+            batch: Inputs and targets.
+            hyperparameters: Values of this step by name.
+
+        Returns:
+            Batch loss before the step [].
+        """
         return step_with_tangents(state, self.products, batch, hyperparameters, NO_COLUMNS, self.clamps, self._parts)
 
     def with_tangents(
         self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float], columns: Active
     ) -> Tensor:
-        """:func:`step_with_tangents`."""
+        """:func:`step_with_tangents`.
+
+        Args:
+            state: Parameters, momentum buffer and their tangents; changed in place.
+            batch: Inputs and targets.
+            hyperparameters: Values of this step by name.
+            columns: Rows of the tangents that this step moves, by hyperparameter.
+
+        Returns:
+            Batch loss before the step [].
+        """
         return step_with_tangents(state, self.products, batch, hyperparameters, columns, self.clamps, self._parts)
 
 
@@ -273,8 +300,23 @@ def greedy_hypergradients(
 ) -> Generator[Hypergradient, Values | None, None]:
     """One hypergradient after every ``every`` steps, of the loss there ([FDS] section 3.2).
 
-    Arguments as in :func:`hypergradient`; at ``every`` = ``horizon`` it is its one result. New values can be sent for
-    the steps that follow, as to :func:`.forward_mode.hypergradients`.
+    At ``every`` = ``horizon`` the result is the one of :func:`hypergradient`. New values can be sent for the steps
+    that come next, as to :func:`.forward_mode.hypergradients`.
+
+    Args:
+        model: Model and loss; its parameters are the starting point and stay.
+        products: How Hessian products are computed.
+        batches: Training batches, at least ``horizon``.
+        validation: Batches of the outer loss, read after every ``every`` steps.
+        values: Start values of each schedule's windows, by hyperparameter.
+        horizon: Number T of inner steps, at least 1.
+        every: Steps between two hypergradients, from 1 to ``horizon``.
+        learned: Hyperparameters to differentiate with respect to.
+        clamps: Bounds of gradients and products; None for none.
+        shapes: How windows make up schedules.
+
+    Returns:
+        A generator of hypergradients; what is sent to it are new values.
     """
     inner = SGDStep(model, products, clamps or Clamps())
     return forward_mode.hypergradients(inner, batches, validation, values, horizon, learned, shapes, every=every)

@@ -113,7 +113,16 @@ class InnerStep(Protocol):
         """The state before the first step, without columns."""
 
     def plain(self, state: TangentState, batch: Batch, hyperparameters: Mapping[str, float]) -> Tensor:
-        """Train by one step, in place, and leave the tangents as they are; returns the batch loss before it []."""
+        """Train by one step, in place, and leave the tangents as they are.
+
+        Args:
+            state: Parameters, optimizer state and their tangents.
+            batch: Inputs and targets.
+            hyperparameters: Values of this step by name.
+
+        Returns:
+            Batch loss before the step [].
+        """
 
     def with_tangents(
         self,

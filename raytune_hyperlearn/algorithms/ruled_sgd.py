@@ -103,6 +103,13 @@ class BatchSizeRule(Protocol):
 
         Asked before the first draw (``batch`` is None) and after every draw; the update happens as soon as
         the batch has the size wanted. A rule that decides on the next batch notes what it sees and wants no more.
+
+        Args:
+            progress: Where training stands.
+            batch: Statistics of the batch so far; None before the first draw.
+
+        Returns:
+            Number of instances; what exceeds ``progress.max_batch_size`` is cut.
         """
         ...
 
@@ -111,7 +118,11 @@ class BatchSizeRule(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`.
+
+        Args:
+            state: What :meth:`state_dict` gave.
+        """
         ...
 
 
@@ -202,7 +213,14 @@ class RuledSGD(torch.optim.Optimizer):
         super().__init__(list(trainable(model).values()), {"lr": lr, "momentum": momentum})
 
     def step(self, closure: None = None) -> Update:  # type: ignore[override]
-        """Grows one batch and updates the parameters with its mean gradient (Algorithm 1 of [BA])."""
+        """Grow one batch and update the parameters with its mean gradient (Algorithm 1 of [BA]).
+
+        Args:
+            closure: Not used; it is there because every torch optimizer has one.
+
+        Returns:
+            What was drawn and decided.
+        """
         progress = self.progress()
         self.sampler.begin_batch()
         self._batch.begin()

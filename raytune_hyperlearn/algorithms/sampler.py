@@ -27,7 +27,14 @@ class Sampler(Protocol):
         ...
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of ``n`` instances that are not yet in the batch."""
+        """Draw instances that are not yet in the batch.
+
+        Args:
+            n: How many, at least 1.
+
+        Returns:
+            Inputs [n, …] and targets [n, …].
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -35,7 +42,11 @@ class Sampler(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`.
+
+        Args:
+            state: What :meth:`state_dict` gave.
+        """
         ...
 
 

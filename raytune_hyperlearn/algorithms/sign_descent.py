@@ -72,7 +72,12 @@ class OuterState:
 
     @classmethod
     def start(cls, values: Values, step_sizes: Values) -> OuterState:
-        """Before the first outer step."""
+        """The state before the first outer step.
+
+        Args:
+            values: Start values of each schedule's windows, by hyperparameter.
+            step_sizes: Size of the first move of each learned window, likewise.
+        """
         return cls(
             index=0,
             values={name: [float(v) for v in schedule] for name, schedule in values.items()},
@@ -86,7 +91,11 @@ class OuterState:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> OuterState:
-        """The state that :meth:`to_mapping` wrote."""
+        """The state that :meth:`to_mapping` wrote.
+
+        Args:
+            mapping: Plain numbers, lists and strings by name.
+        """
         best = mapping.get("best_loss")
         return cls(**{**mapping, "best_loss": math.inf if best is None else best})
 

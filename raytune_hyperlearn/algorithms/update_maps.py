@@ -239,7 +239,17 @@ class GradientUpdate(UpdateMap):
     def apply(
         self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
     ) -> tuple[Tensor, State]:
-        """Parameters and the optimizer's own state after a step along a gradient [D]."""
+        """One step along a gradient.
+
+        Args:
+            parameters: w [D].
+            state: The optimizer's own tensors, by name.
+            gradient: Gradient of the mean loss [D].
+            hyperparameters: Values by name, scalars [] or one per group, float64.
+
+        Returns:
+            New parameters [D] and the optimizer's new tensors.
+        """
         if self.gradient_clamp is not None:
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
         by_parameter = {name: spread(hyperparameters) for name, spread in self._spreads.items()}
@@ -249,7 +259,17 @@ class GradientUpdate(UpdateMap):
     def rule(
         self, parameters: Tensor, state: State, gradient: Tensor, hyperparameters: Hyperparameters
     ) -> tuple[Tensor, State]:
-        """The optimizer's arithmetic; hyperparameters are float64, scalars [] or one entry per parameter [D]."""
+        """The optimizer's arithmetic.
+
+        Args:
+            parameters: w [D].
+            state: The optimizer's own tensors, by name.
+            gradient: Gradient of the mean loss [D].
+            hyperparameters: Values by name, float64: scalars [] or one entry per parameter [D].
+
+        Returns:
+            New parameters [D] and the optimizer's new tensors.
+        """
 
 
 class SGD(GradientUpdate):
@@ -365,7 +385,16 @@ class Adam(GradientUpdate):
         return parameters - rate * mean / denominator, memory
 
     def decayed(self, parameters: Tensor, gradient: Tensor, hyperparameters: Hyperparameters) -> tuple[Tensor, Tensor]:
-        """Parameters and gradient with the weight decay in them: an L2 penalty's gradient."""
+        """Parameters and gradient with the weight decay in them: an L2 penalty's gradient.
+
+        Args:
+            parameters: w [D].
+            gradient: Gradient of the mean loss [D].
+            hyperparameters: Values by name, float64: scalars [] or one entry per parameter [D].
+
+        Returns:
+            Parameters [D] and gradient [D].
+        """
         return parameters, gradient + hyperparameters["weight_decay"].to(parameters.dtype) * parameters
 
 

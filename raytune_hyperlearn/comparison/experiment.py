@@ -188,6 +188,9 @@ def read_settings(path: Path) -> dict[str, Any]:
 def read_experiment(path: Path) -> Experiment:
     """Reads a complete experiment from YAML.
 
+    Args:
+        path: A YAML file with every setting.
+
     Raises:
         ValueError: if it is not one, naming the file and the entry.
     """
@@ -195,7 +198,12 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def write_experiment(experiment: Experiment, path: Path) -> None:
-    """Writes the experiment as YAML."""
+    """Writes the experiment as YAML.
+
+    Args:
+        experiment: What to write.
+        path: File to write or replace.
+    """
     path.write_text(experiment_to_yaml(experiment), encoding="utf-8")
 
 

@@ -55,6 +55,10 @@ class Reference:
     def require_match(self, problem: str, epochs: float) -> None:
         """Refuses to serve as the zero of another problem or another training length.
 
+        Args:
+            problem: Name of the problem that is compared on.
+            epochs: Full budget of its trainings, in epochs.
+
         Raises:
             ValueError: if the problem or the epochs differ from the reference's.
         """
@@ -81,6 +85,9 @@ def reference_to_mapping(reference: Reference) -> dict[str, Any]:
 def read_reference(path: Path) -> Reference:
     """Reads a reference from a JSON file.
 
+    Args:
+        path: A file that :func:`write_reference` wrote.
+
     Raises:
         ValueError: if the file is not a reference, naming the file.
     """
@@ -92,5 +99,10 @@ def read_reference(path: Path) -> Reference:
 
 
 def write_reference(reference: Reference, path: Path) -> None:
-    """Writes a reference as JSON."""
+    """Writes a reference as JSON.
+
+    Args:
+        reference: What to write.
+        path: File to write or replace.
+    """
     path.write_text(json.dumps(reference_to_mapping(reference), indent=2) + "\n", encoding="utf-8")

@@ -85,7 +85,14 @@ class FunctionalModel:
         self.buffers = torch.cat([s.detach().clone() for s in statistics]) if statistics else empty
 
     def unflatten(self, parameters: Tensor) -> dict[str, Tensor]:
-        """Views of a flat vector [D] under the module's parameter names and shapes."""
+        """Views of a flat vector [D] under the module's parameter names and shapes.
+
+        Args:
+            parameters: w [D].
+
+        Returns:
+            Tensors by name; they share memory with the vector.
+        """
         sizes = [shape.numel() for shape in self._parameter_shapes.values()]
         parts = parameters.split(sizes)
         return {
@@ -112,6 +119,11 @@ class FunctionalModel:
     def training_outputs(self, parameters: Tensor, buffers: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [N, …] of a batch in training mode and the running statistics after it.
 
+        Args:
+            parameters: w [D].
+            buffers: Running statistics b [B].
+            inputs: Inputs [N, …].
+
         Raises:
             ValueError: If the pass changes a buffer that is not a running statistic of BatchNorm.
         """
@@ -121,11 +133,24 @@ class FunctionalModel:
         return outputs, self._updated(buffers, collected)
 
     def evaluation_loss(self, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Per-example losses [N] in evaluation mode: running statistics b, no dropout."""
+        """Per-example losses [N] in evaluation mode: running statistics b, no dropout.
+
+        Args:
+            parameters: w [D].
+            buffers: Running statistics b [B].
+            inputs: Inputs [N, …].
+            targets: Targets [N, …].
+        """
         return self.loss(self.evaluation_outputs(parameters, buffers, inputs), targets)
 
     def evaluation_outputs(self, parameters: Tensor, buffers: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs [N, …] in evaluation mode at flat parameters w [D] and running statistics b [B]."""
+        """Outputs [N, …] in evaluation mode at flat parameters w [D] and running statistics b [B].
+
+        Args:
+            parameters: w [D].
+            buffers: Running statistics b [B].
+            inputs: Inputs [N, …].
+        """
         statistics = self._named_buffers(buffers)
         state = {**self.unflatten(parameters), **{name: value.detach() for name, value in statistics.items()}}
         modes = {module: module.training for module in self.model.modules()}
@@ -145,13 +170,21 @@ class FunctionalModel:
         """Take another module of the same architecture's parameters and running statistics as initial values.
 
         What stays constant in training, frozen parameters and other buffers, is copied into the module itself.
+
+        Args:
+            model: The module whose values are taken; it stays as it is.
         """
         fresh = FunctionalModel(model, self.loss)
         self.parameters, self.buffers = fresh.parameters, fresh.buffers
         self.model.load_state_dict(model.state_dict())
 
     def load(self, parameters: Tensor, buffers: Tensor) -> None:
-        """Copy flat parameters [D] and running statistics [B] into the module itself."""
+        """Copy flat parameters [D] and running statistics [B] into the module itself.
+
+        Args:
+            parameters: w [D].
+            buffers: Running statistics b [B].
+        """
         with torch.no_grad():
             named = dict(self.model.named_parameters())
             for name, value in self.unflatten(parameters).items():

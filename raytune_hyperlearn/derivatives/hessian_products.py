@@ -46,7 +46,15 @@ Way = Callable[[FunctionalModel, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 def gradient(
     model: FunctionalModel, parameters: Tensor, buffers: Tensor, inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss [], its gradient [D] and b' [B]: one plain backward pass, no tangents."""
+    """Loss [], its gradient [D] and b' [B]: one plain backward pass, no tangents.
+
+    Args:
+        model: Model and loss.
+        parameters: w [D].
+        buffers: Running statistics b [B].
+        inputs: Inputs [N, …].
+        targets: Targets [N, …].
+    """
     leaf = parameters.detach().requires_grad_()
     with torch.enable_grad():
         loss, updated = model.training_loss(leaf, buffers, inputs, targets)
@@ -240,7 +248,11 @@ class HessianProducts:
         return {"way": self.way, "chunk": self._chunks.size, "uses": dict(self._uses)}
 
     def take_choices(self, choices: Mapping[str, Any]) -> None:
-        """Decide as another object with the same model and options has; see :meth:`choices`."""
+        """Decide as another object with the same model and options has; see :meth:`choices`.
+
+        Args:
+            choices: What :meth:`choices` gave.
+        """
         self.way, self._uses = choices["way"], dict(choices["uses"])
         self._chunks = ColumnChunks(choices["chunk"])
 

@@ -62,7 +62,14 @@ class MicroBatches:
                 self._shrink(stop - start)
 
     def next_part(self, remaining: int) -> int:
-        """How many of ``remaining`` instances to evaluate next."""
+        """How many of ``remaining`` instances to evaluate next.
+
+        Args:
+            remaining: Instances that are still to be evaluated, at least 1.
+
+        Returns:
+            From 1 to ``remaining``.
+        """
         limit = remaining if self.size is None else self.size
         if self.failed is not None:
             settled = self.failed <= CLOSE_ENOUGH * self.fitted
@@ -76,7 +83,11 @@ class MicroBatches:
 
 
 def coupled_layer(model: nn.Module) -> str | None:
-    """Name of the first layer in which the instances of a batch meet (BatchNorm in training mode), or None."""
+    """Name of the first layer in which the instances of a batch meet (BatchNorm in training mode), or None.
+
+    Args:
+        model: The module, in the mode in which it is used.
+    """
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             return str(name)

@@ -84,7 +84,12 @@ class Instances:
         return len(self.inputs)
 
     def part(self, start: int, stop: int) -> Instances:
-        """Rows ``start`` to ``stop``, with random numbers of their own."""
+        """Rows ``start`` to ``stop``, with random numbers of their own.
+
+        Args:
+            start: First row, from 0.
+            stop: Row after the last.
+        """
         return Instances(self.inputs[start:stop], self.targets[start:stop], self.seed + start)
 
 

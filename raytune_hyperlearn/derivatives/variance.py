@@ -355,6 +355,12 @@ def growing_batch(
 ) -> GrowingBatch:
     """The class that estimates ``variance``: "none", "exact" and "newest" (projections), "diagonal", "pieces".
 
+    Args:
+        variance: How the variance along the gradient is estimated.
+        model: The model in training.
+        loss: Outputs and targets to one loss per instance [N].
+        micro_batches: How many instances go through the model at a time.
+
     Raises:
         ValueError: If there is no such variance.
     """

@@ -249,7 +249,11 @@ class SearchSpace(Space):
         return {name: getattr(self, name) for name in KINDS}
 
     def with_given(self, given: Mapping[str, Schedule | float]) -> SearchSpace:
-        """This space with other parts."""
+        """This space with other parts.
+
+        Args:
+            given: A schedule or a fixed number for each part, by name.
+        """
         return replace(
             self,
             learning_rate=given["learning_rate"],
@@ -269,6 +273,9 @@ class SearchSpace(Space):
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> SearchSpace:
         """A space from nested values; what is not named keeps its default.
+
+        Args:
+            mapping: By name of the part, a number or the fields of its schedule.
 
         Raises:
             ValueError: In one line, if a name or a value is not allowed.
@@ -314,7 +321,11 @@ class OptimizerSpace(Space):
         return self.named
 
     def with_given(self, given: Mapping[str, Schedule | float]) -> OptimizerSpace:
-        """This space with other parts."""
+        """This space with other parts.
+
+        Args:
+            given: A schedule or a fixed number for each part, by name.
+        """
         return replace(self, named=given)
 
 

@@ -19,6 +19,9 @@ FEW = 2
 def check_problem(problem: Problem) -> None:
     """Build the model and apply it, the loss and the score to a few training examples.
 
+    Args:
+        problem: What to try.
+
     Raises:
         ValueError: In one line that begins with the problem's name, for a model that cannot be built or applied, has
             nothing to train or gives something else than one output per example, and for a loss or a score that does

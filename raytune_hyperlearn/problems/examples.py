@@ -80,11 +80,19 @@ class Fields:
         return self.map(torch.clone)
 
     def unsqueeze(self, dim: int) -> Fields:
-        """Every tensor with a further dimension."""
+        """Every tensor with a further dimension.
+
+        Args:
+            dim: Position of the new dimension, of length 1.
+        """
         return self.map(lambda tensor: tensor.unsqueeze(dim))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Fields:
-        """The same names with changed tensors."""
+        """The same names with changed tensors.
+
+        Args:
+            change: Called with every tensor.
+        """
         return _rebuilt([change(tensor) for tensor in self.tensors.values()], list(self.tensors))
 
 
@@ -175,7 +183,12 @@ class Examples:
         return self
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Examples:
-        """The same examples on ``device``; floating-point inputs (and targets) are cast to ``dtype`` if given."""
+        """The same examples on ``device``; floating-point inputs (and targets) are cast to ``dtype`` if given.
+
+        Args:
+            device: Where the tensors go.
+            dtype: New type of floating-point tensors; None keeps theirs.
+        """
 
         def moved(values: Tensor) -> Tensor:
             return values.to(device, dtype if dtype is not None and values.is_floating_point() else None)
@@ -248,7 +261,12 @@ class StoredExamples(Examples):
         return self.collate([self.dataset[row] for row in self.rows.tolist()]).to(self.place, self.dtype)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> StoredExamples:
-        """The same examples, whose batches go to ``device``."""
+        """The same examples, whose batches go to ``device``.
+
+        Args:
+            device: Where the tensors go.
+            dtype: New type of floating-point tensors; None keeps theirs.
+        """
         return StoredExamples(self.dataset, self.collate, self.rows, device, dtype or self.dtype)
 
 

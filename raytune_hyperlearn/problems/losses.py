@@ -78,12 +78,23 @@ class PerExample:
         return mean_per_example(losses, targets, getattr(self.module, "ignore_index", IGNORED))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> PerExample:
-        """The same loss with its weights on ``device``."""
+        """The same loss with its weights on ``device``.
+
+        Args:
+            device: Where the weights go.
+            dtype: Their new type; None keeps it.
+        """
         return replace(self, module=copy.deepcopy(self.module).to(device, dtype))
 
 
 def per_example(loss: LossFunction) -> LossFunction:
     """``loss`` as a function that gives one number per example; torch's loss modules are rebuilt so.
+
+    Args:
+        loss: A function of outputs and targets, or one of torch's loss modules with any ``reduction``.
+
+    Returns:
+        Outputs [N, …] and targets [N, …] to losses [N].
 
     Raises:
         ValueError: If it is no function, or a class.

@@ -35,12 +35,22 @@ MEMORY_LIMIT = 2.0**31
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits [N, classes] against class indices [N]: one value per example, in nats."""
+    """Cross-entropy of logits [N, classes] against class indices [N]: one value per example, in nats.
+
+    Args:
+        outputs: Logits [N, classes].
+        targets: Class indices [N].
+    """
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where the largest logit of [N, classes] is the target's, else 0: a float tensor [N]."""
+    """1 where the largest logit of [N, classes] is the target's, else 0: a float tensor [N].
+
+    Args:
+        outputs: Logits [N, classes].
+        targets: Class indices [N].
+    """
     return (outputs.argmax(dim=1) == targets).to(outputs.dtype)
 
 
@@ -157,19 +167,36 @@ class Problem:
         return max(1, round(self.validation_fraction * len(self.train)))
 
     def split(self, seed: int) -> Split:
-        """Training and validation examples: a uniformly random partition that depends on ``seed`` alone."""
+        """Training and validation examples: a uniformly random partition that depends on ``seed`` alone.
+
+        Args:
+            seed: Any integer; equal seeds give equal parts.
+        """
         generator = torch.Generator().manual_seed(derived_seed(seed, Purpose.SPLIT))
         order = torch.randperm(len(self.train), generator=generator).to(self.train.device)
         held_out = self.validation_size
         return Split(train=self.train[order[held_out:]], validation=self.train[order[:held_out]])
 
     def horizon(self, epochs: float, batch_size: int | None = None) -> int:
-        """Number T of inner steps in ``epochs`` passes over the training part; incomplete batches are dropped."""
+        """Number T of inner steps in ``epochs`` passes over the training part; incomplete batches are dropped.
+
+        Args:
+            epochs: Passes over the training part, above 0; fractions are allowed.
+            batch_size: Instances per step; None for the problem's own.
+
+        Returns:
+            T, at least 1.
+        """
         per_epoch = (len(self.train) - self.validation_size) // (batch_size or self.batch_size)
         return max(1, round(epochs * per_epoch))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Problem:
-        """The same problem with its data on ``device``."""
+        """The same problem with its data on ``device``.
+
+        Args:
+            device: Where the tensors go.
+            dtype: New type of floating-point tensors; None keeps theirs.
+        """
         loss = self.loss.to(device, dtype) if isinstance(self.loss, PerExample) else self.loss
         return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype), loss=loss)
 

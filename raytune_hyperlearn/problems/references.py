@@ -114,6 +114,9 @@ def reference_to(function: Callable[..., Any]) -> str:
 def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
     """A problem from its name or reference, from a function that builds one, or as it is.
 
+    Args:
+        problem: A name, path/to/file.py:name, package.module:name, a function without arguments, or a problem.
+
     Raises:
         ValueError: In one line, if there is no such problem or it cannot be built.
         MissingDataError: If its data are missing.

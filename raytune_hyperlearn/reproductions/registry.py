@@ -151,6 +151,9 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
 def find(name: str) -> Reproduction:
     """The reproduction of that name.
 
+    Args:
+        name: One of ``REPRODUCTIONS``.
+
     Raises:
         ValueError: If there is none.
     """

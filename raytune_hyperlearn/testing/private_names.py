@@ -14,6 +14,9 @@ def private_names_of_ray(file: Path) -> list[str]:
 
     These are modules and names with a leading underscore that are imported from Ray and, where the file imports Ray,
     attributes with a leading underscore which nothing in the file defines.
+
+    Args:
+        file: The Python file to read.
     """
     tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     own = _defined(tree) | TO_BE_SET

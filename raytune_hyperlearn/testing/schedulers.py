@@ -75,7 +75,11 @@ class SchedulerCase:
         require_same(self.decisions(disturbed), self.decisions(lambda scheduler, *_: scheduler), "what it decides")
 
     def decisions(self, between: Callable[[Any, Any, Any], Any]) -> list[tuple[str, dict[str, Any]]]:
-        """Its decisions, each with the trial's config after it; ``between`` is done to it after each result."""
+        """The scheduler's decisions, each with the trial's config after it.
+
+        Args:
+            between: Called after each result with scheduler, trial and controller; gives the scheduler that continues.
+        """
         scheduler, trial, controller = self._begin()
         trainable = self.trainable(dict(self.config))
         decided = []

@@ -101,7 +101,13 @@ class SearcherCase:
         require_none([f"another metric {wrong}"] if wrong else [])
 
     def drive(self, searcher: Searcher, first: int = 0, trials: int | None = None) -> list[Any]:
-        """What it suggests, one trial at a time, each of which ends with its result."""
+        """What it suggests, one trial at a time, each of which ends with its result.
+
+        Args:
+            searcher: What suggests.
+            first: Number of the first trial, which is also its name.
+            trials: How many trials; None for the case's own number.
+        """
         suggestions = []
         for number in range(first, first + (self.trials if trials is None else trials)):
             suggested = searcher.suggest(str(number))

@@ -77,7 +77,11 @@ class TrainableCase:
         return checks_named(self.name or self.trainable.__name__, promises)
 
     def new(self, **changes: Any) -> HyperLearningTrainable:
-        """A new actor of the case's trial."""
+        """A new actor of the case's trial.
+
+        Args:
+            changes: Config entries that replace the case's.
+        """
         return self.trainable({**self.config, **changes})
 
     def _continues(self) -> None:

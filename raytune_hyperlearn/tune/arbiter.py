@@ -67,7 +67,11 @@ class ArbiterTrainable(HyperLearningTrainable):
     }
 
     def start(self, config: dict[str, Any]) -> None:
-        """Check the options and build what is trained."""
+        """Check the options and build what is trained.
+
+        Raises:
+            ValueError: In one line, if an option is not allowed or ``epochs`` is not a whole number.
+        """
         self.options = TrainingOptions.from_config(config)
         if self.epochs != int(self.epochs):
             raise ValueError(f"epochs is {self.epochs}; {type(self).__name__} needs a whole number")
@@ -118,7 +122,11 @@ class ArbiterTrainable(HyperLearningTrainable):
         return outcome | {"done": self.done_epochs >= self.epochs or outcome["status"] != COMPLETED}
 
     def apply_update(self, update: Mapping[str, Any]) -> None:
-        """Take the batch sizes decided for the next epoch; called between steps, by the scheduler or by itself."""
+        """Take the batch sizes decided for the next epoch; called between steps, by the scheduler or by itself.
+
+        Args:
+            update: The decision, under its config key.
+        """
         self.config = {**self.config, DECIDED: update[DECIDED]}
         self._follow(update[DECIDED])
 

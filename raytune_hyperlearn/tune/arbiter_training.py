@@ -123,7 +123,15 @@ class TrainingOptions(FromConfig):
         return replace(self, chosen_by="arbiter", recorded=None)
 
     def heuristic(self, start: int, epochs: int) -> list[int]:
-        """The fixed heuristic's batch size of every epoch."""
+        """The fixed heuristic's batch size of every epoch.
+
+        Args:
+            start: Batch size of the first epoch.
+            epochs: Number E of epochs.
+
+        Returns:
+            E sizes.
+        """
         dictated = {0: start, **dict(self.milestones)}
         return [dictated[max(past for past in dictated if past <= epoch)] for epoch in range(epochs)]
 

@@ -85,7 +85,11 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
     allowed: ClassVar[frozenset[str]] = frozenset(BatchSizeOptions.__dataclass_fields__) | {"trial_seed"}
 
     def start(self, config: dict[str, Any]) -> None:
-        """Check the options and build models and optimizers, one for each replicate."""
+        """Check the options and build models and optimizers, one for each replicate.
+
+        Raises:
+            ValueError: In one line, if an option is not allowed or a gradient clamp is given.
+        """
         self.options = BatchSizeOptions.from_config(config)
         if self.settings.gradient_clamp is not None:
             raise ValueError(
@@ -281,7 +285,15 @@ class BatchAdaptiveScheduler(HyperLearningScheduler):
         return {BATCH_SIZE: max(min(self.min_batch_size, largest), best_batch_size(walk, largest))}
 
     def allowed(self, trial: Trial, result: Mapping[str, Any]) -> int:
-        """The largest batch size within all limits."""
+        """The largest batch size within all limits.
+
+        Args:
+            trial: The trial, with its batch size and its devices.
+            result: Its newest result, with the memory it used.
+
+        Returns:
+            A number of instances.
+        """
         limits = [self.max_batch_size, trial.config.get(LIMIT, self.max_batch_size)]
         if self.instances_per_device is not None:
             gpus = trial.placement_group_factory.required_resources.get("GPU", 0.0)

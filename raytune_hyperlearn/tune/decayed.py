@@ -50,7 +50,11 @@ class DecayedTrainable(SGDTrainable):
     allowed: ClassVar[frozenset[str]] = SGDTrainable.allowed | {"decay"}
 
     def start(self, config: dict[str, Any]) -> None:
-        """Check the decay's name and start."""
+        """Check the decay's name and start.
+
+        Raises:
+            ValueError: If ``decay`` is none of the known ones.
+        """
         decay = config.get("decay")
         if decay not in DECAYS:
             raise ValueError(f"decay is {decay!r}; it must be one of {', '.join(DECAYS)}")

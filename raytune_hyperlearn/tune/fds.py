@@ -93,7 +93,11 @@ class FDSTrainable(HyperLearningTrainable):
     takes_groups: ClassVar[bool] = True
 
     def start(self, config: dict[str, Any]) -> None:
-        """Take the outer state from the config, if a scheduler left one there, else the space's start values."""
+        """Take the outer state from the config, if a scheduler left one there, else the space's start values.
+
+        Raises:
+            ValueError: In one line, if an option is not allowed or the space holds what the optimizer has not.
+        """
         self.options = FDSOptions.from_config(config)
         self.member = Member.from_config(config.get(MEMBER))
         left = FromScheduler.from_config(config)
@@ -196,7 +200,11 @@ class FDSTrainable(HyperLearningTrainable):
         return {"best": best, "ended": ended, "done": ended is not None}
 
     def differentiate(self, epochs: float) -> Hypergradient:
-        """Hypergradient of the current values over ``epochs`` from a fresh initialization and data order."""
+        """Hypergradient of the current values over ``epochs`` from a fresh initialization and data order.
+
+        Args:
+            epochs: Length of the training, in epochs.
+        """
         seed = self._seed(Purpose.OUTER_STEP)
         horizon = self.problem.horizon(epochs)
         self.functional.load_initial(self.new_model(seed))
@@ -211,7 +219,11 @@ class FDSTrainable(HyperLearningTrainable):
         return replace(found, values=shared)
 
     def replays(self, inner_epochs: float) -> bool:
-        """Whether the values are also scored by plain training; where no step moves there is nothing to train."""
+        """Whether the values are also scored by plain training; where no step moves there is nothing to train.
+
+        Args:
+            inner_epochs: Epochs of this outer step's inner loop.
+        """
         scored = inner_epochs >= self.epochs and self.settings.replicates == 1
         due = self.options.replay and self.outer.index >= self.options.replay_from
         return due and not scored and any(self.outer.values.get("learning_rate", [1.0]))
@@ -222,7 +234,11 @@ class FDSTrainable(HyperLearningTrainable):
         return mean_scores([self._train_and_score(seed) for seed in seeds])
 
     def apply_update(self, update: Mapping[str, Any]) -> None:
-        """Take a new outer state; called between steps, by the scheduler or by the trainable itself."""
+        """Take a new outer state; called between steps, by the scheduler or by the trainable itself.
+
+        Args:
+            update: The new outer state, under its config key.
+        """
         self.outer = OuterState.from_mapping(update[OUTER_STATE])
         self.config = {**self.config, OUTER_STATE: update[OUTER_STATE]}
         self.outcome = None

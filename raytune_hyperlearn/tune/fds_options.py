@@ -155,7 +155,12 @@ class FDSOptions(FromConfig):
         return self
 
     def inner_epochs(self, outer_step: int, full: float) -> float:
-        """Epochs of the inner loop in an outer step, at most the full budget."""
+        """Epochs of the inner loop in an outer step, at most the full budget.
+
+        Args:
+            outer_step: Index, from 0.
+            full: The full budget in epochs.
+        """
         if self.horizons is None:
             return full
         if isinstance(self.horizons, GrowingHorizons):
@@ -163,13 +168,25 @@ class FDSOptions(FromConfig):
         return min(self.horizons[min(outer_step, len(self.horizons) - 1)], full)
 
     def move_scale(self, outer_step: int, full: float) -> float:
-        """Factor on a move to the values of an outer step: T_0 / T, or 1."""
+        """Factor on a move to the values of an outer step: T_0 / T, or 1.
+
+        Args:
+            outer_step: Index, from 0.
+            full: The full budget in epochs.
+
+        Returns:
+            A factor above 0.
+        """
         if not self.scaled_moves:
             return 1.0
         return self.inner_epochs(0, full) / self.inner_epochs(outer_step, full)
 
     def is_last(self, outer_step: int) -> bool:
-        """Whether an outer step is the last."""
+        """Whether an outer step is the last.
+
+        Args:
+            outer_step: Index, from 0.
+        """
         return self.outer_steps is not None and outer_step + 1 >= self.outer_steps
 
     def inner_step(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> InnerStep:

@@ -104,23 +104,49 @@ class GroupScheduler(HyperLearningScheduler):
 
     @abstractmethod
     def next_round(self, config: Mapping[str, Any]) -> int:
-        """The round that a trial with this config computes."""
+        """The round that a trial with this config computes.
+
+        Args:
+            config: A member's config.
+
+        Returns:
+            Index from 0.
+        """
 
     @abstractmethod
     def reported_round(self, result: Mapping[str, Any]) -> int | None:
-        """The round that a flat result is of, or None."""
+        """The round that a flat result is of, or None.
+
+        Args:
+            result: One member's result.
+
+        Returns:
+            Index from 0.
+        """
 
     @abstractmethod
     def held_update(self, config: Mapping[str, Any]) -> Update:
-        """The update that this config holds; empty before the first."""
+        """The update that this config holds; empty before the first.
+
+        Args:
+            config: A member's config.
+        """
 
     @abstractmethod
     def compare(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Raise if results of the same round contradict each other."""
+        """Raise if results of the same round contradict each other.
+
+        Args:
+            results: Of one round, in the order of the members.
+        """
 
     @abstractmethod
     def combine(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """One flat result from those of all members, in the order of the members."""
+        """One flat result from those of all members, in the order of the members.
+
+        Args:
+            results: Of one round, one per member.
+        """
 
     @property
     def size(self) -> int:

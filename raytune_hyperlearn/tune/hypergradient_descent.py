@@ -51,6 +51,12 @@ class HypergradientDescentOptions(FromConfig):
     def start_values(self, space: Space) -> dict[str, float]:
         """One start value for each of the space's hyperparameters.
 
+        Args:
+            space: The trial's search space.
+
+        Returns:
+            Values by name.
+
         Raises:
             ValueError: If a name is not one of them.
         """

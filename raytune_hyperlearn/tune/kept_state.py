@@ -83,7 +83,11 @@ class KeepState(tune.Callback):
 
 
 def can_restore(path: str | Path) -> bool:
-    """Whether a run's folder, a local path or a URI, holds a whole kept state that ``Tuner.restore`` can read."""
+    """Whether a run's folder, a local path or a URI, holds a whole kept state that ``Tuner.restore`` can read.
+
+    Args:
+        path: The run's folder: a local path or a URI.
+    """
     system, folder = _open(path)
     return any(_unpacked(_read(system, f"{folder}/{name}")) is not None for name in (KEPT_FILE, PREVIOUS_FILE))
 

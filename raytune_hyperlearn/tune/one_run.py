@@ -98,7 +98,12 @@ class ScheduleFreeOptions:
     warmup_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
 
     def optimizing(self, model: nn.Module, horizon: int) -> Optimizing:
-        """The optimizer of a model's parameters for a training of ``horizon`` steps."""
+        """The optimizer of a model's parameters for a training of ``horizon`` steps.
+
+        Args:
+            model: The module to train.
+            horizon: Number T of steps, at least 1.
+        """
         from schedulefree import AdamWScheduleFree
 
         warmup = round(self.warmup_fraction * horizon)
@@ -119,7 +124,12 @@ class ProdigyOptions:
     weight_decay: NonNegative = 0.0
 
     def optimizing(self, model: nn.Module, horizon: int) -> Optimizing:
-        """The optimizer of a model's parameters; how long the training is does not matter to it."""
+        """The optimizer of a model's parameters; how long the training is does not matter to it.
+
+        Args:
+            model: The module to train.
+            horizon: Not used.
+        """
         from prodigyopt import Prodigy
 
         with redirect_stdout(io.StringIO()):  # it prints what its weight decay is

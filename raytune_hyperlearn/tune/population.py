@@ -39,6 +39,12 @@ class PopulationOptions(FromConfig):
     def present(self, space: Space) -> dict[str, float]:
         """The present value of each hyperparameter; those that the space fixes are its own.
 
+        Args:
+            space: The trial's search space.
+
+        Returns:
+            Values by name.
+
         Raises:
             ValueError: If one is missing or outside its range.
         """
@@ -66,7 +72,11 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
     allowed: ClassVar[frozenset[str]] = frozenset(PopulationOptions.__dataclass_fields__)
 
     def start(self, config: dict[str, Any]) -> None:
-        """Build the models and take the first values."""
+        """Build the models and take the first values.
+
+        Raises:
+            ValueError: In one line, if an option is not allowed or the space has other windows than a population makes.
+        """
         options = PopulationOptions.from_config(config)
         self.intervals, self.horizon = options.intervals, self.problem.horizon(self.epochs)
         if self.intervals > self.horizon:

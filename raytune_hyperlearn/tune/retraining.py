@@ -39,7 +39,11 @@ class RetrainingTrainable(HyperLearningTrainable):
     takes_groups: ClassVar[bool] = True
 
     def start(self, config: dict[str, Any]) -> None:
-        """Take the schedules."""
+        """Take the schedules.
+
+        Raises:
+            ValueError: If the schedules are not those of the space.
+        """
         self.options = RetrainingOptions.from_config(config)
         given = self.options.hyperparameters
         names = self.settings.space.parts

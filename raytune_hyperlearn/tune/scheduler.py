@@ -58,7 +58,12 @@ class HyperLearningScheduler(FIFOScheduler):
         return CONTINUE
 
     def send(self, trial: Trial, update: dict[str, Any]) -> None:
-        """Hand an update to the trial's worker and to its config."""
+        """Hand an update to the trial's worker and to its config.
+
+        Args:
+            trial: The trial, running or paused.
+            update: What its ``apply_update`` takes and its config keeps.
+        """
         trial.set_config({**trial.config, **update})
         actor = trial.temporary_state.ray_actor
         if actor is not None:

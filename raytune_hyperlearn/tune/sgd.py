@@ -82,7 +82,14 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
         self.done_steps = 0
 
     def schedules(self, given: Numbers) -> Numbers:
-        """What is trained with and recorded: the searched values themselves."""
+        """What is trained with and recorded: the searched values themselves.
+
+        Args:
+            given: Searched values by name.
+
+        Returns:
+            Schedules by name, one value per window.
+        """
         return given
 
     def step(self) -> dict[str, Any]:
@@ -117,5 +124,9 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
         return {"done_steps": self.done_steps}
 
     def go_to(self, position: dict[str, Any]) -> None:
-        """Take the steps as done."""
+        """Take the steps as done.
+
+        Args:
+            position: What :meth:`position` gave.
+        """
         self.done_steps = position["done_steps"]

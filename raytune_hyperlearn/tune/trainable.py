@@ -124,7 +124,11 @@ class HyperLearningTrainable(tune.Trainable):
         return True
 
     def start(self, config: dict[str, Any]) -> None:
-        """Set up one trial; called with the settings, the problem and the split in place."""
+        """Set up one trial; called with the settings, the problem and the split in place.
+
+        Args:
+            config: The trial's config, whose keys have been checked.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement start")
 
     def known_keys(self) -> frozenset[str]:
@@ -179,17 +183,34 @@ class HyperLearningTrainable(tune.Trainable):
         return self.problem.epochs if self.settings.epochs is None else self.settings.epochs
 
     def replicate_seeds(self, trial_seed: int) -> list[int]:
-        """Seeds of the networks that are trained for one evaluation."""
+        """Seeds of the networks that are trained for one evaluation.
+
+        Args:
+            trial_seed: Seed of the evaluation.
+
+        Returns:
+            One seed per replicate.
+        """
         return [derived_seed(trial_seed, Purpose.REPLICATE, index) for index in range(self.settings.replicates)]
 
     def new_model(self, seed: int) -> nn.Module:
-        """A freshly initialized model on the trial's device."""
+        """A freshly initialized model on the trial's device.
+
+        Args:
+            seed: Of the initialization.
+        """
         return initialize(self.problem.model, seed).to(self.device)
 
     def score(self, outputs: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Validation and test loss and accuracy of ``outputs``, a function in evaluation mode.
 
         The time that test scoring takes is kept apart, so that it can be left out of every method's clock.
+
+        Args:
+            outputs: Inputs [N, …] to outputs [N, …].
+
+        Returns:
+            Four numbers by name.
         """
         validation_loss, validation_accuracy = evaluate(outputs, self.problem, self.split.validation)
         begun = time.perf_counter()
@@ -198,7 +219,13 @@ class HyperLearningTrainable(tune.Trainable):
         return dict(zip(SCORES, (validation_loss, validation_accuracy, test_loss, test_accuracy), strict=True))
 
     def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
-        """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
+        """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``.
+
+        Args:
+            values: Schedules by name, one value per window.
+            epochs: Length of the training, in epochs.
+            seed: Of initialization, order and dropout.
+        """
         horizon, space = self.problem.horizon(epochs), self.settings.space
         shapes = space.shapes()
         model = self.new_model(seed)
@@ -212,6 +239,9 @@ class HyperLearningTrainable(tune.Trainable):
         """Whether a validation loss is not finite, or beyond ``DIVERGENCE_FACTOR`` times the untrained network's.
 
         Where the untrained network's loss is not positive (some losses are negative) any finite loss is none.
+
+        Args:
+            loss: Mean validation loss.
         """
         if not math.isfinite(loss):
             return True

@@ -48,7 +48,11 @@ class StepCurve:
     values: FloatArray
 
     def at(self, grid: npt.ArrayLike) -> FloatArray:
-        """Values at the times ``grid`` [G]; NaN before the first event."""
+        """Values at the times ``grid`` [G]; NaN before the first event.
+
+        Args:
+            grid: Times [G], in the curve's unit.
+        """
         index = np.searchsorted(self.times, np.asarray(grid, dtype=float), side="right") - 1
         return np.concatenate([[math.nan], self.values])[index + 1]
 
@@ -243,7 +247,12 @@ def quartiles(values: Iterable[float]) -> Quartiles:
 
 
 def time_to_target(curve: StepCurve, target: float) -> float:
-    """First time at which the curve is at or below ``target``; infinity where it never is (right-censored)."""
+    """First time at which the curve is at or below ``target``; infinity where it never is (right-censored).
+
+    Args:
+        curve: A curve that falls, such as that of regret.
+        target: Value to reach, in the curve's unit.
+    """
     reached = np.flatnonzero(curve.values <= target)
     return float(curve.times[reached[0]]) if reached.size else math.inf
 

@@ -111,6 +111,9 @@ class Study:
     def with_focus(self, method: str) -> Study:
         """The same study with another method tested against each other one.
 
+        Args:
+            method: Name of one of the methods.
+
         Raises:
             ValueError: if it is none of the study's methods.
         """
@@ -135,15 +138,30 @@ class Study:
         return rows[0].error if rows and all(record.status == "crashed" for record in rows) else ""
 
     def runs_of(self, method: str) -> tuple[RunResult, ...]:
-        """The runs of one method, by seed."""
+        """The runs of one method, by seed.
+
+        Args:
+            method: Name of a method.
+        """
         return tuple(result for (name, _), result in self.runs.items() if name == method)
 
     def records_in_time(self, result: RunResult) -> list[Record]:
-        """The run's rows that count: those observed within the time limit."""
+        """The run's rows that count: those observed within the time limit.
+
+        Args:
+            result: One of the study's runs.
+        """
         return in_time(result.records, self.experiment.time_limit)
 
     def zero(self, quantity: Quantity) -> float:
-        """Where the regret of validation or test is zero."""
+        """Where the regret of validation or test is zero.
+
+        Args:
+            quantity: Of which score: validation or test.
+
+        Returns:
+            A score in units of the metric.
+        """
         return regret_zero(self.reference, self.metric, quantity)
 
     @property
@@ -170,12 +188,21 @@ class Study:
         return summary_frame(self)
 
     def curve(self, result: RunResult, quantity: Quantity, clock: Clock = "time") -> StepCurve:
-        """The run's anytime curve of regret."""
+        """The run's anytime curve of regret.
+
+        Args:
+            result: One of the study's runs.
+            quantity: Regret of which score: validation or test.
+            clock: What the curve runs over.
+        """
         return regret_curve(result.chosen, self.metric, quantity, self.zero(quantity), result.positions[clock])
 
 
 def load_study(folder: Path) -> Study:
     """Reads one result folder.
+
+    Args:
+        folder: Folder of one comparison.
 
     Raises:
         ValueError: if a file is missing or malformed, or its rows belong to another experiment; one line.

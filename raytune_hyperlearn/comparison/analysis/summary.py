@@ -62,7 +62,11 @@ class MethodSummary:
 
 
 def summarize(study: Study) -> dict[str, MethodSummary]:
-    """The summary of every method that has a run, in the experiment's order."""
+    """The summary of every method that has a run, in the experiment's order.
+
+    Args:
+        study: What was compared.
+    """
     limits = area_limits(study)
     return {method: _summary(study, method, limits) for method in study.methods}
 

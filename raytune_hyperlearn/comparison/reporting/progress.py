@@ -75,7 +75,12 @@ class Progress:
             self._live.stop()
 
     def announce(self, method: str, seed: int) -> None:
-        """A run begins."""
+        """A run begins.
+
+        Args:
+            method: The run's method.
+            seed: The run's seed.
+        """
         self._finish()
         self._run = (method, seed)
         self._begin_anew()

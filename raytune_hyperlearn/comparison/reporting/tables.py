@@ -67,7 +67,11 @@ class Table:
 
 
 def summary_table(study: Study) -> Table:
-    """The short table that ends a run on the terminal: one row per method, narrow enough for 80 columns."""
+    """The short table that ends a run on the terminal: one row per method, narrow enough for 80 columns.
+
+    Args:
+        study: What was compared.
+    """
     summaries = summarize(study)
     styles = method_styles(summaries)
     targets = study.experiment.targets[:1] if study.reference is not None else ()

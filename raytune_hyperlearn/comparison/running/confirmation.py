@@ -30,6 +30,11 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
 
     Incumbents that are not schedules of learning rate, momentum and weight decay (those of batch-size methods) are left
     out, and nothing is done where every other run is confirmed already. Ray is running.
+
+    Args:
+        experiment: The folder's experiment.
+        folder: Folder of the comparison.
+        console: Shows how far it is.
     """
     path = folder / CONFIRMATIONS_FILE
     known = read_confirmations(path)

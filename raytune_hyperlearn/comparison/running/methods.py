@@ -363,6 +363,11 @@ def method_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
     """What Tune is to run for one method and seed.
 
+    Args:
+        experiment: Problem, space and budgets.
+        name: One of ``METHODS``.
+        seed: Seed of the run.
+
     Raises:
         ImportError: If a package of the method is not installed.
         ValueError: If the method, an option or the space is not allowed.

@@ -114,6 +114,12 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
 
     A run whose Tune state is still in the folder (its driver was stopped) is continued from there, and one that had
     ended is not begun again.
+
+    Args:
+        experiment: Problem, space and budgets.
+        method: One of the experiment's methods.
+        seed: One of the experiment's seeds.
+        folder: The comparison's folder, where the run's rows are added.
     """
     name = f"{method}-{seed}"
     ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
