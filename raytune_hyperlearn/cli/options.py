@@ -1,4 +1,4 @@
-"""Options that several of the command's subcommands share, and how numbers are read."""
+"""Options that several subcommands share, and how what is given for them is read."""
 
 from __future__ import annotations
 
@@ -47,3 +47,41 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for 
 Epochs = Annotated[float | None, number_option("Full budget in epochs (default: the comparison's).")]
 Workers = Annotated[int, whole_option("Trials at a time.")]
 GPUsPerTrial = Annotated[float, number_option("GPUs of one trial.")]
+
+
+def arguments_of(given: list[str] | None) -> dict[str, Any] | None:
+    """``KEY=VALUE`` each, the value as YAML would read it; None if there is none.
+
+    Raises:
+        ValueError: If one has no ``=``.
+    """
+    if not given:
+        return None
+    import yaml
+
+    for text in given:
+        if "=" not in text:
+            raise ValueError(f"problem_args is {text!r}; it must be KEY=VALUE")
+    return {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given)}
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """``fds, rs`` → ["fds", "rs"]; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def seeds_of(text: str | None) -> list[int] | None:
+    """``3`` → [0, 1, 2]; ``4,7`` → [4, 7].
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or ("," not in text and numbers[0] < 1):
+        raise ValueError(f"seeds is {text!r}; it must be a number >= 1 of seeds, or seeds separated by commas")
+    return numbers if "," in text else list(range(numbers[0]))

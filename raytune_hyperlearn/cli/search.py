@@ -1,0 +1,102 @@
+"""``hyperlearn tune``: search with one method."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytune_hyperlearn.cli.options import (
+    GPUsPerTrial,
+    ProblemArguments,
+    Trust,
+    Workers,
+    arguments_of,
+    number_option,
+    whole_option,
+)
+from raytune_hyperlearn.cli.runs import run_comparison
+from raytune_hyperlearn.cli.terminal import accuracy_text, console, one_line_errors, say
+
+
+def tune(
+    problem: Annotated[
+        str, typer.Option(help="Problem to train: a name, path/to/file.py:name or package.module:name.")
+    ] = "digits",
+    problem_args: ProblemArguments = None,
+    method: Annotated[str, typer.Option(help="Method that searches (see `hyperlearn list`).")] = "fds",
+    time_limit: Annotated[
+        float | None,
+        number_option("Wall-clock limit (default: the comparison's).", "SECONDS"),
+    ] = None,
+    outer_steps: Annotated[
+        int | None,
+        whole_option("Stop FDS after so many outer steps (default: at the time limit)."),
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        number_option("Full budget of one training, in epochs (default: the comparison's)."),
+    ] = None,
+    seed: Annotated[int, whole_option("Seed of the search.")] = 0,
+    workers: Workers = 1,
+    gpus_per_trial: GPUsPerTrial = 0.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM-METHOD).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the search in the output folder that was stopped.")
+    ] = False,
+    trust: Trust = False,
+) -> None:
+    """Search with one method, then show what was found and how to train with it."""
+    with one_line_errors():
+        from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+
+        chosen = {"problem_args": arguments_of(problem_args), "time_limit": time_limit, "epochs": epochs}
+        experiment = experiment_from_settings(
+            {
+                "problem": problem,
+                "methods": [method],
+                "seeds": [seed],
+                "confirmations": 0,
+                "workers": workers,
+                "gpus_per_trial": gpus_per_trial,
+                "method_options": {} if outer_steps is None else {method: {"outer_steps": outer_steps}},
+                **{name: value for name, value in chosen.items() if value is not None},
+            }
+        )
+        path = output or Path("results") / f"{experiment.name}-{method}"
+    command = shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])])
+    run_comparison(experiment, path, resume, trust, command)
+    with one_line_errors():
+        from raytune_hyperlearn.comparison.analysis.best import BEST_FILE
+        from raytune_hyperlearn.comparison.analysis.results import load_study
+
+        study = load_study(path)
+        if not (path / BEST_FILE).is_file():
+            reason = f", the first evaluation crashed with: {study.error_of_all}" if study.error_of_all else ""
+            say(f"no evaluation completed within the time limit{reason}")
+            raise typer.Exit(1)
+        _show_best(path / BEST_FILE)
+
+
+def _show_best(path: Path) -> None:
+    """What was found as YAML, its scores, and the lines of PyTorch that use it."""
+    from raytune_hyperlearn.learned import Learned
+
+    learned = Learned.load(path)
+    scores = f"validation loss {learned.found['validation_loss']:.4g}{accuracy_text(learned.found['test_accuracy'])}"
+    sampler = "sampler = learned.to_batch_sampler(len(dataset), epochs)" if learned.batch_sizes else ""
+    lines = [
+        f"# {scores}",
+        learned.to_yaml(),
+        "# to train with it:",
+        "from raytune_hyperlearn import Learned",
+        f"learned = Learned.load({str(path)!r})",
+        "scheduler = learned.to_torch(optimizer, steps)  # then scheduler.step() after every update",
+        sampler,
+    ]
+    console.print("\n".join(filter(None, lines)), markup=False, highlight=False, soft_wrap=True)
