@@ -37,7 +37,7 @@ class Constant(WithoutMemory):
         _require_size("batch_size", batch_size, 1)
         self.batch_size = batch_size
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The constant."""
         return self.batch_size
 
@@ -66,7 +66,7 @@ class Manual(WithoutMemory):
         self.double_every = double_every
         self.max_batch_size = max_batch_size
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The size of this epoch."""
         doublings = math.floor(progress.epochs / self.double_every)
         if doublings >= self.max_batch_size.bit_length():
@@ -134,7 +134,7 @@ class _NextBatch(ABC):
         self._numerator = Average(decay)
         self._denominator = Average(decay)
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The size decided on with the last batch; a complete batch decides on the next one."""
         if batch is None:
             return min(self._next, progress.max_batch_size)

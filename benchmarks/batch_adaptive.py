@@ -165,12 +165,12 @@ def choice_costs(device: torch.device, repeats: int) -> dict[str, dict[str, floa
     statistics_of_batch = BatchStatistics(
         M0, loss=0.5, gradient_norm_squared=1.0, drift=2.0, variance_along_gradient=lambda: 1e5
     )
-    between = rule.wanted(progress, statistics_of_batch)
+    between = rule.choose_size(progress, statistics_of_batch)
     assert 1 < between < progress.max_batch_size
 
     def choose_a_hundred_times() -> None:
         for _ in range(100):
-            rule.wanted(progress, statistics_of_batch)
+            rule.choose_size(progress, statistics_of_batch)
 
     calls = {
         "iteration": at_once(ProjectedVariance(model, cross_entropy, MicroBatches()), [batch]),
@@ -188,12 +188,12 @@ class CountingRule(GaussianWalkRule):
 
     projected = 0
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """m*."""
-        wanted = super().wanted(progress, batch)
+        chosen = super().choose_size(progress, batch)
         if batch is not None and "variance_along_gradient" in vars(batch):
             self.projected += batch.size if self.variance == "exact" else min(batch.size, M0)
-        return wanted
+        return chosen
 
 
 def time_to_loss(device: torch.device, images: int, epochs: int, lr: float, bound: int) -> dict[str, Any]:

@@ -217,7 +217,7 @@ class GaussianWalkRule(WithoutMemory):
         self.minimum_loss = minimum_loss
         self.variance: Covariance = covariance
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """m*, or m0 before the first draw."""
         if batch is None:
             return self.increment

@@ -89,7 +89,7 @@ class BatchSizeRule(Protocol):
 
     Attributes:
         variance: What it needs to know about the batch's gradients (see `variance.growing_batch`).
-        increment: Instances drawn per enlargement, or None to draw at once all that are wanted.
+        increment: Instances drawn per enlargement, or None to draw all at once.
     """
 
     @property
@@ -98,11 +98,11 @@ class BatchSizeRule(Protocol):
     @property
     def increment(self) -> int | None: ...  # noqa: D102
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         """The size that the batch should have, ≥ 1.
 
         Asked before the first draw (``batch`` is None) and after every draw; the update happens as soon as
-        the batch has the size wanted. A rule that decides on the next batch notes what it sees and wants no more.
+        the batch has that size. A rule that decides on the next batch notes what it sees and asks for no more.
 
         Args:
             progress: Where training stands.
@@ -143,7 +143,7 @@ class Update:
 
     Attributes:
         batch_size: m, instances in its batch.
-        wanted: Size that the rule wanted when the batch was complete (m* of [BA]); above ``batch_size`` only
+        chosen_size: Size that the rule chose when the batch was complete (m* of [BA]); above ``batch_size`` only
             where |X| or B_max was reached.
         enlargements: Draws that made up the batch.
         loss: s, mean loss of the batch.
@@ -153,7 +153,7 @@ class Update:
     """
 
     batch_size: int
-    wanted: int
+    chosen_size: int
     enlargements: int
     loss: float
     gradient_norm_squared: float
@@ -162,7 +162,7 @@ class Update:
 
 
 class RuledSGD(torch.optim.Optimizer):
-    """SGD, with momentum if wanted, that draws its own batches by a rule.
+    """SGD, with momentum or without, that draws its own batches by a rule.
 
     One parameter group, so that PyTorch's learning-rate schedulers apply.
 
@@ -224,21 +224,21 @@ class RuledSGD(torch.optim.Optimizer):
         progress = self.progress()
         self.sampler.begin_batch()
         self._batch.begin()
-        wanted = self.rule.wanted(progress, None)
+        chosen = self.rule.choose_size(progress, None)
         enlargements = 0
         while True:
-            self._enlarge(min(wanted, progress.max_batch_size))
+            self._enlarge(min(chosen, progress.max_batch_size))
             enlargements += 1
             statistics = self._statistics()
-            wanted = self.rule.wanted(progress, statistics)
-            if self._batch.size >= min(wanted, progress.max_batch_size):
+            chosen = self.rule.choose_size(progress, statistics)
+            if self._batch.size >= min(chosen, progress.max_batch_size):
                 break
         self._move(self._batch.gradient)
         self._batch.begin()  # frees what it holds
         self.updates += 1
         return Update(
             batch_size=statistics.size,
-            wanted=wanted,
+            chosen_size=chosen,
             enlargements=enlargements,
             loss=statistics.loss,
             gradient_norm_squared=statistics.gradient_norm_squared,

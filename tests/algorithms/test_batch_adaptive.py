@@ -196,15 +196,15 @@ class TestRule:
 
         rule = GaussianWalkRule()
         rising = BatchStatistics(32, loss=1.0, gradient_norm_squared=1.0, drift=-0.5, variance_along_gradient=never)
-        assert rule.wanted(self.PROGRESS, rising) == 300
+        assert rule.choose_size(self.PROGRESS, rising) == 300
 
     def test_wants_the_best_size_of_the_walk(self) -> None:
         rule = GaussianWalkRule(increment=16, minimum_loss=0.2)
         batch = BatchStatistics(
             16, loss=1.0, gradient_norm_squared=9.0, drift=2.0, variance_along_gradient=lambda: 900.0
         )
-        assert rule.wanted(self.PROGRESS, None) == 16
-        assert rule.wanted(self.PROGRESS, batch) == best_batch_size(Walk(1.0, 2.0, 30.0, 0.1, 0.2), 300)
+        assert rule.choose_size(self.PROGRESS, None) == 16
+        assert rule.choose_size(self.PROGRESS, batch) == best_batch_size(Walk(1.0, 2.0, 30.0, 0.1, 0.2), 300)
 
     def test_bad_settings_are_refused(self) -> None:
         with pytest.raises(ValueError, match="increment is 1; it must be at least 2"):
@@ -322,7 +322,7 @@ def test_batches_end_at_the_training_set_and_at_the_bound() -> None:
     many = EpochSampler(inputs, targets, seed=0)
     optimizer = BatchAdaptiveSGD(model, cross_entropy, many, lr=50.0, minimum_loss=10.0, m0=8, max_batch_size=30)
     update = optimizer.step()
-    assert (update.batch_size, update.enlargements, update.wanted) == (30, 4, 30)
+    assert (update.batch_size, update.enlargements, update.chosen_size) == (30, 4, 30)
 
 
 def test_divergence_spends_no_further_instances() -> None:

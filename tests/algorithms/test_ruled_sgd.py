@@ -27,7 +27,7 @@ class Sizes(WithoutMemory):
         self.increment = increment
         self.asked = 0
 
-    def wanted(self, progress: Progress, batch: BatchStatistics | None) -> int:
+    def choose_size(self, progress: Progress, batch: BatchStatistics | None) -> int:
         self.asked += batch is None
         return self.sizes[(self.asked - 1) % len(self.sizes)]
 
@@ -192,5 +192,5 @@ def test_bounds_apply_to_every_rule() -> None:
     model, sampler = problem(n=20)
     optimizer = RuledSGD(model, cross_entropy, sampler, Sizes([1000]), lr=0.1)
     update = optimizer.step()
-    assert (update.batch_size, update.wanted) == (20, 1000)
+    assert (update.batch_size, update.chosen_size) == (20, 1000)
     assert optimizer.progress().epochs == 1.0

@@ -58,9 +58,9 @@ def test_constant_is_batch_adaptive_training_that_never_enlarges() -> None:
 
 def test_manual_doubles_up_to_its_maximum() -> None:
     rule = Manual(start=32, double_every=25, max_batch_size=256)
-    sizes = [rule.wanted(at(epochs), None) for epochs in (0, 24.99, 25, 50, 74, 75, 99, 100, 1e9)]
+    sizes = [rule.choose_size(at(epochs), None) for epochs in (0, 24.99, 25, 50, 74, 75, 99, 100, 1e9)]
     assert sizes == [32, 32, 64, 128, 128, 256, 256, 256, 256]
-    assert Manual(3, 1, 10).wanted(at(2.0), None) == 10
+    assert Manual(3, 1, 10).choose_size(at(2.0), None) == 10
 
 
 def test_manual_follows_the_epochs_of_training() -> None:
@@ -71,39 +71,39 @@ def test_manual_follows_the_epochs_of_training() -> None:
 class TestCABS:
     def test_first_decision_by_hand(self) -> None:
         rule = CABS(start=16, min_batch_size=4, minimum_loss=0.5)
-        assert rule.wanted(at(), None) == 16
-        assert rule.wanted(at(), seen(16, loss=2.5, norm=1.0, trace=700.0)) == 16  # this batch is complete
-        assert rule.wanted(at(), None) == 35  # 0.1 · 700 / (2.5 − 0.5)
+        assert rule.choose_size(at(), None) == 16
+        assert rule.choose_size(at(), seen(16, loss=2.5, norm=1.0, trace=700.0)) == 16  # this batch is complete
+        assert rule.choose_size(at(), None) == 35  # 0.1 · 700 / (2.5 − 0.5)
 
     def test_averages_over_updates(self) -> None:
         rule = CABS(start=16, min_batch_size=4, decay=0.5)
         for loss, trace in ((2.0, 400.0), (1.0, 1000.0)):
-            rule.wanted(at(), seen(16, loss, 1.0, trace))
+            rule.choose_size(at(), seen(16, loss, 1.0, trace))
         xi, loss = (0.25 * 400 + 0.5 * 1000) / 0.75, (0.25 * 2 + 0.5 * 1) / 0.75
-        assert rule.wanted(at(), None) == round(0.1 * xi / loss)
+        assert rule.choose_size(at(), None) == round(0.1 * xi / loss)
 
     def test_bounds_and_exhausted_loss(self) -> None:
         rule = CABS(start=16, min_batch_size=8, decay=0.0)
-        rule.wanted(at(), seen(16, 1.0, 1.0, 1e-9))
-        assert rule.wanted(at(), None) == 8
-        rule.wanted(at(max_batch_size=100), seen(8, 1.0, 1.0, 1e9))
-        assert rule.wanted(at(max_batch_size=100), None) == 100
-        rule.wanted(at(max_batch_size=100), seen(8, 0.0, 1.0, 1.0))
-        assert rule.wanted(at(max_batch_size=100), None) == 100
-        rule.wanted(at(max_batch_size=100), seen(8, math.nan, 1.0, math.nan))  # diverged: nothing is learned from it
-        assert rule.wanted(at(max_batch_size=100), None) == 100
+        rule.choose_size(at(), seen(16, 1.0, 1.0, 1e-9))
+        assert rule.choose_size(at(), None) == 8
+        rule.choose_size(at(max_batch_size=100), seen(8, 1.0, 1.0, 1e9))
+        assert rule.choose_size(at(max_batch_size=100), None) == 100
+        rule.choose_size(at(max_batch_size=100), seen(8, 0.0, 1.0, 1.0))
+        assert rule.choose_size(at(max_batch_size=100), None) == 100
+        rule.choose_size(at(max_batch_size=100), seen(8, math.nan, 1.0, math.nan))  # diverged: nothing learned
+        assert rule.choose_size(at(max_batch_size=100), None) == 100
 
 
 class TestGradientNoiseScale:
     def test_first_decision_by_hand(self) -> None:
         rule = GradientNoiseScale(start=32, min_batch_size=8)
-        rule.wanted(at(), seen(32, 1.0, norm=5.0, trace=64.0))
-        assert rule.wanted(at(), None) == round(64.0 / (5.0 - 2.0))
+        rule.choose_size(at(), seen(32, 1.0, norm=5.0, trace=64.0))
+        assert rule.choose_size(at(), None) == round(64.0 / (5.0 - 2.0))
 
     def test_hidden_gradient_takes_the_largest_batch(self) -> None:
         rule = GradientNoiseScale(start=32, min_batch_size=8)
-        rule.wanted(at(max_batch_size=77), seen(32, 1.0, norm=1.0, trace=64.0))
-        assert rule.wanted(at(max_batch_size=77), None) == 77
+        rule.choose_size(at(max_batch_size=77), seen(32, 1.0, norm=1.0, trace=64.0))
+        assert rule.choose_size(at(max_batch_size=77), None) == 77
 
     def test_averages_settle_at_the_noise_scale_of_the_training_set(self) -> None:
         """Parameters do not move, so the truth is tr Σ / |G|² of all instances."""

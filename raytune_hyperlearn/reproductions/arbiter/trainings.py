@@ -61,7 +61,7 @@ class Setting:
 
     Attributes:
         problem: Its name.
-        train: Use so many training examples, evenly spread; 0 means all.
+        train: Use so many training examples, evenly spaced; 0 means all.
         test: Likewise of the test examples.
         epochs: Of each training.
         seeds: Number of seeds; a seed is split, initialization, data order and agent.
@@ -187,7 +187,7 @@ def training_problem(name: str, train: int, test: int, wrong_labels: float) -> P
 
     Args:
         name: The problem's name.
-        train: So many training examples, evenly spread; 0 means all.
+        train: So many training examples, evenly spaced; 0 means all.
         test: Likewise of the test examples, whose labels stay right.
         wrong_labels: The share, in [0, 1].
     """

@@ -19,7 +19,7 @@ from raytune_hyperlearn.derivatives.projections import Instances, inner_product
 from raytune_hyperlearn.derivatives.variance import Variance, growing_batch
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced
 
 COVARIANCES: tuple[Covariance, ...] = ("exact", "diagonal", "newest")
 M0 = 32
@@ -138,7 +138,7 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
     """
     problem = load(regime.problem)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train = spread(problem.train, regime.instances).to(device)
+    train = evenly_spaced(problem.train, regime.instances).to(device)
     sizes: dict[Covariance, FloatArray] = {}
     losses: dict[Covariance, FloatArray] = {}
     probes: list[Probe] = []

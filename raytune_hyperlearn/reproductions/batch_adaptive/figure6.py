@@ -40,7 +40,7 @@ from raytune_hyperlearn.derivatives.projections import Instances, Tensors, inner
 from raytune_hyperlearn.derivatives.variance import GrowingBatch, Variance, growing_batch
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
 PAPER_MEANS, PAPER_DEVIATIONS = (-8.58165e-10, -7.94253e-10), (4.58062e-12, 3.48414e-11)
@@ -124,7 +124,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
 def measure(problem: Problem, settings: Settings, console: Console) -> list[Sample]:
     """One sample for each η and dropout tried."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train = spread(problem.train, settings.images).to(device)
+    train = evenly_spaced(problem.train, settings.images).to(device)
     model = initialize(problem.model, settings.seed).to(device).eval()
     sampler = EpochSampler(train.inputs, train.targets, derived_seed(settings.seed, Purpose.ORDER))
     optimizer = RuledSGD(

@@ -25,7 +25,7 @@ from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evalu
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.digit_images import mnist, svhn
 from raytune_hyperlearn.problems.models import LeNet, initialize
-from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced
 from raytune_hyperlearn.tune.trainable import validation_batches
 
 LEARNED = ("learning_rate",)
@@ -71,7 +71,7 @@ class Setting:
             MissingDataError: If they are nowhere.
         """
         whole, test = DATA[self.data]()
-        chosen = spread(whole, self.images)
+        chosen = evenly_spaced(whole, self.images)
         channels, size = chosen.inputs.shape[1], chosen.inputs.shape[2]
         return Problem(
             name=f"{self.data}-lenet",

@@ -54,7 +54,7 @@ from raytune_hyperlearn.reproductions.fds.speedup_results import (
     race_panels,
     verdicts,
 )
-from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale
 
 METHODS = (FDS, *BLACK_BOX)
@@ -116,7 +116,7 @@ def cifar_images(train: int, test: int) -> Problem:
     Raises:
         MissingDataError: If they are nowhere.
     """
-    parts: list[Examples] = [spread(whole, count) for whole, count in zip(cifar(10), (train, test), strict=True)]
+    parts: list[Examples] = [evenly_spaced(whole, count) for whole, count in zip(cifar(10), (train, test), strict=True)]
     return Problem(
         name="cifar10-images",
         model=BatchNormCNN,

@@ -30,7 +30,7 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     follow,
     training_problem,
 )
-from raytune_hyperlearn.reproductions.parts import spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced
 from raytune_hyperlearn.reproductions.registry import find
 from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction
 from raytune_hyperlearn.reproductions.writing import reproduce
@@ -214,7 +214,7 @@ def test_a_share_of_the_training_labels_is_wrong_and_no_test_label() -> None:
     assert torch.equal(wrong.train.targets, training_problem("digits", 0, 0, 0.2).train.targets)
     part = training_problem("digits", 100, 10, 0.0)
     assert (len(part.train), len(part.test)) == (100, 10)
-    assert torch.equal(part.train.targets, spread(right.train, 100).targets)
+    assert torch.equal(part.train.targets, evenly_spaced(right.train, 100).targets)
 
 
 def test_configs_of_arbiter_a_control_and_a_variant() -> None:

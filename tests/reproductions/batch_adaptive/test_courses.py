@@ -27,7 +27,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import (
     size_panels,
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.courses import CURVES, Course, Training, course_of, follow
-from raytune_hyperlearn.reproductions.parts import part_of, spread
+from raytune_hyperlearn.reproductions.parts import evenly_spaced, part_of
 from raytune_hyperlearn.tune import BatchAdaptiveTrainable
 from tests.reproductions.small_problem import small_problem
 
@@ -100,10 +100,10 @@ def test_part_of_a_problem() -> None:
 
 def test_a_part_of_sorted_examples_holds_every_class() -> None:
     classes = torch.arange(5).repeat_interleave(20)
-    part = spread(Examples(torch.arange(100.0), classes), 10)
+    part = evenly_spaced(Examples(torch.arange(100.0), classes), 10)
     assert part.targets.bincount().tolist() == [2] * 5
     assert len(set(part.inputs.tolist())) == 10
-    assert len(spread(part, 0)) == len(spread(part, 99)) == 10
+    assert len(evenly_spaced(part, 0)) == len(evenly_spaced(part, 99)) == 10
 
 
 def test_panels_show_medians_in_a_band() -> None:
