@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,14 +17,7 @@ from raytune_hyperlearn.cli.search import tune
 from raytune_hyperlearn.cli.terminal import say
 from raytune_hyperlearn.comparison.running.stopping import exit_status, stopping_on_sigterm
 
-app = typer.Typer(
-    name="hyperlearn",
-    help="Learn hyperparameters by gradients during training, on Ray Tune, and compare with black-box search.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-for name, command in {  # in the order of the help
+COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "tune": tune,
     "check": check,
@@ -32,7 +26,16 @@ for name, command in {  # in the order of the help
     "list": list_names,
     "reference": reference,
     "reproduce": reproduce_experiment,
-}.items():
+}
+"""By name, in the order of the help."""
+app = typer.Typer(
+    name="hyperlearn",
+    help="Learn hyperparameters by gradients during training, on Ray Tune, and compare with black-box search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for name, command in COMMANDS.items():
     app.command(name=name)(command)
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """What typer raises for arguments that do not parse: the base of the one such error that it exports."""
