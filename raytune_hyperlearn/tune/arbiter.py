@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import ray
@@ -130,20 +129,23 @@ class ArbiterTrainable(HyperLearningTrainable):
         self.config = {**self.config, DECIDED: update[DECIDED]}
         self._follow(update[DECIDED])
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
+    def state_dict(self) -> dict[str, Any]:
         """Networks, optimizers, agents with their generators, schedules so far, and the controls' record."""
-        state = {"recorded": self.recorded, "trainings": [training.state_dict() for training in self.trainings]}
-        torch.save(state, Path(checkpoint_dir) / "arbiter.pt")
+        return {"recorded": self.recorded, "trainings": [training.state_dict() for training in self.trainings]}
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; a decision in the config for the next epoch wins over the agent's."""
-        path = Path(checkpoint_dir) / "arbiter.pt"
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; a decision in the config for the next epoch wins over the agent's."""
         if state["recorded"] is not None:
             self._take_record(state["recorded"])
         for training, saved in zip(self.trainings, state["trainings"], strict=True):
             training.load_state_dict(saved)
         self._follow(self.config.get(DECIDED, {"epoch": -1}))
+
+    def make_again(self, steps: int) -> None:
+        """As the agents decide, but for a decision in the config for the next epoch."""
+        decided = self.config.get(DECIDED, {"epoch": -1})
+        super().make_again(steps)
+        self._follow(decided)
 
     def _follow(self, decided: Mapping[str, Any]) -> None:
         if decided["epoch"] == self.done_epochs:

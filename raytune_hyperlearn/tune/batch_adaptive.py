@@ -16,7 +16,6 @@ import math
 import numbers
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -127,20 +126,17 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
         outcome.setdefault("training_loss", math.inf)
         return outcome | {"done": end >= self.epochs or outcome["status"] != COMPLETED}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
+    def state_dict(self) -> dict[str, Any]:
         """Models; momentum buffers, rules, generators and positions inside the epoch; mean batch sizes so far."""
-        state = {
+        return {
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "done_epochs": self.done_epochs,
             "mean_sizes": self.mean_sizes,
         }
-        torch.save(state, Path(checkpoint_dir) / "batch_adaptive.pt")
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; the config's learning rate and momentum win over the optimizers'."""
-        path = Path(checkpoint_dir) / "batch_adaptive.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True)  # generators live on the CPU
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the config's learning rate and momentum win over the optimizers'."""
         for model, saved in zip(self.models, state["models"], strict=True):
             model.load_state_dict(saved)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

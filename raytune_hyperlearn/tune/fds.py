@@ -13,12 +13,10 @@ or column shards, which divide the values among themselves and replay the same t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ray.tune.execution.tune_controller import TuneController
@@ -243,22 +241,27 @@ class FDSTrainable(HyperLearningTrainable):
         self.config = {**self.config, OUTER_STATE: update[OUTER_STATE]}
         self.outcome = None
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
+    def state_dict(self) -> dict[str, Any]:
         """The outer state, what has been reported of it, and how products are computed; networks start afresh."""
         choices = self.products.choices() if self.products is not None else None
         state = {OUTER_STATE: self.outer.to_mapping(), "outcome": self.outcome, "choices": choices}
         state["directions"] = self.hypergradients.choices()
-        (Path(checkpoint_dir) / "fds.json").write_text(json.dumps(state))
+        return state
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the later of the checkpoint and what a scheduler wrote into the config."""
-        state = json.loads((Path(checkpoint_dir) / "fds.json").read_text())
         saved = OuterState.from_mapping(state[OUTER_STATE])
         if self.products is not None and state["choices"] is not None:
             self.products.take_choices(state["choices"])
         self.hypergradients.take_choices(state["directions"])
         if OUTER_STATE not in self.config or saved.index >= self.outer.index:
             self.outer, self.outcome = saved, state["outcome"]
+
+    def make_again(self, steps: int) -> None:
+        """Outer steps that the state and the scheduler's updates do not hold; a member of a group lacks one at most."""
+        for _ in range(steps):
+            if self.outer.index + (self.outcome is not None) < self.iteration:
+                self.step()
 
     def _check_member(self, space: Space) -> None:
         if self.member.alone:

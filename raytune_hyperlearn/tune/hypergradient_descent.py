@@ -140,7 +140,7 @@ class HypergradientDescentTrainable(ReplicatesTrainable[SGDHD]):
         """Steps done and the mean values of each epoch."""
         return {"schedule": self.schedule, "done_steps": self.done_steps}
 
-    def go_to(self, position: dict[str, Any]) -> None:
+    def go_to(self, position: Mapping[str, Any]) -> None:
         """Take the steps as done."""
         self.schedule = {name: list(values) for name, values in position["schedule"].items()}
         self.done_steps = position["done_steps"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -120,6 +121,6 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
         """The values of all intervals so far."""
         return {"past": self.past}
 
-    def go_to(self, position: dict[str, Any]) -> None:
+    def go_to(self, position: Mapping[str, Any]) -> None:
         """Take another member's past, or this one's; the present values stay the config's."""
         self.past = list(position["past"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -13,7 +12,6 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
 
-CHECKPOINT = "replicates.pt"
 OptimizerType = TypeVar("OptimizerType", bound=torch.optim.Optimizer)
 
 
@@ -68,23 +66,21 @@ class ReplicatesTrainable(HyperLearningTrainable, Generic[OptimizerType]):
         """What a checkpoint holds beside networks, optimizers and seeds."""
         raise NotImplementedError(f"{type(self).__name__} must implement position")
 
-    def go_to(self, position: dict[str, Any]) -> None:
+    def go_to(self, position: Mapping[str, Any]) -> None:
         """Go on from :meth:`position`."""
         raise NotImplementedError(f"{type(self).__name__} must implement go_to")
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
+    def state_dict(self) -> dict[str, Any]:
         """Networks, optimizers, seeds and position."""
-        state = {
+        return {
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "seeds": self.seeds,
             **self.position(),
         }
-        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from :meth:`save_checkpoint`; the config's hyperparameters win over the optimizers'."""
-        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location=self.device, weights_only=True)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the config's hyperparameters win over the optimizers'."""
         for model, saved in zip(self.models, state["models"], strict=True):
             model.load_state_dict(saved)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

@@ -123,7 +123,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
         """Steps done."""
         return {"done_steps": self.done_steps}
 
-    def go_to(self, position: dict[str, Any]) -> None:
+    def go_to(self, position: Mapping[str, Any]) -> None:
         """Take the steps as done.
 
         Args:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import ray
@@ -33,6 +34,7 @@ from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredEx
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
 from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result
+from raytune_hyperlearn.tune.checkpoint_files import read_checkpoint, write_checkpoint
 
 DIVERGENCE_FACTOR = 100.0
 """A validation loss so many times that of the untrained network's is a divergence, although it is finite."""
@@ -91,9 +93,9 @@ FROM_SEARCHERS = frozenset({"config_id", "model_based_pick"})
 class HyperLearningTrainable(tune.Trainable):
     """Base of the trainables: one problem, one split, one device.
 
-    Subclasses implement :meth:`start` and ``step``. A step's result is :meth:`result`'s, whose names are the same
-    for every method. Config keys that begin with an underscore are the caller's (and Tune's) own marks of a trial;
-    any other key that is not known is refused.
+    Subclasses implement :meth:`start`, ``step``, :meth:`state_dict` and :meth:`load_state_dict`. A step's result is
+    :meth:`result`'s, whose names are the same for every method. Config keys that begin with an underscore are the
+    caller's (and Tune's) own marks of a trial; any other key that is not known is refused.
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset()
@@ -130,6 +132,36 @@ class HyperLearningTrainable(tune.Trainable):
             config: The trial's config, whose keys have been checked.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement start")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: all that later steps need."""
+        raise NotImplementedError(f"{type(self).__name__} must implement state_dict")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`, whose tensors are on the CPU here."""
+        raise NotImplementedError(f"{type(self).__name__} must implement load_state_dict")
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write :meth:`state_dict`, with a digest."""
+        write_checkpoint(Path(checkpoint_dir), {"iteration": self.iteration, "state": self.state_dict()})
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from :meth:`save_checkpoint`.
+
+        If the file is damaged, the newest whole one before it is taken and the steps since are made again, unreported:
+        Tune counts them already.
+
+        Raises:
+            ValueError: In one line that names the file, if it is damaged and there is no whole one before it.
+        """
+        kept = read_checkpoint(Path(checkpoint_dir))
+        self.load_state_dict(kept["state"])
+        self.make_again(self.iteration - kept["iteration"])
+
+    def make_again(self, steps: int) -> None:
+        """Make steps whose results Tune has had; none where ``steps`` is not positive."""
+        for _ in range(steps):
+            self.step()
 
     def known_keys(self) -> frozenset[str]:
         """All config keys that this trainable, Tune or a searcher reads; called with the settings in place."""
