@@ -159,7 +159,11 @@ class HyperLearningTrainable(tune.Trainable):
         self.make_again(self.iteration - kept["iteration"])
 
     def make_again(self, steps: int) -> None:
-        """Make steps whose results Tune has had; none where ``steps`` is not positive."""
+        """Make steps whose results Tune has had, after a damaged checkpoint.
+
+        Args:
+            steps: How many; none where it is not positive.
+        """
         for _ in range(steps):
             self.step()
 
