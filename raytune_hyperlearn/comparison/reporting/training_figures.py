@@ -105,12 +105,12 @@ def _draw_training_panel(axes: Axes, panel: TrainingPanel) -> None:
     ends: dict[str, tuple[float, str, str]] = {}
     for line in panel.lines:
         style = line.style
-        draw_course(axes, line.xs, line.values, style)
+        draw_trajectory(axes, line.xs, line.values, style)
         ends.setdefault(style.short, (float(line.values[-1]), style.short, style.color))
     label_line_ends(axes, list(ends.values()))
 
 
-def draw_course(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodStyle) -> None:
+def draw_trajectory(axes: Axes, xs: FloatArray, values: FloatArray, style: MethodStyle) -> None:
     """One line with a dozen markers and a thin leader from its end to the right border, which must be set."""
     axes.plot(
         xs,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.drawing import INK, light_grid, look
 from raytune_hyperlearn.comparison.reporting.wording import number
-from raytune_hyperlearn.reproductions.arbiter.trainings import Course
+from raytune_hyperlearn.reproductions.arbiter.trainings import Trajectory
 
 COLOURS = {True: "#CC6677", False: "#332288"}
 """Of starts whose batch size is expected to grow, and of the others."""
@@ -75,9 +75,9 @@ class Direction:
     late: FloatArray
 
     @classmethod
-    def of(cls, start: Start, seeds: Mapping[int, Course]) -> Direction:
-        """From the courses of one method."""
-        return cls(start, np.array([course.late_size for course in seeds.values()]))
+    def of(cls, start: Start, seeds: Mapping[int, Trajectory]) -> Direction:
+        """From the trajectories of one method."""
+        return cls(start, np.array([trajectory.late_size for trajectory in seeds.values()]))
 
     @property
     def count(self) -> int:

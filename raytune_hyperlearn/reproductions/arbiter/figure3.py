@@ -41,12 +41,12 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     HELPING,
     METHODS,
     SHOWN,
-    Courses,
     Setting,
     Training,
+    Trajectories,
     family,
-    follow,
     numbers,
+    train_all,
 )
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
@@ -135,7 +135,7 @@ SETTINGS: Mapping[Scale, Settings] = {
 def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains, judges, draws."""
     settings = SETTINGS[scale]
-    courses: dict[str, Any] = {}
+    trajectories: dict[str, Any] = {}
     for problem in settings.problems:
         setting = replace(settings.setting, problem=problem)
         planned = [one for start in settings.main(problem) for one in _trainings(setting, start, tuple(METHODS))]
@@ -143,8 +143,8 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
             for start in settings.changed():
                 seeds = settings.variant_seeds if start.variant else setting.seeds
                 planned += _trainings(replace(setting, seeds=seeds), start, (ARBITER,))
-        courses.update(follow(setting, planned, output / problem, console))
-    return findings(settings, courses)
+        trajectories.update(train_all(setting, planned, output / problem, console))
+    return findings(settings, trajectories)
 
 
 def _trainings(setting: Setting, start: Start, methods: Sequence[str]) -> list[Training]:
@@ -152,28 +152,28 @@ def _trainings(setting: Setting, start: Start, methods: Sequence[str]) -> list[T
     return family(setting, start.group, start.learning_rate, start.batch_size, methods, agent)
 
 
-def findings(settings: Settings, courses: Courses) -> Findings:
-    """Verdicts, figures and tables from the courses."""
+def findings(settings: Settings, trajectories: Trajectories) -> Findings:
+    """Verdicts, figures and tables from the trajectories."""
     main = [start for problem in settings.problems for start in settings.main(problem)]
-    compared = {start.group: courses[start.group] for start in main}
+    compared = {start.group: trajectories[start.group] for start in main}
     judged = judge(compared, of_final("validation_loss"))
     claim = "Arbiter's schedules give a lower validation loss than the constant batch size, from both starts"
-    expected = [Direction.of(start, courses[start.group][ARBITER]) for start in main]
-    changed = [Direction.of(start, courses[start.group][ARBITER]) for start in settings.changed()]
+    expected = [Direction.of(start, trajectories[start.group][ARBITER]) for start in main]
+    changed = [Direction.of(start, trajectories[start.group][ARBITER]) for start in settings.changed()]
     return Findings(
         settings={**asdict(settings), "methods": list(METHODS)},
         verdicts=(
             _as_expected(expected),
             _dynamics_or_middle([*expected, *changed]),
-            *(_needed(method, main, courses) for method in SHOWN),
+            *(_needed(method, main, trajectories) for method in SHOWN),
             *(_variant(name, [one for one in changed if one.start.variant == name]) for name in settings.variants),
             *verdicts(judged, claim, "no control gives as low a validation loss"),
         ),
         figures=(
             Drawn(
-                "courses",
+                "trajectories",
                 "Batch size, outer loss and validation loss by epoch",
-                draw_panels([panel for start in main for panel in _panels(start, courses)], columns=3),
+                draw_panels([panel for start in main for panel in _panels(start, trajectories)], columns=3),
                 "Medians over seeds; bands are quartiles, of Arbiter and of training without it. The dotted line is "
                 "the middle of the range of batch sizes.",
             ),
@@ -188,12 +188,12 @@ def findings(settings: Settings, courses: Courses) -> Findings:
         ),
         tables=(
             _direction_table([*expected, *changed]),
-            _schedule_table(main, courses),
+            _schedule_table(main, trajectories),
             table(
                 judged, "Final validation loss", "Arbiter − control, paired by seed: negative where Arbiter is better."
             ),
         ),
-        numbers=numbers(courses),
+        numbers=numbers(trajectories),
     )
 
 
@@ -221,10 +221,10 @@ def _dynamics_or_middle(directions: Sequence[Direction]) -> Verdict:
     )
 
 
-def _needed(method: str, main: Sequence[Start], courses: Courses) -> Verdict:
+def _needed(method: str, main: Sequence[Start], trajectories: Trajectories) -> Verdict:
     """Whether the direction is lost with a part of Arbiter taken away."""
-    whole = [Direction.of(start, courses[start.group][ARBITER]) for start in main]
-    without = [Direction.of(start, courses[start.group][method]) for start in main]
+    whole = [Direction.of(start, trajectories[start.group][ARBITER]) for start in main]
+    without = [Direction.of(start, trajectories[start.group][method]) for start in main]
     expected, count = sum(one.as_expected for one in without), sum(one.count for one in without)
     own = sign_test(sum(one.as_expected for one in whole), count)
     lost = sign_test(expected, count)
@@ -259,14 +259,16 @@ def _variant(name: str, directions: Sequence[Direction]) -> Verdict:
     )
 
 
-def _panels(start: Start, courses: Courses) -> list[BandPanel]:
-    methods = courses[start.group]
+def _panels(start: Start, trajectories: Trajectories) -> list[BandPanel]:
+    methods = trajectories[start.group]
     learning = {name: methods[name] for name in (ARBITER, *SHOWN)}
     name = start.group
     return [
-        epoch_panel(name, "batch size", methods, lambda course: course.sizes, ((start.middle, "middle"),)),
-        epoch_panel("Outer loss F", "outer loss", learning, lambda course: course.series["outer_loss"]),
-        epoch_panel("Validation loss", "validation loss", methods, lambda course: course.series["validation_loss"]),
+        epoch_panel(name, "batch size", methods, lambda trajectory: trajectory.sizes, ((start.middle, "middle"),)),
+        epoch_panel("Outer loss F", "outer loss", learning, lambda trajectory: trajectory.series["outer_loss"]),
+        epoch_panel(
+            "Validation loss", "validation loss", methods, lambda trajectory: trajectory.series["validation_loss"]
+        ),
     ]
 
 
@@ -292,16 +294,16 @@ def _direction_table(directions: Sequence[Direction]) -> Table:
     )
 
 
-def _schedule_table(main: Sequence[Start], courses: Courses) -> Table:
+def _schedule_table(main: Sequence[Start], trajectories: Trajectories) -> Table:
     """How far the controls' schedules are from Arbiter's, beside how far Arbiter's are from each other."""
     rows = []
     for start in main:
-        own = courses[start.group][ARBITER]
+        own = trajectories[start.group][ARBITER]
         seeds = sorted(own)
         others = [own[a].sizes - own[b].sizes for a in seeds for b in seeds if a < b]
         cells = {"Arbiter from another seed": others}
         for method in SHOWN:
-            control = courses[start.group][method]
+            control = trajectories[start.group][method]
             cells[method] = [own[seed].sizes - control[seed].sizes for seed in seeds]
         distances = [number(float(np.mean(np.abs(ds)))) if len(ds) else "–" for ds in cells.values()]
         rows.append((start.group, *distances))

@@ -36,13 +36,13 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     HELPING,
     METHODS,
     SHOWN,
-    Course,
-    Courses,
     Setting,
     Training,
+    Trajectories,
+    Trajectory,
     family,
-    follow,
     numbers,
+    train_all,
 )
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
@@ -143,7 +143,7 @@ class Period:
 def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains, judges, draws."""
     settings = SETTINGS[scale]
-    return findings(settings, follow(settings.setting, _trainings(settings), output / "trainings", console))
+    return findings(settings, train_all(settings.setting, _trainings(settings), output / "trainings", console))
 
 
 def _trainings(settings: Settings) -> list[Training]:
@@ -158,27 +158,27 @@ def _trainings(settings: Settings) -> list[Training]:
     return planned
 
 
-def periods(settings: Settings, seeds: Mapping[int, Course]) -> list[Period]:
+def periods(settings: Settings, seeds: Mapping[int, Trajectory]) -> list[Period]:
     """What one method did between the milestones."""
     middle = (settings.setting.min_batch_size + settings.setting.max_batch_size) / 2
     return [
-        Period(dictated, middle, np.array([course.sizes[period][1:].mean() for course in seeds.values()]))
+        Period(dictated, middle, np.array([trajectory.sizes[period][1:].mean() for trajectory in seeds.values()]))
         for period, (_, dictated) in zip(settings.periods, settings.heuristic, strict=True)
     ]
 
 
-def findings(settings: Settings, courses: Courses) -> Findings:
-    """Verdicts, figure and tables from the courses."""
-    methods = courses[settings.group]
+def findings(settings: Settings, trajectories: Trajectories) -> Findings:
+    """Verdicts, figure and tables from the trajectories."""
+    methods = trajectories[settings.group]
     own = periods(settings, methods[ARBITER])
     accuracy, loss = of_final("test_accuracy", -1.0), of_final("validation_loss")
     judged, by_loss = (judge({settings.group: methods}, difference) for difference in (accuracy, loss))
-    varied = judge_variants(courses, dict.fromkeys(settings.variants, settings.group), accuracy)
+    varied = judge_variants(trajectories, dict.fromkeys(settings.variants, settings.group), accuracy)
     claim = "Arbiter's schedule gives a higher test accuracy than the fixed heuristic"
     moments = tuple(epoch + 1.0 for epoch, _ in settings.heuristic[1:])
     middle = ((own[0].middle, "middle"),)
     panels = [
-        epoch_panel("Batch size", "batch size", methods, lambda course: course.sizes, middle, moments),
+        epoch_panel("Batch size", "batch size", methods, lambda trajectory: trajectory.sizes, middle, moments),
         *(
             epoch_panel(title, title.lower(), methods, partial(_series, name=name), (), moments)
             for title, name in (("Validation loss", "validation_loss"), ("Test accuracy", "test_accuracy"))
@@ -215,12 +215,12 @@ def findings(settings: Settings, courses: Courses) -> Findings:
                 "Arbiter − control, paired by seed: negative where Arbiter is better.",
             ),
         ),
-        numbers=numbers(courses),
+        numbers=numbers(trajectories),
     )
 
 
-def _series(course: Course, name: str) -> FloatArray:
-    return course.series[name]
+def _series(trajectory: Trajectory, name: str) -> FloatArray:
+    return trajectory.series[name]
 
 
 def _noisier_then_larger(own: Sequence[Period]) -> Verdict:
@@ -243,7 +243,7 @@ def _towards_the_middle(own: Sequence[Period]) -> Verdict:
     )
 
 
-def _needed(settings: Settings, methods: Mapping[str, Mapping[int, Course]]) -> list[Verdict]:
+def _needed(settings: Settings, methods: Mapping[str, Mapping[int, Trajectory]]) -> list[Verdict]:
     own = periods(settings, methods[ARBITER])
     whats = ("a response that is learned", "validation data for the agent")
     found = []
@@ -266,7 +266,7 @@ def _needed(settings: Settings, methods: Mapping[str, Mapping[int, Course]]) -> 
     return found
 
 
-def _period_table(settings: Settings, methods: Mapping[str, Mapping[int, Course]]) -> Table:
+def _period_table(settings: Settings, methods: Mapping[str, Mapping[int, Trajectory]]) -> Table:
     rows = []
     for method in methods:
         cells = [number(float(np.median(one.sizes))) for one in periods(settings, methods[method])]

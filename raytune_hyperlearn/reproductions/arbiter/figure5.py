@@ -45,13 +45,13 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     HELPING,
     METHODS,
     WITHOUT,
-    Course,
-    Courses,
     Setting,
     Training,
+    Trajectories,
+    Trajectory,
     family,
-    follow,
     numbers,
+    train_all,
 )
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 
@@ -121,7 +121,7 @@ SETTINGS: Mapping[Scale, Settings] = {
 def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains, judges, draws."""
     settings = SETTINGS[scale]
-    return findings(settings, follow(settings.setting, trainings(settings), output / "trainings", console))
+    return findings(settings, train_all(settings.setting, trainings(settings), output / "trainings", console))
 
 
 def trainings(settings: Settings) -> list[Training]:
@@ -144,7 +144,7 @@ def trainings(settings: Settings) -> list[Training]:
     return planned
 
 
-def less_kept(arbiter: Course, control: Course) -> float:
+def less_kept(arbiter: Trajectory, control: Trajectory) -> float:
     """The control's share of the learning rate kept since the first decision, minus Arbiter's.
 
     Both from the same update, the end of Arbiter's first epoch, to the last update that both made.
@@ -155,7 +155,7 @@ def less_kept(arbiter: Course, control: Course) -> float:
     return kept(other, first, last) - kept(own, first, last)
 
 
-def less_left(arbiter: Course, control: Course) -> float:
+def less_left(arbiter: Trajectory, control: Trajectory) -> float:
     """The same at the end of training, after equally many epochs and so, at other batch sizes, other updates."""
     own, other = finite_rates(arbiter), finite_rates(control)
     first = min(int(arbiter.series["updates"][0]), len(own), len(other)) - 1
@@ -167,15 +167,15 @@ def kept(rates: FloatArray, first: int, last: int) -> float:
     return float(rates[last] / rates[first]) if rates[first] > 0 else 0.0
 
 
-def finite_rates(course: Course) -> FloatArray:
+def finite_rates(trajectory: Trajectory) -> FloatArray:
     """The learning rates up to the first that is not finite, where the training diverged."""
-    broken = np.flatnonzero(~np.isfinite(course.learning_rates))
-    return course.learning_rates[: broken[0]] if broken.size else course.learning_rates
+    broken = np.flatnonzero(~np.isfinite(trajectory.learning_rates))
+    return trajectory.learning_rates[: broken[0]] if broken.size else trajectory.learning_rates
 
 
-def findings(settings: Settings, courses: Courses) -> Findings:
-    """Verdicts, figure and tables from the courses."""
-    main = {group: courses[group] for group in OPTIMIZERS.values()}
+def findings(settings: Settings, trajectories: Trajectories) -> Findings:
+    """Verdicts, figure and tables from the trajectories."""
+    main = {group: trajectories[group] for group in OPTIMIZERS.values()}
     error = of_final("validation_accuracy", -1.0)
     by_rate, by_end, by_error = (judge(main, difference) for difference in (less_kept, less_left, error))
     slower = (
@@ -195,11 +195,12 @@ def findings(settings: Settings, courses: Courses) -> Findings:
             _fluctuations(by_rate),
             *verdicts(by_error, better, "no control gives as low a validation error"),
             variants_verdict(
-                judge_variants(courses, settings.changed(), less_kept),
+                judge_variants(trajectories, settings.changed(), less_kept),
                 "the learning rate decays more slowly than without Arbiter",
             ),
             variants_verdict(
-                judge_variants(courses, settings.changed(), error), "validation error is lower than without Arbiter"
+                judge_variants(trajectories, settings.changed(), error),
+                "validation error is lower than without Arbiter",
             ),
         ),
         figures=(
@@ -230,15 +231,20 @@ def findings(settings: Settings, courses: Courses) -> Findings:
                 "by them.",
             ),
         ),
-        numbers={"series": numbers(courses), "learning_rates_by_epoch": _rates_by_epoch(courses)},
+        numbers={"series": numbers(trajectories), "learning_rates_by_epoch": _rates_by_epoch(trajectories)},
     )
 
 
-def _decays(settings: Settings, main: Courses) -> Verdict:
+def _decays(settings: Settings, main: Trajectories) -> Verdict:
     shares, sentences = [], []
     for group, methods in main.items():
-        ends = np.array([finite_rates(course)[-1] for course in methods[WITHOUT].values()]) / settings.learning_rate
-        first = np.array([_after_epoch(course, 0) for course in methods[WITHOUT].values()]) / settings.learning_rate
+        ends = (
+            np.array([finite_rates(trajectory)[-1] for trajectory in methods[WITHOUT].values()])
+            / settings.learning_rate
+        )
+        first = (
+            np.array([_after_epoch(trajectory, 0) for trajectory in methods[WITHOUT].values()]) / settings.learning_rate
+        )
         shares.append(float(np.median(ends)))
         sentences.append(
             f"{group}: {number(100 * float(np.median(first)))} % of its start after one epoch, "
@@ -251,7 +257,7 @@ def _decays(settings: Settings, main: Courses) -> Verdict:
     )
 
 
-def _grows(settings: Settings, main: Courses) -> Verdict:
+def _grows(settings: Settings, main: Trajectories) -> Verdict:
     span = settings.setting.min_batch_size, settings.setting.max_batch_size
     directions = [
         Direction.of(Start(group, settings.learning_rate, settings.batch_size, span, grows=True), methods[ARBITER])
@@ -277,53 +283,55 @@ def _fluctuations(by_rate: Sequence[Judged]) -> Verdict:
     )
 
 
-def _panels(settings: Settings, group: str, methods: Mapping[str, Mapping[int, Course]]) -> list[BandPanel]:
+def _panels(settings: Settings, group: str, methods: Mapping[str, Mapping[int, Trajectory]]) -> list[BandPanel]:
     middle = (settings.setting.min_batch_size + settings.setting.max_batch_size) / 2
-    starts = float(np.median([course.series["updates"][0] for course in methods[ARBITER].values()]))
+    starts = float(np.median([trajectory.series["updates"][0] for trajectory in methods[ARBITER].values()]))
     return [
         _rate_panel(group, methods, starts),
-        epoch_panel("Batch size", "batch size", methods, lambda course: course.sizes, ((middle, "middle"),), (2.0,)),
+        epoch_panel(
+            "Batch size", "batch size", methods, lambda trajectory: trajectory.sizes, ((middle, "middle"),), (2.0,)
+        ),
         epoch_panel("Validation error", "validation error", methods, _error, (), (2.0,)),
     ]
 
 
-def _rate_panel(group: str, methods: Mapping[str, Mapping[int, Course]], starts: float) -> BandPanel:
+def _rate_panel(group: str, methods: Mapping[str, Mapping[int, Trajectory]], starts: float) -> BandPanel:
     lines = []
     for method, seeds in methods.items():
-        rows = padded([course.learning_rates for course in seeds.values()])
+        rows = padded([trajectory.learning_rates for trajectory in seeds.values()])
         rows = rows[:, np.isfinite(rows).mean(axis=0) >= 0.5]
         places = np.unique(np.linspace(0, rows.shape[1] - 1, min(POINTS, rows.shape[1])).astype(int))
         lines.append(band(method, places + 1.0, rows[:, places]))
     return BandPanel(group, "update", "learning rate", tuple(lines), (), (starts,))
 
 
-def _error(course: Course) -> FloatArray:
-    return 1.0 - course.series["validation_accuracy"]
+def _error(trajectory: Trajectory) -> FloatArray:
+    return 1.0 - trajectory.series["validation_accuracy"]
 
 
-def _after_epoch(course: Course, epoch: int) -> float:
+def _after_epoch(trajectory: Trajectory, epoch: int) -> float:
     """The learning rate after an epoch; NaN where the training had diverged."""
-    last = int(course.series["updates"][: epoch + 1].sum()) - 1
-    return float(course.learning_rates[last]) if last < len(course.learning_rates) else math.nan
+    last = int(trajectory.series["updates"][: epoch + 1].sum()) - 1
+    return float(trajectory.learning_rates[last]) if last < len(trajectory.learning_rates) else math.nan
 
 
-def _rates_by_epoch(courses: Courses) -> dict[str, list[float]]:
+def _rates_by_epoch(trajectories: Trajectories) -> dict[str, list[float]]:
     return {
-        course.training.name: [_after_epoch(course, epoch) for epoch in range(len(course.sizes))]
-        for methods in courses.values()
+        trajectory.training.name: [_after_epoch(trajectory, epoch) for epoch in range(len(trajectory.sizes))]
+        for methods in trajectories.values()
         for seeds in methods.values()
-        for course in seeds.values()
+        for trajectory in seeds.values()
     }
 
 
-def _rate_table(main: Courses) -> Table:
+def _rate_table(main: Trajectories) -> Table:
     rows = []
     for group, methods in main.items():
         for method, seeds in methods.items():
-            ends = [finite_rates(course)[-1] for course in seeds.values()]
-            sizes = [course.sizes.mean() for course in seeds.values()]
-            updates = [course.series["updates"].sum() for course in seeds.values()]
-            errors = [_error(course)[-1] for course in seeds.values()]
+            ends = [finite_rates(trajectory)[-1] for trajectory in seeds.values()]
+            sizes = [trajectory.sizes.mean() for trajectory in seeds.values()]
+            updates = [trajectory.series["updates"].sum() for trajectory in seeds.values()]
+            errors = [_error(trajectory)[-1] for trajectory in seeds.values()]
             medians = [number(float(np.median(values))) for values in (ends, sizes, updates, errors)]
             rows.append((group, METHOD_STYLES[method].label, *medians))
     return Table(

@@ -18,11 +18,11 @@ from raytune_hyperlearn.comparison.analysis.statistics import (
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
-from raytune_hyperlearn.reproductions.arbiter.trainings import ARBITER, CONTROLS, WITHOUT, Course, Courses
+from raytune_hyperlearn.reproductions.arbiter.trainings import ARBITER, CONTROLS, WITHOUT, Trajectories, Trajectory
 from raytune_hyperlearn.reproductions.reproduction import Verdict
 
 SIGNIFICANT = 0.05
-Difference = Callable[[Course, Course], float]
+Difference = Callable[[Trajectory, Trajectory], float]
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,25 @@ class Judged:
 def of_final(series: str, sign: float = 1.0) -> Difference:
     """By the last value of a series; ``sign`` is −1 where large values are good."""
 
-    def difference(arbiter: Course, control: Course) -> float:
+    def difference(arbiter: Trajectory, control: Trajectory) -> float:
         own, other = sign * arbiter.final(series), sign * control.final(series)
         return 0.0 if own == other else own - other  # two infinities are equal
 
     return difference
 
 
-def judge(courses: Courses, difference: Difference) -> list[Judged]:
+def judge(trajectories: Trajectories, difference: Difference) -> list[Judged]:
     """Arbiter against every control in every group.
 
     Args:
-        courses: By group, method and seed.
-        difference: Of Arbiter's course and the control's from the same seed: negative where Arbiter's is better.
+        trajectories: By group, method and seed.
+        difference: Of Arbiter's trajectory and the control's from the same seed: negative where Arbiter's is better.
     """
     judged = []
-    for group, methods in courses.items():
+    for group, methods in trajectories.items():
         controls = [control for control in CONTROLS if control in methods]
         differences = [
-            np.array([difference(course, methods[control][seed]) for seed, course in methods[ARBITER].items()])
+            np.array([difference(trajectory, methods[control][seed]) for seed, trajectory in methods[ARBITER].items()])
             for control in controls
         ]
         enough = all(len(one) >= FEWEST for one in differences)
@@ -102,17 +102,20 @@ def all_hold(outcomes: Sequence[bool | None]) -> bool | None:
     return None if None in outcomes and False not in outcomes else all(outcomes)
 
 
-def judge_variants(courses: Courses, groups: Mapping[str, str], difference: Difference) -> list[Judged]:
+def judge_variants(trajectories: Trajectories, groups: Mapping[str, str], difference: Difference) -> list[Judged]:
     """Changed agents against training without Arbiter, Holm-corrected over all of them.
 
     Args:
-        courses: By group, method and seed.
+        trajectories: By group, method and seed.
         groups: By the group of a changed agent the group that holds its training without Arbiter.
         difference: As for :func:`judge`.
     """
     differences = {
         group: np.array(
-            [difference(course, courses[main][WITHOUT][seed]) for seed, course in courses[group][ARBITER].items()]
+            [
+                difference(trajectory, trajectories[main][WITHOUT][seed])
+                for seed, trajectory in trajectories[group][ARBITER].items()
+            ]
         )
         for group, main in groups.items()
     }

@@ -21,7 +21,7 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     plain_log_axis,
 )
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, MethodStyle
-from raytune_hyperlearn.reproductions.arbiter.trainings import ARBITER, WITHOUT, Course
+from raytune_hyperlearn.reproductions.arbiter.trainings import ARBITER, WITHOUT, Trajectory
 
 BANDED = (ARBITER, WITHOUT)
 """Methods drawn with the quartiles of their seeds; more bands would hide each other."""
@@ -77,15 +77,15 @@ class BandPanel:
 def epoch_panel(
     title: str,
     y_name: str,
-    methods: Mapping[str, Mapping[int, Course]],
-    values: Callable[[Course], FloatArray],
+    methods: Mapping[str, Mapping[int, Trajectory]],
+    values: Callable[[Trajectory], FloatArray],
     marks: tuple[tuple[float, str], ...] = (),
     moments: tuple[float, ...] = (),
 ) -> BandPanel:
     """A panel over epochs; seeds that ended early, and values that are not finite, are left out of the medians."""
     lines = []
     for method, seeds in methods.items():
-        stacked = padded([values(course) for course in seeds.values()])
+        stacked = padded([values(trajectory) for trajectory in seeds.values()])
         line = band(method, np.arange(1.0, stacked.shape[1] + 1), stacked)
         if len(line.xs):
             lines.append(line)

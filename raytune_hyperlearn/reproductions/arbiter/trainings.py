@@ -150,7 +150,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Course:
+class Trajectory:
     """How a training went, epoch by epoch.
 
     Attributes:
@@ -178,7 +178,7 @@ class Course:
         return float(self.series[name][-1])
 
 
-Courses = Mapping[str, Mapping[str, Mapping[int, Course]]]
+Trajectories = Mapping[str, Mapping[str, Mapping[int, Trajectory]]]
 """By group, method and seed."""
 
 
@@ -219,7 +219,7 @@ def family(
     ]
 
 
-def follow(setting: Setting, trainings: Sequence[Training], folder: Path, console: Console) -> Courses:
+def train_all(setting: Setting, trainings: Sequence[Training], folder: Path, console: Console) -> Trajectories:
     """Trains all; the controls that need a learned schedule after Arbiter has learned it.
 
     Args:
@@ -233,10 +233,10 @@ def follow(setting: Setting, trainings: Sequence[Training], folder: Path, consol
     """
     load(setting.problem)
     with local_ray():
-        return _follow(setting, trainings, folder, console)
+        return _train_all(setting, trainings, folder, console)
 
 
-def _follow(setting: Setting, trainings: Sequence[Training], folder: Path, console: Console) -> Courses:
+def _train_all(setting: Setting, trainings: Sequence[Training], folder: Path, console: Console) -> Trajectories:
     learning = [training for training in trainings if not training.learns_first]
     rows = _run(setting, {one.name: one.config(setting) for one in learning}, folder / "learning", console)
     controls = {}
@@ -246,10 +246,10 @@ def _follow(setting: Setting, trainings: Sequence[Training], folder: Path, conso
             controls[one.name] = {**one.config(setting), "recorded": [learned]}
     if controls:
         rows = {**rows, **_run(setting, controls, folder / "controls", console)}
-    courses: dict[str, dict[str, dict[int, Course]]] = {}
+    trajectories: dict[str, dict[str, dict[int, Trajectory]]] = {}
     for one in trainings:
-        courses.setdefault(one.group, {}).setdefault(one.method, {})[one.seed] = _course(one, rows[one.name])
-    return courses
+        trajectories.setdefault(one.group, {}).setdefault(one.method, {})[one.seed] = _trajectory(one, rows[one.name])
+    return trajectories
 
 
 def _run(
@@ -260,16 +260,16 @@ def _run(
     return run_trials(ArbiterTrainable, setting.shared, configs, kept, setting.epochs, folder, console, every)
 
 
-def _course(training: Training, rows: Sequence[Row]) -> Course:
+def _trajectory(training: Training, rows: Sequence[Row]) -> Trajectory:
     series = {name: np.array([row[name] for row in rows], dtype=float) for name in SERIES}
-    return Course(training, series, np.concatenate([row["learning_rates"][0] for row in rows]))
+    return Trajectory(training, series, np.concatenate([row["learning_rates"][0] for row in rows]))
 
 
-def numbers(courses: Courses) -> dict[str, Any]:
+def numbers(trajectories: Trajectories) -> dict[str, Any]:
     """Every series of every training as plain data."""
     return {
-        course.training.name: {name: values.tolist() for name, values in course.series.items()}
-        for methods in courses.values()
+        trajectory.training.name: {name: values.tolist() for name, values in trajectory.series.items()}
+        for methods in trajectories.values()
         for seeds in methods.values()
-        for course in seeds.values()
+        for trajectory in seeds.values()
     }

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, look, plain_log_axis
-from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import power_axis
 from raytune_hyperlearn.reproductions.batch_adaptive.covariances import M0, NEAR, Outcome
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectory_figures import power_axis
 
 LOOKS: Mapping[str, tuple[str, Any, str]] = {
     "exact": ("#0072B2", "-", "o"),
@@ -23,7 +23,7 @@ SMOOTH = 400
 """More updates than this are drawn as a running mean over a hundredth of them."""
 
 
-def draw_courses(outcomes: Sequence[Outcome]) -> Figure:
+def draw_trajectories(outcomes: Sequence[Outcome]) -> Figure:
     """A row per regime: batch sizes on the left, losses on the right."""
     panels = [(outcome, draw) for outcome in outcomes for draw in (_draw_sizes, _draw_losses)]
 

@@ -155,13 +155,13 @@ def compare(regime: Regime, settings: Settings, advance: Callable[[], None]) -> 
             seed=derived_seed(settings.seed, Purpose.DROPOUT),
         )
         every = regime.epochs / settings.probes if covariance == "exact" else math.inf
-        course = _Course(problem, model, optimizer, train, regime, settings, every)
-        sizes[covariance], losses[covariance] = course.train(advance)
-        probes += course.probes
+        trajectory = _Trajectory(problem, model, optimizer, train, regime, settings, every)
+        sizes[covariance], losses[covariance] = trajectory.train(advance)
+        probes += trajectory.probes
     return Outcome(regime, sizes, losses, tuple(probes))
 
 
-class _Course:
+class _Trajectory:
     """One training, probed every so many epochs."""
 
     def __init__(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Courses
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Trajectories
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_methods import (
     M0,
     Settings,
@@ -45,32 +45,32 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     return findings(train(PROBLEM, settings, output, console), settings)
 
 
-def findings(courses: Courses, settings: Settings) -> Findings:
+def findings(trajectories: Trajectories, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
-    return twelve_findings(PROBLEM, settings, courses, verdicts(courses), PAPER_ACCURACIES)
+    return twelve_findings(PROBLEM, settings, trajectories, verdicts(trajectories), PAPER_ACCURACIES)
 
 
-def verdicts(courses: Courses) -> tuple[Verdict, ...]:
+def verdicts(trajectories: Trajectories) -> tuple[Verdict, ...]:
     """What section 4.2 and appendix D say of this problem."""
-    momentum, plain = group_of(courses, "Momentum"), group_of(courses, "SGD")
+    momentum, plain = group_of(trajectories, "Momentum"), group_of(trajectories, "SGD")
     return (
         loss_verdict("BA-Momentum ends with the lowest loss of the six with momentum.", momentum, "BA-Momentum", 0),
         loss_verdict(
             "Of the six without, BA-SGD ends with the lowest loss but one, Mini-32-SGD's.", plain, "BA-SGD", 1
         ),
-        manual_verdict(courses),
-        calm_verdict(courses),
+        manual_verdict(trajectories),
+        calm_verdict(trajectories),
         sizes_verdict(
             "BA's batch sizes stay near 32 early and grow later, those of BA-SGD more than those of BA-Momentum.",
-            courses,
+            trajectories,
             grow,
         ),
         accuracy_verdict(
             "BA's best test accuracy is at most 0.31 points below the best with momentum, and the best without.",
-            courses,
+            trajectories,
             {"Momentum": 0.0031, "SGD": 0.0},
         ),
-        clock_verdict(courses),
+        clock_verdict(trajectories),
     )
 
 

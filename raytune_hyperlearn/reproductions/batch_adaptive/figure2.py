@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Courses
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Trajectories
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_methods import (
     M0,
     Settings,
@@ -54,32 +54,32 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     return findings(train(PROBLEM, settings, output, console), settings)
 
 
-def findings(courses: Courses, settings: Settings) -> Findings:
+def findings(trajectories: Trajectories, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
-    return twelve_findings(PROBLEM, settings, courses, verdicts(courses), PAPER_ACCURACIES)
+    return twelve_findings(PROBLEM, settings, trajectories, verdicts(trajectories), PAPER_ACCURACIES)
 
 
-def verdicts(courses: Courses) -> tuple[Verdict, ...]:
+def verdicts(trajectories: Trajectories) -> tuple[Verdict, ...]:
     """What section 4.2 and appendix D say of this problem."""
-    momentum = group_of(courses, "Momentum")
+    momentum = group_of(trajectories, "Momentum")
     return (
         loss_verdict("BA-Momentum ends with the lowest loss of the six with momentum.", momentum, "BA-Momentum", 0),
-        pair_verdict("BA-SGD's curve is like Mini-32-SGD's and ends below it.", courses, "BA-SGD", "Mini-32-SGD"),
-        manual_verdict(courses),
-        constancy_verdict(courses),
+        pair_verdict("BA-SGD's curve is like Mini-32-SGD's and ends below it.", trajectories, "BA-SGD", "Mini-32-SGD"),
+        manual_verdict(trajectories),
+        constancy_verdict(trajectories),
         accuracy_verdict(
             "BA's best test accuracy is at most 0.56 points below the best with momentum, and the best without.",
-            courses,
+            trajectories,
             {"Momentum": 0.0056, "SGD": 0.0},
         ),
-        clock_verdict(courses),
+        clock_verdict(trajectories),
     )
 
 
-def constancy_verdict(courses: Courses) -> Verdict:
+def constancy_verdict(trajectories: Trajectories) -> Verdict:
     """BA-Momentum's batch size hardly leaves 32."""
-    adaptive = {name: courses[name] for name in ("BA-Momentum", "BA-SGD")}
-    seeds = per_seed(adaptive, lambda course: float((course.sizes <= M0).mean()))
+    adaptive = {name: trajectories[name] for name in ("BA-Momentum", "BA-SGD")}
+    seeds = per_seed(adaptive, lambda trajectory: float((trajectory.sizes <= M0).mean()))
     shares = spread_text([values["BA-Momentum"] for values in seeds], percent)
     return judge_values(lambda values: values["BA-Momentum"] >= 0.9, seeds).verdict(
         "BA-Momentum's batch size stays nearly constant at 32.",

@@ -12,27 +12,27 @@ from rich.console import Console
 
 from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.reproductions.batch_adaptive import twelve_methods
-from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import (
-    band_note,
-    draw_over_seeds,
-    draw_sizes,
-    loss_panel,
-    on_one_scale,
-    size_panels,
-)
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses, Seeds
 from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import (
     ADAPTIVE,
     CONSTANT,
     PROBLEM,
     Pairs,
     Settings,
-    courses_numbers,
-    courses_table,
     named,
     scales,
     styled_by_method,
     train_pairs,
+    trajectory_numbers,
+    trajectory_table,
+)
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Seeds, Trajectories, Trajectory
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectory_figures import (
+    band_note,
+    draw_over_seeds,
+    draw_sizes,
+    loss_panel,
+    on_one_scale,
+    size_panels,
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_verdicts import clock_verdict, loss_verdict
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import below, final_loss, judge, spread_text
@@ -70,11 +70,11 @@ def train_controls(settings: Settings, output: Path, console: Console) -> dict[s
     return twelve_methods.train(PROBLEM, twelve, output, console, CONTROLS)
 
 
-def findings(pairs: Pairs, controls: Courses, settings: Settings) -> Findings:
+def findings(pairs: Pairs, controls: Trajectories, settings: Settings) -> Findings:
     """Verdicts, figures and table."""
     adaptive, constant = ([pair[index] for pair in pairs.values()] for index in (0, 1))
     at_largest = [*map(styled_by_method, pairs[LARGEST]), *controls.values()]
-    courses = {**named(pairs), **{f"η = {LARGEST:g}: {name}": own for name, own in controls.items()}}
+    trajectories = {**named(pairs), **{f"η = {LARGEST:g}: {name}": own for name, own in controls.items()}}
     panels = on_one_scale(
         [
             loss_panel(ADAPTIVE, adaptive, "epochs"),
@@ -101,16 +101,16 @@ def findings(pairs: Pairs, controls: Courses, settings: Settings) -> Findings:
                 "neighboring ones and the line is their mean.",
             ),
         ),
-        tables=(courses_table(courses),),
-        numbers=courses_numbers(courses),
+        tables=(trajectory_table(trajectories),),
+        numbers=trajectory_numbers(trajectories),
     )
 
 
 def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
     """The paper's observations."""
     losses = {method: series_of(pairs, index, final_loss) for index, method in enumerate((ADAPTIVE, CONSTANT))}
-    rises = series_of(pairs, 1, lambda course: course.rises)
-    sizes = series_of(pairs, 0, lambda course: float(course.sizes.mean()))
+    rises = series_of(pairs, 1, lambda trajectory: trajectory.rises)
+    sizes = series_of(pairs, 0, lambda trajectory: float(trajectory.sizes.mean()))
     both = list(zip(losses[ADAPTIVE], losses[CONSTANT], strict=True))
     medians = medians_of_series(losses[ADAPTIVE]), medians_of_series(losses[CONSTANT])
     return (
@@ -146,18 +146,18 @@ def verdicts(pairs: Pairs) -> tuple[Verdict, ...]:
     )
 
 
-def controls_verdicts(courses: Courses) -> tuple[Verdict, Verdict]:
+def controls_verdicts(trajectories: Trajectories) -> tuple[Verdict, Verdict]:
     """BA-Momentum against the controls, all at the largest learning rate, by epochs and against Manual by the clock."""
     claim = f"Beyond the paper: at {LARGEST:g} neither a constant batch of 64 nor Manual ends as low as BA-Momentum."
     return (
-        loss_verdict(claim, courses, ADAPTIVE, 0),
-        clock_verdict(courses, "Manual-Momentum", f"at {LARGEST:g} "),
+        loss_verdict(claim, trajectories, ADAPTIVE, 0),
+        clock_verdict(trajectories, "Manual-Momentum", f"at {LARGEST:g} "),
     )
 
 
-def series_of(pairs: Pairs, index: int, value: Callable[[Course], float]) -> list[Series]:
-    """A number of each course of one method, for each seed."""
-    by_rate = [[value(course) for course in pair[index]] for pair in pairs.values()]
+def series_of(pairs: Pairs, index: int, value: Callable[[Trajectory], float]) -> list[Series]:
+    """A number of each trajectory of one method, for each seed."""
+    by_rate = [[value(trajectory) for trajectory in pair[index]] for pair in pairs.values()]
     return list(zip(*by_rate, strict=True))
 
 

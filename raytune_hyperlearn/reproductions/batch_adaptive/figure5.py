@@ -11,26 +11,26 @@ import numpy as np
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.reporting.tables import Table
-from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import (
+from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import (
+    M0,
+    PROBLEM,
+    Pairs,
+    Settings,
+    named,
+    scales,
+    styled_by_method,
+    train_pairs,
+    trajectory_numbers,
+    trajectory_table,
+)
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Trajectory
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectory_figures import (
     SeedsPanel,
     band_note,
     draw_over_seeds,
     loss_panel,
     mean_size_panel,
     on_one_scale,
-)
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course
-from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import (
-    M0,
-    PROBLEM,
-    Pairs,
-    Settings,
-    courses_numbers,
-    courses_table,
-    named,
-    scales,
-    styled_by_method,
-    train_pairs,
 )
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import judge, percent, seeds_text, spread_text
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
@@ -92,7 +92,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     return findings(train_pairs(settings, output, console), settings)
 
 
-def boom_of(adaptive: Course, constant: Course) -> Boom:
+def boom_of(adaptive: Trajectory, constant: Trajectory) -> Boom:
     """When BA's batch sizes boom and when Mini-32 reaches its lowest loss."""
     larger = np.array([np.sum(sizes > M0) for sizes in adaptive.batch_sizes])
     updates = np.array([len(sizes) for sizes in adaptive.batch_sizes])
@@ -139,14 +139,14 @@ def findings(pairs: Pairs, settings: Settings) -> Findings:
                 f"size of each epoch. {band_note(len(seeds))}",
             ),
         ),
-        tables=(boom_table(seeds), courses_table(named(pairs))),
-        numbers={"booms": booms_numbers(pairs), **courses_numbers(named(pairs))},
+        tables=(boom_table(seeds), trajectory_table(named(pairs))),
+        numbers={"booms": booms_numbers(pairs), **trajectory_numbers(named(pairs))},
     )
 
 
 def panels(pairs: Pairs) -> list[SeedsPanel]:
     """A row of losses over a row of batch sizes, one column per learning rate."""
-    styled = {rate: [styled_by_method(courses) for courses in pair] for rate, pair in pairs.items()}
+    styled = {rate: [styled_by_method(trajectories) for trajectories in pair] for rate, pair in pairs.items()}
     above = [loss_panel(f"η = {rate:g}", pair, "epochs") for rate, pair in styled.items()]
     return above + on_one_scale([mean_size_panel("", pair) for pair in styled.values()])
 

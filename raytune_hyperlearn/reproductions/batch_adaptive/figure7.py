@@ -24,7 +24,7 @@ from rich.progress import Progress as Bar
 from raytune_hyperlearn.algorithms.batch_adaptive import Covariance
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
-from raytune_hyperlearn.reproductions.batch_adaptive.covariance_figures import draw_choices, draw_courses
+from raytune_hyperlearn.reproductions.batch_adaptive.covariance_figures import draw_choices, draw_trajectories
 from raytune_hyperlearn.reproductions.batch_adaptive.covariances import (
     COVARIANCES,
     M0,
@@ -95,9 +95,9 @@ def findings(outcomes: Sequence[Outcome], settings: Settings) -> Findings:
         verdicts=verdicts(outcomes),
         figures=(
             Drawn(
-                "courses",
+                "trajectories",
                 "Training with each covariance",
-                draw_courses(outcomes),
+                draw_trajectories(outcomes),
                 "Left, the batch size of every update (a running mean where there are many); right, the loss on "
                 "the training part after every epoch. One row per regime; the first is the paper's.",
             ),
@@ -111,7 +111,7 @@ def findings(outcomes: Sequence[Outcome], settings: Settings) -> Findings:
                 "both want the largest, are left out.",
             ),
         ),
-        tables=(choices_table(outcomes), courses_table(outcomes)),
+        tables=(choices_table(outcomes), trajectory_table(outcomes)),
         numbers={"regimes": [_numbers(outcome) for outcome in outcomes]},
     )
 
@@ -205,7 +205,7 @@ def choices_table(outcomes: Sequence[Outcome]) -> Table:
     )
 
 
-def courses_table(outcomes: Sequence[Outcome]) -> Table:
+def trajectory_table(outcomes: Sequence[Outcome]) -> Table:
     """Batch sizes and final losses of the trainings."""
     rows = tuple(
         (

@@ -13,7 +13,13 @@ from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.reporting.tables import Table
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses, Seeds, Training, follow
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import (
+    Seeds,
+    Training,
+    Trajectories,
+    Trajectory,
+    train_all,
+)
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import seeds_text, spread_text
 from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.reproduction import Scale
@@ -56,7 +62,7 @@ def scales(learning_rates: tuple[float, ...]) -> dict[Scale, Settings]:
 
 
 Pairs = Mapping[float, tuple[Seeds, Seeds]]
-"""By learning rate: BA-Momentum's courses and Mini-32-Momentum's, which belong together seed by seed."""
+"""By learning rate: BA-Momentum's trajectories and Mini-32-Momentum's, which belong together seed by seed."""
 
 
 def train_pairs(settings: Settings, output: Path, console: Console) -> Pairs:
@@ -67,60 +73,64 @@ def train_pairs(settings: Settings, output: Path, console: Console) -> Pairs:
         for rate, style in zip(settings.learning_rates, _styles(method, settings.learning_rates), strict=True)
     ]
     problem = partial(part_of, PROBLEM, settings.train, settings.test)
-    courses = follow(problem, made, settings.epochs, settings.seeds, output, console)
+    trajectories = train_all(problem, made, settings.epochs, settings.seeds, output, console)
     rates = settings.learning_rates
-    return {rate: (courses[f"{ADAPTIVE} η={rate:g}"], courses[f"{CONSTANT} η={rate:g}"]) for rate in rates}
+    return {rate: (trajectories[f"{ADAPTIVE} η={rate:g}"], trajectories[f"{CONSTANT} η={rate:g}"]) for rate in rates}
 
 
 def named(pairs: Pairs) -> dict[str, Seeds]:
-    """The courses by learning rate and method in words."""
+    """The trajectories by learning rate and method in words."""
     return {
-        f"η = {rate:g}: {method}": courses
+        f"η = {rate:g}: {method}": trajectories
         for rate, pair in pairs.items()
-        for method, courses in zip((ADAPTIVE, CONSTANT), pair, strict=True)
+        for method, trajectories in zip((ADAPTIVE, CONSTANT), pair, strict=True)
     }
 
 
-def styled_by_method(courses: Seeds) -> Seeds:
+def styled_by_method(trajectories: Seeds) -> Seeds:
     """In a panel of one learning rate the two methods go by their own style."""
-    style = METHOD_STYLES["ba-momentum" if courses[0].training.name.startswith(ADAPTIVE) else "mini-32"]
-    return tuple(replace(course, training=replace(course.training, style=style)) for course in courses)
+    style = METHOD_STYLES["ba-momentum" if trajectories[0].training.name.startswith(ADAPTIVE) else "mini-32"]
+    return tuple(replace(trajectory, training=replace(trajectory.training, style=style)) for trajectory in trajectories)
 
 
-def courses_table(courses: Courses) -> Table:
+def trajectory_table(trajectories: Trajectories) -> Table:
     """One row per training."""
     columns = ("", "final loss", "lowest loss", "rises", "mean batch size", "largest", "updates")
     note = (
-        f"{seeds_text(len(next(iter(courses.values()))))} Training loss on the whole training part. Rises: share of "
-        "the second half's epochs that ended above the one before."
+        f"{seeds_text(len(next(iter(trajectories.values()))))} Training loss on the whole training part. Rises: share "
+        "of the second half's epochs that ended above the one before."
     )
-    return Table("Learning rates", columns, tuple((name, *_cells(own)) for name, own in courses.items()), note)
+    return Table("Learning rates", columns, tuple((name, *_cells(own)) for name, own in trajectories.items()), note)
 
 
-def _cells(courses: Seeds) -> tuple[str, ...]:
-    shown: tuple[tuple[Callable[[Course], float], str], ...] = (
-        (lambda course: course.final_loss, ".3g"),
-        (lambda course: float(course.losses.min()), ".3g"),
-        (lambda course: course.rises, ".2f"),
-        (lambda course: float(course.sizes.mean()), ".1f"),
-        (lambda course: float(course.sizes.max()), ".0f"),
-        (lambda course: len(course.sizes), ",.0f"),
+def _cells(trajectories: Seeds) -> tuple[str, ...]:
+    shown: tuple[tuple[Callable[[Trajectory], float], str], ...] = (
+        (lambda trajectory: trajectory.final_loss, ".3g"),
+        (lambda trajectory: float(trajectory.losses.min()), ".3g"),
+        (lambda trajectory: trajectory.rises, ".2f"),
+        (lambda trajectory: float(trajectory.sizes.mean()), ".1f"),
+        (lambda trajectory: float(trajectory.sizes.max()), ".0f"),
+        (lambda trajectory: len(trajectory.sizes), ",.0f"),
     )
-    return tuple(spread_text([value(course) for course in courses], f"{{:{form}}}".format) for value, form in shown)
+    return tuple(
+        spread_text([value(trajectory) for trajectory in trajectories], f"{{:{form}}}".format) for value, form in shown
+    )
 
 
-def courses_numbers(courses: Courses) -> dict[str, object]:
-    """Every course as plain data, by training and seed; batch sizes as means per epoch."""
-    return {name: {str(course.seed): _numbers(course) for course in own} for name, own in courses.items()}
-
-
-def _numbers(course: Course) -> dict[str, object]:
+def trajectory_numbers(trajectories: Trajectories) -> dict[str, object]:
+    """Every trajectory as plain data, by training and seed; batch sizes as means per epoch."""
     return {
-        "training_loss": course.losses.tolist(),
-        "test_accuracy": course.scores["test_accuracy"].tolist(),
-        "seconds": course.seconds.tolist(),
-        "mean_batch_sizes": course.mean_sizes.tolist(),
-        "updates": len(course.sizes),
+        name: {str(trajectory.seed): _numbers(trajectory) for trajectory in own} for name, own in trajectories.items()
+    }
+
+
+def _numbers(trajectory: Trajectory) -> dict[str, object]:
+    return {
+        "training_loss": trajectory.losses.tolist(),
+        "test_accuracy": trajectory.scores["test_accuracy"].tolist(),
+        "seconds": trajectory.seconds.tolist(),
+        "mean_batch_sizes": trajectory.mean_sizes.tolist(),
+        "updates": len(trajectory.sizes),
     }
 
 

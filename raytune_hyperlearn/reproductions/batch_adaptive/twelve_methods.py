@@ -19,14 +19,20 @@ from raytune_hyperlearn.baselines.batch_sizes import Constant, Manual
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import seconds
-from raytune_hyperlearn.reproductions.batch_adaptive.course_figures import (
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import (
+    Seeds,
+    Training,
+    Trajectories,
+    Trajectory,
+    train_all,
+)
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectory_figures import (
     band_note,
     draw_over_seeds,
     draw_sizes,
     loss_panel,
     size_panels,
 )
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses, Seeds, Training, follow
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import percent, seeds_text, spread_text
 from raytune_hyperlearn.reproductions.parts import part_of
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Verdict
@@ -89,7 +95,7 @@ def train(
     """All twelve, or those of these names, with every seed, on a part of the problem of that name."""
     part = partial(part_of, problem, settings.train, settings.test)
     chosen = [training for training in trainings(settings) if names is None or training.name in names]
-    return follow(part, chosen, settings.epochs, settings.seeds, output, console)
+    return train_all(part, chosen, settings.epochs, settings.seeds, output, console)
 
 
 def by_method(momentum: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
@@ -98,15 +104,15 @@ def by_method(momentum: Sequence[float], plain: Sequence[float]) -> dict[str, fl
     return {f"{rule}-{group}": value for group in GROUPS for rule, value in zip(RULES, numbers[group], strict=True)}
 
 
-def group_of(courses: Courses, group: str) -> dict[str, Seeds]:
+def group_of(trajectories: Trajectories, group: str) -> dict[str, Seeds]:
     """The six with momentum, or those without."""
-    return {name: courses[name] for name in (f"{rule}-{group}" for rule in RULES)}
+    return {name: trajectories[name] for name in (f"{rule}-{group}" for rule in RULES)}
 
 
 def twelve_findings(
     problem: str,
     settings: Settings,
-    courses: Courses,
+    trajectories: Trajectories,
     verdicts: tuple[Verdict, ...],
     paper_accuracies: Mapping[str, float],
 ) -> Findings:
@@ -114,23 +120,23 @@ def twelve_findings(
     return Findings(
         settings={"problem": problem, **asdict(settings)},
         verdicts=verdicts,
-        figures=figures(courses),
-        tables=(table(courses, paper_accuracies),),
-        numbers=numbers(courses),
+        figures=figures(trajectories),
+        tables=(table(trajectories, paper_accuracies),),
+        numbers=numbers(trajectories),
     )
 
 
-def figures(courses: Courses) -> tuple[Drawn, ...]:
+def figures(trajectories: Trajectories) -> tuple[Drawn, ...]:
     """Loss by epoch and by second for both groups, and BA's batch sizes."""
     titles = {"Momentum": "With momentum", "SGD": "Without momentum"}
-    groups = {title: list(group_of(courses, group).values()) for group, title in titles.items()}
+    groups = {title: list(group_of(trajectories, group).values()) for group, title in titles.items()}
     return (
         Drawn(
             "loss-by-epoch",
             "Training loss by epoch",
             draw_over_seeds([loss_panel(title, own, "epochs") for title, own in groups.items()]),
             f"Loss on the whole training part after each epoch of instances scanned, without dropout. "
-            f"{band_note(len(courses['BA-SGD']))}",
+            f"{band_note(len(trajectories['BA-SGD']))}",
         ),
         Drawn(
             "loss-by-second",
@@ -142,14 +148,14 @@ def figures(courses: Courses) -> tuple[Drawn, ...]:
         Drawn(
             "batch-sizes",
             "Batch size of every update",
-            draw_sizes(size_panels([courses["BA-Momentum"], courses["BA-SGD"]])),
+            draw_sizes(size_panels([trajectories["BA-Momentum"], trajectories["BA-SGD"]])),
             "What batch adaptive training chose, one line per seed; where there are many updates, the band spans the "
             "least and the largest of neighboring ones and the line is their mean. The paper's figure 3.",
         ),
     )
 
 
-def table(courses: Courses, paper: Mapping[str, float]) -> Table:
+def table(trajectories: Trajectories, paper: Mapping[str, float]) -> Table:
     """One row per method, with the paper's best test accuracy (fraction) beside."""
     columns = (
         "method",
@@ -162,44 +168,50 @@ def table(courses: Courses, paper: Mapping[str, float]) -> Table:
         "largest",
         "updates",
     )
-    rows = tuple(_row(name, courses[name], paper[name]) for group in GROUPS for name in group_of(courses, group))
-    note = f"{seeds_text(len(courses['BA-SGD']))} Methods with the same seed start from the same network and split."
+    rows = tuple(
+        _row(name, trajectories[name], paper[name]) for group in GROUPS for name in group_of(trajectories, group)
+    )
+    note = (
+        f"{seeds_text(len(trajectories['BA-SGD']))} Methods with the same seed start from the same network and split."
+    )
     return Table("The twelve methods", columns, rows, note)
 
 
-def _row(name: str, courses: Seeds, paper: float) -> tuple[str, ...]:
+def _row(name: str, trajectories: Seeds, paper: float) -> tuple[str, ...]:
     return (
         name,
-        spread_text([course.final_loss for course in courses]),
-        spread_text([best_accuracy(course) for course in courses], percent),
-        spread_text([chosen_accuracy(course) for course in courses], percent),
+        spread_text([trajectory.final_loss for trajectory in trajectories]),
+        spread_text([best_accuracy(trajectory) for trajectory in trajectories], percent),
+        spread_text([chosen_accuracy(trajectory) for trajectory in trajectories], percent),
         f"{100 * paper:.2f} %",
-        spread_text([float(course.seconds[-1]) for course in courses], seconds),
-        spread_text([float(course.sizes.mean()) for course in courses], "{:.1f}".format),
-        spread_text([float(course.sizes.max()) for course in courses], "{:.0f}".format),
-        spread_text([len(course.sizes) for course in courses], "{:,.0f}".format),
+        spread_text([float(trajectory.seconds[-1]) for trajectory in trajectories], seconds),
+        spread_text([float(trajectory.sizes.mean()) for trajectory in trajectories], "{:.1f}".format),
+        spread_text([float(trajectory.sizes.max()) for trajectory in trajectories], "{:.0f}".format),
+        spread_text([len(trajectory.sizes) for trajectory in trajectories], "{:,.0f}".format),
     )
 
 
-def best_accuracy(course: Course) -> float:
+def best_accuracy(trajectory: Trajectory) -> float:
     """Of its best epoch, which the test accuracy itself chooses, as in the paper's table 1."""
-    return float(course.scores["test_accuracy"].max())
+    return float(trajectory.scores["test_accuracy"].max())
 
 
-def chosen_accuracy(course: Course) -> float:
+def chosen_accuracy(trajectory: Trajectory) -> float:
     """Test accuracy of the epoch with the least validation loss."""
-    return float(course.scores["test_accuracy"][course.scores["validation_loss"].argmin()])
+    return float(trajectory.scores["test_accuracy"][trajectory.scores["validation_loss"].argmin()])
 
 
-def numbers(courses: Courses) -> dict[str, object]:
-    """Every course as plain data, by method and seed; batch sizes as means per epoch."""
-    return {name: {str(course.seed): _numbers(course) for course in own} for name, own in courses.items()}
-
-
-def _numbers(course: Course) -> dict[str, object]:
+def numbers(trajectories: Trajectories) -> dict[str, object]:
+    """Every trajectory as plain data, by method and seed; batch sizes as means per epoch."""
     return {
-        "seconds": course.seconds.tolist(),
-        **{score: values.tolist() for score, values in course.scores.items()},
-        "mean_batch_sizes": course.mean_sizes.tolist(),
-        "updates": len(course.sizes),
+        name: {str(trajectory.seed): _numbers(trajectory) for trajectory in own} for name, own in trajectories.items()
+    }
+
+
+def _numbers(trajectory: Trajectory) -> dict[str, object]:
+    return {
+        "seconds": trajectory.seconds.tolist(),
+        **{score: values.tolist() for score, values in trajectory.scores.items()},
+        "mean_batch_sizes": trajectory.mean_sizes.tolist(),
+        "updates": len(trajectory.sizes),
     }

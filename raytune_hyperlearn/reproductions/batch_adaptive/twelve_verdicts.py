@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from raytune_hyperlearn.comparison.reporting.wording import number, seconds
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses, Seeds
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Seeds, Trajectories, Trajectory
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_methods import GROUPS, M0, best_accuracy, group_of
 from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import (
     LEVEL,
@@ -31,9 +31,9 @@ def is_among_lowest(losses: Values, name: str, allowed: int) -> bool | None:
     return None if lower <= allowed < lower + level else lower <= allowed
 
 
-def loss_verdict(claim: str, courses: Courses, name: str, allowed: int) -> Verdict:
+def loss_verdict(claim: str, trajectories: Trajectories, name: str, allowed: int) -> Verdict:
     """Whether the method of that name ends with at most so many of the others below it."""
-    seeds = per_seed(courses, final_loss)
+    seeds = per_seed(trajectories, final_loss)
     judgement = judge_values(partial(is_among_lowest, name=name, allowed=allowed), seeds)
     medians = medians_of(seeds)
     order = ", ".join(f"{method} {number(medians[method])}" for method in sorted(medians, key=lambda key: medians[key]))
@@ -45,17 +45,17 @@ def loss_verdict(claim: str, courses: Courses, name: str, allowed: int) -> Verdi
     )
 
 
-def pair_verdict(claim: str, courses: Courses, first: str, second: str) -> Verdict:
+def pair_verdict(claim: str, trajectories: Trajectories, first: str, second: str) -> Verdict:
     """Whether the first ends below the second."""
-    seeds = per_seed({name: courses[name] for name in (first, second)}, final_loss)
+    seeds = per_seed({name: trajectories[name] for name in (first, second)}, final_loss)
     judgement = judge_values(lambda losses: below(losses[first], losses[second]), seeds)
     parts = "; ".join(f"{name} {spread_text([losses[name] for losses in seeds])}" for name in (first, second))
     return judgement.verdict(claim, f"Final training losses, medians over seeds and ranges: {parts}.")
 
 
-def manual_verdict(courses: Courses) -> Verdict:
+def manual_verdict(trajectories: Trajectories) -> Verdict:
     """BA against the schedule set by hand, with momentum and without."""
-    seeds = per_seed(courses, final_loss)
+    seeds = per_seed(trajectories, final_loss)
 
     def better(losses: Values) -> bool | None:
         outcomes = [below(losses[f"BA-{group}"], losses[f"Manual-{group}"]) for group in GROUPS]
@@ -71,10 +71,10 @@ def manual_verdict(courses: Courses) -> Verdict:
     )
 
 
-def calm_verdict(courses: Courses) -> Verdict:
+def calm_verdict(trajectories: Trajectories) -> Verdict:
     """Whether BA-Momentum's loss rises in fewer late epochs than that of most constant batch sizes."""
-    named = {name: own for name, own in group_of(courses, "Momentum").items() if not name.startswith("Manual")}
-    seeds = per_seed(named, lambda course: course.rises)
+    named = {name: own for name, own in group_of(trajectories, "Momentum").items() if not name.startswith("Manual")}
+    seeds = per_seed(named, lambda trajectory: trajectory.rises)
 
     def calmer(shares: Values) -> bool:
         constant = [share for name, share in shares.items() if name != "BA-Momentum"]
@@ -88,30 +88,30 @@ def calm_verdict(courses: Courses) -> Verdict:
     )
 
 
-def size_quarters(course: Course) -> tuple[float, float]:
+def size_quarters(trajectory: Trajectory) -> tuple[float, float]:
     """Mean batch size in the first and in the last quarter of the updates."""
-    sizes = course.sizes
+    sizes = trajectory.sizes
     quarter = max(1, len(sizes) // 4)
     return float(sizes[:quarter].mean()), float(sizes[-quarter:].mean())
 
 
-def sizes_verdict(claim: str, courses: Courses, rule: Callable[[tuple[Values, Values]], bool]) -> Verdict:
+def sizes_verdict(claim: str, trajectories: Trajectories, rule: Callable[[tuple[Values, Values]], bool]) -> Verdict:
     """A rule on BA's mean batch sizes, by method, in the first and in the last quarter of the updates."""
-    adaptive = {name: courses[name] for name in (f"BA-{group}" for group in GROUPS)}
-    early = per_seed(adaptive, lambda course: size_quarters(course)[0])
-    late = per_seed(adaptive, lambda course: size_quarters(course)[1])
+    adaptive = {name: trajectories[name] for name in (f"BA-{group}" for group in GROUPS)}
+    early = per_seed(adaptive, lambda trajectory: size_quarters(trajectory)[0])
+    late = per_seed(adaptive, lambda trajectory: size_quarters(trajectory)[1])
     judgement = judge(rule, list(zip(early, late, strict=True)), (medians_of(early), medians_of(late)))
     return judgement.verdict(claim, sizes_sentence(adaptive))
 
 
-def sizes_sentence(adaptive: Courses) -> str:
+def sizes_sentence(adaptive: Trajectories) -> str:
     """How batch sizes change, over seeds."""
     return "; ".join(f"{name}: {_sizes_text(own)}" for name, own in adaptive.items()) + "."
 
 
-def _sizes_text(courses: Seeds) -> str:
-    early, late = zip(*map(size_quarters, courses), strict=True)
-    largest = [float(course.sizes.max()) for course in courses]
+def _sizes_text(trajectories: Seeds) -> str:
+    early, late = zip(*map(size_quarters, trajectories), strict=True)
+    largest = [float(trajectory.sizes.max()) for trajectory in trajectories]
     if max(largest) <= M0:
         return f"never more than {M0}, so that it is Mini-{M0} with every seed"
     return (
@@ -120,9 +120,9 @@ def _sizes_text(courses: Seeds) -> str:
     )
 
 
-def accuracy_verdict(claim: str, courses: Courses, margins: Mapping[str, float]) -> Verdict:
+def accuracy_verdict(claim: str, trajectories: Trajectories, margins: Mapping[str, float]) -> Verdict:
     """Whether BA's best test accuracy is at most so far (by group) below the best of its group, as in table 1."""
-    seeds = per_seed(courses, best_accuracy)
+    seeds = per_seed(trajectories, best_accuracy)
 
     def close(best: Values) -> bool:
         return all(_gap(best, group) <= margin + 1e-9 for group, margin in margins.items())
@@ -150,18 +150,18 @@ def _leader_text(best: Values, group: str) -> str:
     return f"the best of its group {name} with {percent(best[name])}"
 
 
-def clock_verdict(courses: Courses, rival: str = "Mini-32-Momentum", where: str = "") -> Verdict:
+def clock_verdict(trajectories: Trajectories, rival: str = "Mini-32-Momentum", where: str = "") -> Verdict:
     """Seconds until the loss that the rival ends with, from the same seed.
 
     Args:
-        courses: BA-Momentum's and the rival's, among others.
+        trajectories: BA-Momentum's and the rival's, among others.
         rival: Its name.
         where: What the claim adds after the colon, such as "at 0.05 ".
     """
     adaptive = "BA-Momentum"
-    targets = [course.final_loss for course in courses[rival]]
+    targets = [trajectory.final_loss for trajectory in trajectories[rival]]
     seeds = [
-        {name: seconds_to(courses[name][index], target) for name in (adaptive, rival)}
+        {name: seconds_to(trajectories[name][index], target) for name in (adaptive, rival)}
         for index, target in enumerate(targets)
     ]
     judgement = judge_values(lambda times: times[adaptive] < times[rival], seeds)
@@ -172,10 +172,10 @@ def clock_verdict(courses: Courses, rival: str = "Mini-32-Momentum", where: str 
     )
 
 
-def seconds_to(course: Course, loss: float) -> float:
+def seconds_to(trajectory: Trajectory, loss: float) -> float:
     """Seconds of training until the first epoch that ends with at most this loss; infinite if none does."""
-    first = course.first_below(loss)
-    return math.inf if first is None else float(course.seconds[first])
+    first = trajectory.first_below(loss)
+    return math.inf if first is None else float(trajectory.seconds[first])
 
 
 def _time_text(time: float) -> str:

@@ -1,8 +1,8 @@
 """Judges a claim over several seeds: by the medians, and seed by seed.
 
-Courses with the same seed start from the same split and initialization, so methods are compared within each seed. A
-claim holds if the medians say so and most seeds do; it does not hold if the medians and most seeds deny it; anything
-else it is inconclusive.
+Trajectories with the same seed start from the same split and initialization, so methods are compared within each seed.
+A claim holds if the medians and most seeds say so; it does not hold if the medians and most seeds deny it; anything
+else is inconclusive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from raytune_hyperlearn.comparison.reporting.wording import number
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Trajectories, Trajectory
 from raytune_hyperlearn.reproductions.reproduction import Verdict
 
 LEVEL = 1.02
@@ -84,15 +84,15 @@ def medians_of(seeds: Sequence[Values]) -> dict[str, float]:
     return {name: float(np.median([values[name] for values in seeds])) for name in seeds[0]}
 
 
-def per_seed(courses: Courses, value: Callable[[Course], float]) -> list[dict[str, float]]:
+def per_seed(trajectories: Trajectories, value: Callable[[Trajectory], float]) -> list[dict[str, float]]:
     """The value of every training, by name, for each seed."""
-    count = len(next(iter(courses.values())))
-    return [{name: value(own[index]) for name, own in courses.items()} for index in range(count)]
+    count = len(next(iter(trajectories.values())))
+    return [{name: value(own[index]) for name, own in trajectories.items()} for index in range(count)]
 
 
-def final_loss(course: Course) -> float:
+def final_loss(trajectory: Trajectory) -> float:
     """The last training loss; infinite where it diverged."""
-    return course.final_loss if math.isfinite(course.final_loss) else math.inf
+    return trajectory.final_loss if math.isfinite(trajectory.final_loss) else math.inf
 
 
 def below(first: float, second: float) -> bool | None:

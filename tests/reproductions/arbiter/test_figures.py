@@ -1,4 +1,4 @@
-"""Verdicts of Arbiter's reproductions, on courses made to satisfy or break each claim; and tiny runs of all three."""
+"""Verdicts of Arbiter's reproductions, on trajectories made to satisfy or break each claim, and tiny runs of them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     METHODS,
     WITHOUT,
     family,
-    follow,
+    train_all,
     training_problem,
 )
 from raytune_hyperlearn.reproductions.parts import evenly_spaced
 from raytune_hyperlearn.reproductions.registry import find
 from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction
 from raytune_hyperlearn.reproductions.writing import reproduce
-from tests.reproductions.arbiter.courses import TINY, every_method, make_course, run_here
+from tests.reproductions.arbiter.trajectories import TINY, every_method, make_trajectory, run_here
 
 FIGURES = {"arbiter-figure3": arbiter_figure3, "arbiter-figure4": arbiter_figure4, "arbiter-figure5": arbiter_figure5}
 
@@ -51,13 +51,13 @@ THREE = replace(arbiter_figure3.SETTINGS["small"], variants=("Φ at zero", "wind
 
 
 def of_figure3(late: Any, losses: dict[str, float]) -> Findings:
-    """Courses whose late batch size is what ``late`` says of start and method."""
+    """Trajectories whose late batch size is what ``late`` says of start and method."""
     final = {method: {"validation_loss": losses.get(method, losses[""])} for method in METHODS}
-    courses: dict[str, Any] = {}
+    trajectories: dict[str, Any] = {}
     for start in [*THREE.main("digits"), *THREE.changed()]:
         sizes = {method: [start.batch_size, *[late(start, method)] * 5] for method in METHODS}
-        courses[start.group] = every_method(start.group, sizes, final)
-    return arbiter_figure3.findings(THREE, courses)
+        trajectories[start.group] = every_method(start.group, sizes, final)
+    return arbiter_figure3.findings(THREE, trajectories)
 
 
 def by_dynamics(start: Any, method: str) -> float:
@@ -115,7 +115,7 @@ FOUR = arbiter_figure4.SETTINGS["small"]
 
 
 def of_figure4(sizes: list[float], accuracies: dict[str, float]) -> Findings:
-    """Courses that have the heuristic's batch size at each milestone and one of ``sizes`` until the next."""
+    """Trajectories that have the heuristic's batch size at each milestone and one of ``sizes`` until the next."""
     own: list[float] = []
     for period, (_, dictated), size in zip(FOUR.periods, FOUR.heuristic, sizes, strict=True):
         own += [dictated, *[size] * (period.stop - period.start - 1)]
@@ -159,12 +159,12 @@ FIVE = arbiter_figure5.SETTINGS["small"]
 def of_figure5(rates: dict[str, list[float]], accuracies: dict[str, float]) -> Findings:
     final = {method: {"validation_accuracy": accuracies.get(method, accuracies[""])} for method in METHODS}
     sizes = {WITHOUT: [32, 32], "": [32, 64]}
-    courses: dict[str, Any] = {
+    trajectories: dict[str, Any] = {
         group: every_method(group, sizes, final, rates) for group in arbiter_figure5.OPTIMIZERS.values()
     }
     for group, main in FIVE.changed().items():
-        courses[group] = {ARBITER: courses[main][ARBITER]}
-    return arbiter_figure5.findings(FIVE, courses)
+        trajectories[group] = {ARBITER: trajectories[main][ARBITER]}
+    return arbiter_figure5.findings(FIVE, trajectories)
 
 
 def test_figure5_as_published() -> None:
@@ -192,11 +192,11 @@ def test_figure5_broken() -> None:
 
 
 def test_rates_are_compared_after_equally_many_updates_from_the_first_decision_on() -> None:
-    arbiter = make_course("g", ARBITER, 0, [32, 32], rates=[0.1, 0.08, 0.06, 0.04])
-    control = make_course("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.02, 0.01, 0.001, 0.0])
+    arbiter = make_trajectory("g", ARBITER, 0, [32, 32], rates=[0.1, 0.08, 0.06, 0.04])
+    control = make_trajectory("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.02, 0.01, 0.001, 0.0])
     assert arbiter_figure5.less_kept(arbiter, control) == pytest.approx(0.01 / 0.04 - 0.04 / 0.08)
     assert arbiter_figure5.less_left(arbiter, control) == pytest.approx(0.0 - 0.04 / 0.08)
-    diverged = make_course("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.03, math.nan, 0.0, 0.0])
+    diverged = make_trajectory("g", WITHOUT, 0, [32, 32], rates=[0.1, 0.04, 0.03, math.nan, 0.0, 0.0])
     assert arbiter_figure5.finite_rates(diverged).tolist() == [0.1, 0.04, 0.03]
     assert arbiter_figure5.less_kept(arbiter, diverged) == pytest.approx(0.03 / 0.04 - 0.06 / 0.08)
     assert arbiter_figure5.kept(np.array([0.1, -0.1, 0.2]), 1, 2) == 0.0
@@ -245,17 +245,17 @@ def test_controls_train_at_what_arbiter_learned_from_their_own_seed(
     methods = (ARBITER, "arbiter-constant-mean", "arbiter-replay", "arbiter-random-walk")
     with monkeypatch.context() as patched:
         patched.setattr(arbiter_trainings, "local_ray", nullcontext)
-        courses = follow(TINY, family(TINY, "start", 0.1, 12, methods), tmp_path, Console(quiet=True))["start"]
-    schedules = [courses[ARBITER][seed].sizes for seed in range(2)]
+        trajectories = train_all(TINY, family(TINY, "start", 0.1, 12, methods), tmp_path, Console(quiet=True))["start"]
+    schedules = [trajectories[ARBITER][seed].sizes for seed in range(2)]
     assert schedules[0].tolist() != schedules[1].tolist()
     for seed, learned in enumerate(schedules):
         assert len(set(learned)) > 2
-        assert courses["arbiter-constant-mean"][seed].sizes.tolist() == [round(learned.mean())] * 4
-        assert courses["arbiter-replay"][seed].sizes.tolist() == learned.tolist()
-        walk = courses["arbiter-random-walk"][seed].sizes
+        assert trajectories["arbiter-constant-mean"][seed].sizes.tolist() == [round(learned.mean())] * 4
+        assert trajectories["arbiter-replay"][seed].sizes.tolist() == learned.tolist()
+        walk = trajectories["arbiter-random-walk"][seed].sizes
         assert np.abs(np.diff(walk)).tolist() == np.abs(np.diff(learned)).tolist()
-    course = courses[ARBITER][0]
-    assert len(course.learning_rates) == course.series["updates"].sum()
+    trajectory = trajectories[ARBITER][0]
+    assert len(trajectory.learning_rates) == trajectory.series["updates"].sum()
 
 
 def tiny(module: ModuleType) -> Any:
@@ -283,11 +283,11 @@ def test_a_tiny_run_on_ray_is_what_the_trainings_do_alone(tmp_path: Path, monkey
     on_ray = written("arbiter-figure4", tmp_path / "ray", monkeypatch)
     monkeypatch.setattr(arbiter_trainings, "_run", run_here)
     alone = written("arbiter-figure4", tmp_path / "alone", monkeypatch)
-    for course in (*on_ray["numbers"].values(), *alone["numbers"].values()):
-        course.pop("training_seconds")
+    for trajectory in (*on_ray["numbers"].values(), *alone["numbers"].values()):
+        trajectory.pop("training_seconds")
     assert on_ray["numbers"].keys() == alone["numbers"].keys()
-    for name, course in alone["numbers"].items():
-        for key, values in course.items():
+    for name, trajectory in alone["numbers"].items():
+        for key, values in trajectory.items():
             found, expected = (np.array(one, dtype=float) for one in (on_ray["numbers"][name][key], values))
             np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=f"{name} {key}")
     sizes = alone["numbers"]["10 → 30 | arbiter | 0"]["mean_batch_size"]

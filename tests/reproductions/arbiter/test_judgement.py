@@ -20,7 +20,7 @@ from raytune_hyperlearn.reproductions.arbiter.judgement import (
     verdicts,
 )
 from raytune_hyperlearn.reproductions.arbiter.trainings import ARBITER, CONTROLS, WITHOUT
-from tests.reproductions.arbiter.courses import every_method, make_course
+from tests.reproductions.arbiter.trajectories import every_method, make_trajectory
 
 LOSS = of_final("validation_loss")
 LOW, SAME, HIGH = ({"validation_loss": value} for value in (0.2, 0.3, 0.5))
@@ -63,14 +63,14 @@ def test_few_seeds_have_no_power_and_say_so() -> None:
 
 
 def test_two_diverged_trainings_are_equal_and_one_is_worse() -> None:
-    fine, lost = (make_course("g", "m", 0, [32.0], {"validation_loss": value}) for value in (0.3, math.inf))
+    fine, lost = (make_trajectory("g", "m", 0, [32.0], {"validation_loss": value}) for value in (0.3, math.inf))
     assert LOSS(lost, lost) == 0.0
     assert LOSS(lost, fine) == math.inf
     assert LOSS(fine, lost) == -math.inf
 
 
 def test_accuracies_are_better_where_they_are_large() -> None:
-    low, high = (make_course("g", "m", 0, [32.0], {"test_accuracy": value}) for value in (0.8, 0.9))
+    low, high = (make_trajectory("g", "m", 0, [32.0], {"test_accuracy": value}) for value in (0.8, 0.9))
     assert of_final("test_accuracy", -1.0)(high, low) == pytest.approx(-0.1)
 
 
@@ -120,8 +120,8 @@ def test_variants_are_judged_against_the_training_without_arbiter_of_their_start
     main = every_method("start", {"": [32.0]}, {ARBITER: HIGH, "": SAME})
     better = {ARBITER: every_method("window", {"": [32.0]}, {"": LOW})[ARBITER]}
     worse = {ARBITER: every_method("noise", {"": [32.0]}, {"": HIGH})[ARBITER]}
-    courses = {"start": main, "window": better, "noise": worse}
-    judged = judge_variants(courses, {"window": "start", "noise": "start"}, LOSS)
+    trajectories = {"start": main, "window": better, "noise": worse}
+    judged = judge_variants(trajectories, {"window": "start", "noise": "start"}, LOSS)
     assert [(one.group, one.better) for one in judged] == [("window", True), ("noise", False)]
     assert [one.p_value for one in judged] == pytest.approx([2 * 2 / 2**8] * 2)
     assert variants_verdict(judged, "it falls").holds is True

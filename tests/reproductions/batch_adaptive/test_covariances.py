@@ -106,7 +106,7 @@ def test_probes_are_the_rules_own_choices(monkeypatch: pytest.MonkeyPatch) -> No
     assert outcome.sizes["exact"].sum() >= 1_200
     assert outcome.probes[0].drift > 0, "before the first update there is no momentum to disagree"
     found = ba_figure7.findings([outcome, outcome], Settings((regime, regime), 30, 64))
-    assert [drawn.name for drawn in found.figures] == ["courses", "choices"]
+    assert [drawn.name for drawn in found.figures] == ["trajectories", "choices"]
     assert [len(table.rows) for table in found.tables] == [2, 2]
 
 

@@ -1,4 +1,4 @@
-"""Verdicts of batch adaptive training's reproductions, on courses made to satisfy or break each claim."""
+"""Verdicts of batch adaptive training's reproductions, on trajectories made to satisfy or break each claim."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from raytune_hyperlearn.reproductions.batch_adaptive import figure1 as ba_figure
 from raytune_hyperlearn.reproductions.batch_adaptive import figure2 as ba_figure2
 from raytune_hyperlearn.reproductions.batch_adaptive import figure4 as ba_figure4
 from raytune_hyperlearn.reproductions.batch_adaptive import figure5 as ba_figure5
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Course, Courses, Seeds
 from raytune_hyperlearn.reproductions.batch_adaptive.figure4 import CONTROLS
 from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import Pairs
 from raytune_hyperlearn.reproductions.batch_adaptive.learning_rate_pairs import Settings as RateSettings
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Seeds, Trajectories, Trajectory
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_methods import GROUPS, RULES, Settings, trainings
 from raytune_hyperlearn.reproductions.batch_adaptive.twelve_verdicts import seconds_to
 from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
-from tests.reproductions.batch_adaptive.test_courses import make_course
+from tests.reproductions.batch_adaptive.test_trajectories import make_trajectory
 
 SMALL, GROWING = [[32] * 8] * 4, [[32] * 8, [32] * 8, [32, 64] * 4, [64, 128] * 4]
 SETTINGS = Settings(0, 0, 4, seeds=(0, 1, 2))
 
 
-def one_seed(losses: dict[str, float], sizes: dict[str, list[list[int]]] | None = None) -> dict[str, Course]:
-    """Courses of four epochs that end at the losses named, others at 0.5; accuracy is 1 − loss / 4."""
-    courses = {}
+def one_seed(losses: dict[str, float], sizes: dict[str, list[list[int]]] | None = None) -> dict[str, Trajectory]:
+    """Trajectories of four epochs that end at the losses named, others at 0.5; accuracy is 1 − loss / 4."""
+    trajectories = {}
     for name in (f"{rule}-{group}" for group in GROUPS for rule in RULES):
         falling = [2.0, 1.0, 0.7, losses.get(name, 0.5)]
         chosen = (sizes or {}).get(name, SMALL)
-        courses[name] = make_course(name, falling, chosen, test_accuracy=[1 - loss / 4 for loss in falling])
-    return courses
+        trajectories[name] = make_trajectory(name, falling, chosen, test_accuracy=[1 - loss / 4 for loss in falling])
+    return trajectories
 
 
-def over(*seeds: dict[str, Course]) -> Courses:
-    """The courses of each seed put together by method."""
+def over(*seeds: dict[str, Trajectory]) -> Trajectories:
+    """The trajectories of each seed put together by method."""
     return {name: tuple(seed[name] for seed in seeds) for name in seeds[0]}
 
 
@@ -109,7 +109,7 @@ def test_batch_sizes_grow(early: tuple[int, int], late: tuple[int, int], holds: 
 
 def test_numbers_hold_every_seed() -> None:
     seeds = [
-        {name: make_course(name, [loss], [[32]], seed=seed) for name in AS_PUBLISHED}
+        {name: make_trajectory(name, [loss], [[32]], seed=seed) for name in AS_PUBLISHED}
         for seed, loss in ((3, 0.1), (8, 0.2))
     ]
     numbers = ba_figure1.findings(over(*seeds), SETTINGS).numbers
@@ -126,18 +126,18 @@ def test_level_losses_leave_it_open() -> None:
 
 
 def test_fluctuations_are_compared_with_most_constant_sizes() -> None:
-    def course(name: str, restless: bool) -> Course:
-        return make_course(name, [4, 3, 2, 1, 2, 1] if restless else [4, 3, 2, 1, 0.9, 0.8], [[32]] * 6)
+    def trajectory(name: str, restless: bool) -> Trajectory:
+        return make_trajectory(name, [4, 3, 2, 1, 2, 1] if restless else [4, 3, 2, 1, 0.9, 0.8], [[32]] * 6)
 
     for restless, holds in (({"Mini-32", "Mini-64", "Mini-128"}, True), ({"Mini-32", "Mini-64"}, False)):
-        one = {name: course(name, name.removesuffix("-Momentum") in restless) for name in AS_PUBLISHED}
+        one = {name: trajectory(name, name.removesuffix("-Momentum") in restless) for name in AS_PUBLISHED}
         assert outcomes(ba_figure1.findings(over(one), SETTINGS), "fluctuates less") == [holds]
 
 
 def test_time_is_to_the_loss_of_the_same_seed() -> None:
-    fast = {name: make_course(name, [2, 1, 0.5], [[32]] * 3) for name in AS_PUBLISHED}
-    fast["BA-Momentum"] = make_course("BA-Momentum", [2, 0.4, 0.3], [[32]] * 3)
-    never = {**fast, "BA-Momentum": make_course("BA-Momentum", [2, 1, 0.9], [[32]] * 3)}
+    fast = {name: make_trajectory(name, [2, 1, 0.5], [[32]] * 3) for name in AS_PUBLISHED}
+    fast["BA-Momentum"] = make_trajectory("BA-Momentum", [2, 0.4, 0.3], [[32]] * 3)
+    never = {**fast, "BA-Momentum": make_trajectory("BA-Momentum", [2, 1, 0.9], [[32]] * 3)}
     found = verdict(ba_figure1.findings(over(fast, fast, never), SETTINGS), "no times")
     assert found.holds is True
     assert "BA-Momentum 2 s, 2 s, never; Mini-32-Momentum 3 s, 3 s, 3 s" in found.found
@@ -159,14 +159,14 @@ def test_figure2() -> None:
     assert "The seeds disagree." in verdict(mixed, FIGURE2[2]).found
 
 
-def pair(adaptive: list[float], constant: list[float], sizes: list[int]) -> tuple[Course, Course]:
+def pair(adaptive: list[float], constant: list[float], sizes: list[int]) -> tuple[Trajectory, Trajectory]:
     return (
-        make_course("BA-Momentum", adaptive, [[size] * 4 for size in sizes]),
-        make_course("Mini-32-Momentum", constant, [[32] * 4 for _ in constant]),
+        make_trajectory("BA-Momentum", adaptive, [[size] * 4 for size in sizes]),
+        make_trajectory("Mini-32-Momentum", constant, [[32] * 4 for _ in constant]),
     )
 
 
-def pairs_over(*seeds: dict[float, tuple[Course, Course]]) -> Pairs:
+def pairs_over(*seeds: dict[float, tuple[Trajectory, Trajectory]]) -> Pairs:
     """The pairs of each seed put together by learning rate."""
     joined: dict[float, tuple[Seeds, Seeds]] = {}
     for rate in seeds[0]:
@@ -185,11 +185,13 @@ FIGURE4 = {
 def test_figure4() -> None:
     settings = RateSettings(0, 0, 5, tuple(FIGURE4), seeds=(0, 1, 2))
 
-    def findings(*seeds: dict[float, tuple[Course, Course]]) -> Findings:
-        controls = {name: (make_course(name, [2, 1.5, 1, 0.9, 0.85], [[64]] * 5),) * len(seeds) for name in CONTROLS}
+    def findings(*seeds: dict[float, tuple[Trajectory, Trajectory]]) -> Findings:
+        controls = {
+            name: (make_trajectory(name, [2, 1.5, 1, 0.9, 0.85], [[64]] * 5),) * len(seeds) for name in CONTROLS
+        }
         return ba_figure4.findings(pairs_over(*seeds), controls, settings)
 
-    def holds(*seeds: dict[float, tuple[Course, Course]]) -> list[bool | None]:
+    def holds(*seeds: dict[float, tuple[Trajectory, Trajectory]]) -> list[bool | None]:
         return [one.holds for one in findings(*seeds).verdicts]
 
     assert holds(FIGURE4, FIGURE4, FIGURE4) == [True] * 7 + [False]
@@ -207,15 +209,15 @@ def test_figure4() -> None:
 
 
 def test_figure4_controls_may_end_lower() -> None:
-    courses = {
-        name: (make_course(name, [loss], [[64]]),)
+    trajectories = {
+        name: (make_trajectory(name, [loss], [[64]]),)
         for name, loss in zip(("BA-Momentum", *CONTROLS), (0.3, 0.2, 0.4), strict=True)
     }
-    assert [one.holds for one in ba_figure4.controls_verdicts(courses)] == [False, False]
+    assert [one.holds for one in ba_figure4.controls_verdicts(trajectories)] == [False, False]
     assert {"Mini-64-Momentum", "Manual-Momentum"} == set(CONTROLS) < set(AS_PUBLISHED)
 
 
-def boom_pair(lowest: int, boom: int) -> tuple[Course, Course]:
+def boom_pair(lowest: int, boom: int) -> tuple[Trajectory, Trajectory]:
     """Twenty epochs: Mini-32 is lowest from one on, BA ends lower, and its batches grow from another on."""
     epochs = np.arange(1, 21)
     constant = np.where(epochs < lowest, 2.0 - epochs / 40, 0.1)
@@ -228,7 +230,7 @@ CALM = {rate: boom_pair(16, 99) for rate in BOOMS}
 RATE_SETTINGS = RateSettings(0, 0, 20, tuple(BOOMS), seeds=(0, 1, 2))
 
 
-def figure5(*seeds: dict[float, tuple[Course, Course]]) -> Findings:
+def figure5(*seeds: dict[float, tuple[Trajectory, Trajectory]]) -> Findings:
     return ba_figure5.findings(pairs_over(*seeds), RATE_SETTINGS)
 
 
@@ -262,7 +264,7 @@ def test_figure5_compares_the_end_with_mini_32_at_its_lowest() -> None:
 
 
 def test_one_large_batch_is_no_boom() -> None:
-    spiked = make_course("BA-Momentum", [1.0] * 20, [[32] * 40] * 9 + [[32] * 39 + [475]] + [[32] * 40] * 10)
+    spiked = make_trajectory("BA-Momentum", [1.0] * 20, [[32] * 40] * 9 + [[32] * 39 + [475]] + [[32] * 40] * 10)
     assert not ba_figure5.boom_of(spiked, spiked).is_one
 
 

@@ -16,7 +16,7 @@ from raytune_hyperlearn.reproductions.batch_adaptive.verdicts_over_seeds import 
     seeds_text,
     spread_text,
 )
-from tests.reproductions.batch_adaptive.test_courses import make_course
+from tests.reproductions.batch_adaptive.test_trajectories import make_trajectory
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_below_leaves_level_losses_open() -> None:
 
 
 def test_values_are_kept_together_by_seed() -> None:
-    courses = {
-        "first": tuple(make_course("BA", [loss], [[32]], seed=seed) for seed, loss in ((0, 0.1), (1, 0.2))),
-        "second": tuple(make_course("Mini", [loss], [[32]], seed=seed) for seed, loss in ((0, 0.3), (1, 0.4))),
+    trajectories = {
+        "first": tuple(make_trajectory("BA", [loss], [[32]], seed=seed) for seed, loss in ((0, 0.1), (1, 0.2))),
+        "second": tuple(make_trajectory("Mini", [loss], [[32]], seed=seed) for seed, loss in ((0, 0.3), (1, 0.4))),
     }
-    assert per_seed(courses, lambda course: course.final_loss) == [
+    assert per_seed(trajectories, lambda trajectory: trajectory.final_loss) == [
         {"first": 0.1, "second": 0.3},
         {"first": 0.2, "second": 0.4},
     ]

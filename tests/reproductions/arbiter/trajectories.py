@@ -1,4 +1,4 @@
-"""Courses made by hand, and a setting that trains in seconds."""
+"""Trajectories made by hand, and a setting that trains in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from raytune_hyperlearn.reproductions.arbiter.trainings import METHODS, SERIES, Course, Setting, Training
+from raytune_hyperlearn.reproductions.arbiter.trainings import METHODS, SERIES, Setting, Training, Trajectory
 from raytune_hyperlearn.tune import ArbiterTrainable
 
 SEEDS = 8
@@ -27,20 +27,20 @@ TINY = Setting(
 )
 
 
-def make_course(
+def make_trajectory(
     group: str,
     method: str,
     seed: int,
     sizes: Sequence[float],
     final: Mapping[str, float] | None = None,
     rates: Sequence[float] = (0.1,),
-) -> Course:
-    """A course of as many epochs as there are batch sizes; each series is 1 and then its final value."""
+) -> Trajectory:
+    """A trajectory of as many epochs as there are batch sizes; each series is 1 and then its final value."""
     epochs = len(sizes)
     series = {name: np.append(np.ones(epochs - 1), (final or {}).get(name, 0.5)) for name in SERIES}
     series["mean_batch_size"] = np.array(sizes, dtype=float)
     series["updates"] = np.full(epochs, 1.0 if len(rates) == 1 else len(rates) // epochs)
-    return Course(Training(group, method, seed, 0.1, 32, {}, {}), series, np.array(rates, dtype=float))
+    return Trajectory(Training(group, method, seed, 0.1, 32, {}, {}), series, np.array(rates, dtype=float))
 
 
 def every_method(
@@ -49,7 +49,7 @@ def every_method(
     final: Mapping[str, Mapping[str, float]] | None = None,
     rates: Mapping[str, Sequence[float]] | None = None,
     seeds: int = SEEDS,
-) -> dict[str, dict[int, Course]]:
+) -> dict[str, dict[int, Trajectory]]:
     """All methods over seeds; what is given for "" stands for the methods that are not named.
 
     Final values differ a little from seed to seed, in the same way for all methods.
@@ -58,12 +58,12 @@ def every_method(
     def chosen(values: Mapping[str, object] | None, method: str) -> object:
         return None if values is None else values.get(method, values.get(""))
 
-    made: dict[str, dict[int, Course]] = {}
+    made: dict[str, dict[int, Trajectory]] = {}
     for method in METHODS:
         last = chosen(final, method) or {}
         for seed in range(seeds):
             shifted = {name: value + 0.01 * seed for name, value in last.items()}  # type: ignore[attr-defined]
-            course = make_course(
+            trajectory = make_trajectory(
                 group,
                 method,
                 seed,
@@ -71,7 +71,7 @@ def every_method(
                 shifted,
                 chosen(rates, method) or (0.1,),  # type: ignore[arg-type]
             )
-            made.setdefault(method, {})[seed] = course
+            made.setdefault(method, {})[seed] = trajectory
     return made
 
 

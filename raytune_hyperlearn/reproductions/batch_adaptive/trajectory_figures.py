@@ -1,4 +1,4 @@
-"""Draws courses of training over seeds: loss by epoch and by second, and the batch size of every update."""
+"""Draws trajectories of training over seeds: loss by epoch and by second, and the batch size of every update."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
     plain_log_axis,
 )
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle
-from raytune_hyperlearn.comparison.reporting.training_figures import FEW_TICKS, draw_course
-from raytune_hyperlearn.reproductions.batch_adaptive.courses import Seeds
+from raytune_hyperlearn.comparison.reporting.training_figures import FEW_TICKS, draw_trajectory
+from raytune_hyperlearn.reproductions.batch_adaptive.trajectories import Seeds
 
 BINS = 800
 """More updates than this are drawn as a band from the least to the largest of each bin, with the bin's mean."""
@@ -89,10 +89,10 @@ class SizesPanel:
 def loss_panel(title: str, trainings: Iterable[Seeds], clock: Literal["epochs", "seconds"]) -> SeedsPanel:
     """Training loss after each epoch, against epochs scanned or the median over seeds of the seconds of training."""
     lines = []
-    for courses in trainings:
-        losses = stacked([course.losses for course in courses], np.inf)
-        xs = np.nanmedian(stacked([getattr(course, clock) for course in courses], np.nan), axis=0)
-        lines.append(line_of(courses, xs, losses))
+    for trajectories in trainings:
+        losses = stacked([trajectory.losses for trajectory in trajectories], np.inf)
+        xs = np.nanmedian(stacked([getattr(trajectory, clock) for trajectory in trajectories], np.nan), axis=0)
+        lines.append(line_of(trajectories, xs, losses))
     return SeedsPanel(
         title, "epochs" if clock == "epochs" else "seconds of training", "training loss", loss_axis, _shown(lines)
     )
@@ -101,10 +101,10 @@ def loss_panel(title: str, trainings: Iterable[Seeds], clock: Literal["epochs", 
 def mean_size_panel(title: str, trainings: Iterable[Seeds]) -> SeedsPanel:
     """Mean batch size of every epoch that all seeds trained for."""
     lines = []
-    for courses in trainings:
-        epochs = min(len(course.epochs) for course in courses)
-        sizes = np.stack([course.mean_sizes[:epochs] for course in courses])
-        lines.append(line_of(courses, courses[0].epochs[:epochs], sizes))
+    for trajectories in trainings:
+        epochs = min(len(trajectory.epochs) for trajectory in trajectories)
+        sizes = np.stack([trajectory.mean_sizes[:epochs] for trajectory in trajectories])
+        lines.append(line_of(trajectories, trajectories[0].epochs[:epochs], sizes))
     return SeedsPanel(title, "epochs", "mean batch size", power_axis, _shown(lines))
 
 
@@ -114,11 +114,11 @@ def stacked(series: Sequence[FloatArray], fill: float) -> FloatArray:
     return np.stack([np.pad(one, (0, length - len(one)), constant_values=fill) for one in series])
 
 
-def line_of(courses: Seeds, xs: FloatArray, values: FloatArray) -> SeedsLine:
+def line_of(trajectories: Seeds, xs: FloatArray, values: FloatArray) -> SeedsLine:
     """The line of values [S, E], where their median is positive and finite."""
     low, median, high = values.min(axis=0), np.median(values, axis=0), values.max(axis=0)
     kept = np.isfinite(median) & (median > 0)
-    return SeedsLine(courses[0].training.style, xs[kept], low[kept], median[kept], high[kept])
+    return SeedsLine(trajectories[0].training.style, xs[kept], low[kept], median[kept], high[kept])
 
 
 def on_one_scale(panels: Sequence[SeedsPanel]) -> list[SeedsPanel]:
@@ -155,10 +155,12 @@ def band_note(seeds: int) -> str:
 
 def size_panels(trainings: Sequence[Seeds]) -> tuple[SizesPanel, ...]:
     """Batch size of every update, one panel per training on one scale."""
-    every = np.concatenate([course.sizes for courses in trainings for course in courses])
+    every = np.concatenate([trajectory.sizes for trajectories in trainings for trajectory in trajectories])
     span = float(every.min()), float(every.max())
     return tuple(
-        SizesPanel(one[0].training.name, one[0].training.style.color, tuple(course.sizes for course in one), span)
+        SizesPanel(
+            one[0].training.name, one[0].training.style.color, tuple(trajectory.sizes for trajectory in one), span
+        )
         for one in trainings
     )
 
@@ -215,7 +217,7 @@ def _draw_seeds_panel(axes: Axes, panel: SeedsPanel) -> None:
 
 def _draw_line(axes: Axes, line: SeedsLine, top: float) -> None:
     axes.fill_between(line.xs, line.low, np.minimum(line.high, top), color=line.style.color, alpha=0.15, lw=0)
-    draw_course(axes, line.xs, line.median, line.style)
+    draw_trajectory(axes, line.xs, line.median, line.style)
 
 
 def _draw_sizes_panel(axes: Axes, panel: SizesPanel) -> None:

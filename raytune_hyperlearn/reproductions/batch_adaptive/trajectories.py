@@ -47,7 +47,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Course:
+class Trajectory:
     """How a training went with one seed, epoch by epoch.
 
     Attributes:
@@ -101,13 +101,13 @@ class Course:
         return int(reached[0]) if reached.size else None
 
 
-Seeds = tuple[Course, ...]
-"""One training's courses, one per seed; those of two trainings belong together in order, seed by seed."""
-Courses = Mapping[str, Seeds]
+Seeds = tuple[Trajectory, ...]
+"""One training's trajectories, one per seed; those of two trainings belong together in order, seed by seed."""
+Trajectories = Mapping[str, Seeds]
 """By the training's name."""
 
 
-def follow(
+def train_all(
     problem: Callable[[], Problem],
     trainings: Sequence[Training],
     epochs: int,
@@ -136,7 +136,9 @@ def follow(
     configs = {trial_name(one, seed): trial_config(one, seed) for seed in seeds for one in trainings}
     every = max(1, epochs // CHECKPOINTS)
     rows = run_trials(BatchAdaptiveTrainable, shared, configs, KEPT, epochs, folder, console, checkpoint_every=every)
-    return {one.name: tuple(course_of(one, seed, rows[trial_name(one, seed)]) for seed in seeds) for one in trainings}
+    return {
+        one.name: tuple(trajectory_of(one, seed, rows[trial_name(one, seed)]) for seed in seeds) for one in trainings
+    }
 
 
 def trial_name(training: Training, seed: int) -> str:
@@ -149,9 +151,9 @@ def trial_config(training: Training, seed: int) -> dict[str, Any]:
     return {"seed": seed, **{key: getattr(training, key) for key in CONFIG_KEYS}}
 
 
-def course_of(training: Training, seed: int, rows: Sequence[Row]) -> Course:
-    """The course that a trial's rows tell, an epoch each."""
-    return Course(
+def trajectory_of(training: Training, seed: int, rows: Sequence[Row]) -> Trajectory:
+    """The trajectory that a trial's rows tell, an epoch each."""
+    return Trajectory(
         training,
         seed,
         np.cumsum([row["training_seconds"] for row in rows]),
