@@ -7,7 +7,9 @@ A lock whose process is gone is stale, and so is one that came along when a fold
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from pathlib import Path
 import psutil
 
 from raytune_hyperlearn.checked import Finite, Whole, read, record
+
+LOGGER = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 SAME_START = 2.0
@@ -92,7 +96,7 @@ def _take(lock: Path) -> Holder:
 
 
 def _remove_stale(lock: Path) -> None:
-    """Remove the lock of a process that is gone.
+    """Remove the lock of a process that is gone, and name what it has left running.
 
     Raises:
         FolderLockedError: If its process may be alive.
@@ -111,6 +115,28 @@ def _remove_stale(lock: Path) -> None:
         aside.unlink()
         raise FolderLockedError(_refusal(lock, moved))
     aside.unlink()
+    if found is not None:
+        _name_leftovers(lock.parent, found)
+
+
+def _name_leftovers(folder: Path, holder: Holder) -> None:
+    # A copied folder's lock may name a process that lives, and a number that is used again is another driver's.
+    if holder.host != socket.gethostname() or _start_of(holder.pid) != float("-inf"):
+        return
+    left = ", ".join(str(process.pid) for process in leftovers(holder.pid))
+    if left:
+        LOGGER.warning("%s: process %d was killed; its Ray is still ending: %s", folder, holder.pid, left)
+
+
+def leftovers(pid: int) -> list[psutil.Process]:
+    """Processes of the local Ray that a process started; Ray's sessions end in its number, and are in their commands.
+
+    Args:
+        pid: Of a driver that is gone.
+    """
+    session = re.compile(rf"session_[0-9-]+_[0-9-]+_[0-9]+_{pid}(?![0-9])")
+    every = psutil.process_iter(["cmdline"])
+    return [process for process in every if session.search(" ".join(process.info["cmdline"] or []))]
 
 
 def _refusal(lock: Path, holder: Holder) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from raytune_hyperlearn.comparison import head_to_head
 from raytune_hyperlearn.comparison.running import cluster
-from raytune_hyperlearn.comparison.running.lock import LOCK_FILE, FolderLockedError, locked
+from raytune_hyperlearn.comparison.running.lock import LOCK_FILE, FolderLockedError, leftovers, locked
 from raytune_hyperlearn.comparison.running.trust import require_own
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +70,32 @@ def test_the_lock_of_a_killed_driver_is_taken_over(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_driver_has_left_running_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dead = holder_of(tmp_path)
+    end(dead)
+    waits = [sys.executable, "-c", "input()"]
+    names = [f"--session-name=session_2026-11-27_19-41-38_144745_{pid}" for pid in (dead.pid, f"{dead.pid}0")]
+    copied = shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+    own, strange = (subprocess.Popen([*waits, name], stdin=subprocess.PIPE) for name in names)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        for process in (own, strange):
+            end(process)
+    (copied / LOCK_FILE).write_text(
+        json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": 0, "file": 0})
+    )
+    with locked(copied):  # by a process that lives
+        pass
+    assert caplog.messages == [f"{tmp_path}: process {dead.pid} was killed; its Ray is still ending: {own.pid}"]
+
+
+def test_a_session_of_ray_bears_its_drivers_number(ray_session: str) -> None:
+    commands = {process.name() for process in leftovers(os.getpid())}
+    assert {"raylet", "gcs_server"} <= commands, ray_session
 
 
 def test_a_pid_that_is_used_again_does_not_hold_the_lock(tmp_path: Path) -> None:

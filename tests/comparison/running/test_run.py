@@ -390,6 +390,13 @@ class TestStartingRay:
             start_ray(tiny_experiment(workers=3, gpus_per_trial=0.5))
         assert asked[-1] == {"shutdown": True}
 
+    def test_a_trial_asks_for_its_part_of_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(running.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+        setup = setup_method(tiny_experiment(), "rs", 0)
+        for gpus in (0.5, 1.0):
+            trainable = running.resourced(setup, tiny_experiment(gpus_per_trial=gpus))
+            assert trainable.default_resource_request({}).required_resources == {"CPU": 1, "GPU": gpus}
+
     def test_an_address_at_which_nothing_listens_is_refused_at_once(self, asked: list[dict[str, Any]]) -> None:
         begun = time.monotonic()
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "[::1]:1", "a:b:c"):
