@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.learned_batches import LearnedBatchSampler
     from raytune_hyperlearn.problems.examples import Examples
     from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
     from raytune_hyperlearn.tune.arbiter import ArbiterScheduler, ArbiterTrainable
     from raytune_hyperlearn.tune.arbiter_training import TrainingOptions
     from raytune_hyperlearn.tune.batch_adaptive import BatchAdaptiveScheduler, BatchAdaptiveTrainable, BatchSizeOptions
@@ -64,6 +65,7 @@ else:
             ".learned": ["Learned"],
             ".learned_batches": ["LearnedBatchSampler"],
             ".problems.problem": ["Examples", "Problem"],
+            ".problems.training_function": ["TrainingFunction"],
             ".tune.arbiter": ["ArbiterScheduler", "ArbiterTrainable"],
             ".tune.arbiter_training": ["TrainingOptions"],
             ".tune.batch_adaptive": ["BatchAdaptiveScheduler", "BatchAdaptiveTrainable", "BatchSizeOptions"],
@@ -114,6 +116,7 @@ __all__ = [
     "Schedule",
     "SearchSpace",
     "Study",
+    "TrainingFunction",
     "TrainingOptions",
     "WeightDecay",
     "__version__",

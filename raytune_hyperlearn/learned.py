@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from raytune_hyperlearn.algorithms.groups import names_in_use, ungrouped
 from raytune_hyperlearn.algorithms.sgd import NO_MOMENTUM
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule, SearchSpace, Space
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space, optimizer_space
 from raytune_hyperlearn.learned_batches import LearnedBatchSampler
 
 ENTRIES: Mapping[str, str] = {
@@ -101,6 +101,11 @@ class Learned:
             "space": _written_space(self.space),
         }
         Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def is_for_torch(self) -> bool:
+        """Whether the hyperparameters are those of an optimizer of PyTorch, and not of a training function."""
+        return {ungrouped(name) for name in self.hyperparameters} <= {*ENTRIES, *BETAS}
 
     def at(self, step: int, steps: int) -> dict[str, float]:
         """Every hyperparameter's value at ``step`` of a training of ``steps`` steps; from the end on the last one.
@@ -241,15 +246,11 @@ def set_entries(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -
 def _written_space(space: Space) -> dict[str, Any]:
     if isinstance(space, SearchSpace):
         return space.to_mapping()
-    return {
-        "named": {name: part.to_mapping() if isinstance(part, Schedule) else part for name, part in space.given.items()}
-    }
+    assert isinstance(space, OptimizerSpace)  # there are no other kinds
+    return {"named": space.to_mapping()}
 
 
 def _read_space(mapping: Mapping[str, Any]) -> Space:
     if "named" not in mapping:
         return SearchSpace.from_mapping(mapping)
-    entries: Mapping[str, float | Mapping[str, Any]] = mapping["named"]
-    return OptimizerSpace(
-        {name: Schedule(**part) if isinstance(part, Mapping) else part for name, part in entries.items()}
-    )
+    return optimizer_space("own", mapping["named"])

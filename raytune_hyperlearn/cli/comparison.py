@@ -69,6 +69,10 @@ def compare(
             "(default: 3 on digits and fashion-mnist, else 0).",
         ),
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="What trains, and whose hyperparameters are searched: sgd, adam or adamw (default: sgd)."),
+    ] = None,
     focus: Annotated[
         str | None,
         typer.Option(help="Method to test against each other one (default: fds where it takes part, else the first)."),
@@ -118,6 +122,7 @@ def compare(
             "gpus_per_trial": gpus_per_trial,
             "address": address,
             "confirmations": confirm,
+            "optimizer": optimizer,
             "focus": focus,
         }
         chosen = {name: value for name, value in given.items() if value is not None}

@@ -32,12 +32,14 @@ def list_names() -> None:
     from raytune_hyperlearn.problems import PROBLEMS
 
     problems = Table(
-        "problem", "what", "default", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        "problem", "what", "data", "default", title="Problems", title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
     for name, problem in PROBLEMS.items():
         settings = BY_PROBLEM.get(name, GENERAL)
         seeds, limit = len(settings["seeds"]), duration_text(settings["time_limit"])
-        problems.add_row(name, problem.description, f"{seeds} seed{'s' if seeds > 1 else ''} × {limit} a method")
+        problems.add_row(
+            name, problem.description, problem.data, f"{seeds} seed{'s' if seeds > 1 else ''} × {limit} a method"
+        )
     methods = Table("method", "what", "extra", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, method in METHODS.items():
         state = f"(not installed: {', '.join(method.missing)})" if method.missing else ""
@@ -76,10 +78,16 @@ def check(
         }
         experiment = experiment_from_settings({name: value for name, value in given.items() if value is not None})
         errors.print(f"trying {problem} on one batch", style="dim", markup=False, highlight=False)
-        from raytune_hyperlearn.comparison.running.forecast import forecast
+        from raytune_hyperlearn.comparison.running.forecast import forecast, forecast_of_function
         from raytune_hyperlearn.problems import load
+        from raytune_hyperlearn.problems.references import training_function_of
 
-        found = forecast(load(problem_source(experiment)), experiment, "cuda" if gpu else "cpu")
+        source = problem_source(experiment)
+        function = training_function_of(source)
+        if function is None:
+            found = forecast(load(source), experiment, "cuda" if gpu else "cpu")
+        else:
+            found = forecast_of_function(function, experiment)
     table = Table("what", "found", box=None, padding=(0, 2, 0, 0))
     for name, text in found.items():
         table.add_row(name, escape(text))

@@ -90,13 +90,13 @@ def _show_best(path: Path) -> None:
     learned = Learned.load(path)
     scores = f"validation loss {learned.found['validation_loss']:.4g}{accuracy_text(learned.found['test_accuracy'])}"
     sampler = "sampler = learned.to_batch_sampler(len(dataset), epochs)" if learned.batch_sizes else ""
-    lines = [
-        f"# {scores}",
-        learned.to_yaml(),
+    lines = [f"# {scores}", learned.to_yaml()]
+    usage = [
         "# to train with it:",
         "from raytune_hyperlearn import Learned",
         f"learned = Learned.load({str(path)!r})",
         "scheduler = learned.to_torch(optimizer, steps)  # then scheduler.step() after every update",
         sampler,
     ]
+    lines += usage if learned.is_for_torch else []
     console.print("\n".join(filter(None, lines)), markup=False, highlight=False, soft_wrap=True)

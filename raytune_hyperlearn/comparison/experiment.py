@@ -26,6 +26,7 @@ from raytune_hyperlearn.checked import (
 )
 from raytune_hyperlearn.comparison.plain_data import Plain, as_plain, to_mapping
 from raytune_hyperlearn.comparison.reference_record import reference_from_mapping
+from raytune_hyperlearn.hyperparameters import Optimizer, Space, optimizer_space
 
 Metric = Literal["validation_loss", "validation_accuracy"]
 Member = TypeVar("Member")
@@ -97,6 +98,7 @@ class Experiment:
             its scores are their means, so that hyperparameters are compared and not lucky starts.
         confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
+        optimizer: whose hyperparameters are searched: sgd, or own for a training function, which has its own.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
         method_options: options by method.
@@ -121,6 +123,7 @@ class Experiment:
     replicates: Annotated[Count, Field(le=10_000)] = 1
     confirmations: Annotated[Whole, Field(le=10_000)] = 0
     gradient_clamp: Positive | None = None
+    optimizer: Optimizer = "sgd"
     space: dict[str, SpaceEntry] = field(default_factory=dict)
     method_options: dict[str, dict[str, Plain]] = field(default_factory=dict)
     focus: str | None = None
@@ -145,6 +148,11 @@ class Experiment:
     def tested(self) -> str:
         """The method that is tested against each other one."""
         return self.focus or ("fds" if "fds" in self.methods else self.methods[0])
+
+    @property
+    def searched(self) -> Space:
+        """The search space."""
+        return optimizer_space(self.optimizer, self.space)
 
 
 def experiment_from_mapping(data: object, where: str = "experiment") -> Experiment:

@@ -22,10 +22,11 @@ from raytune_hyperlearn.problems.references import reference_to
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.analysis.results import Study
     from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
 
 def compare(
-    problem: str | Callable[..., Problem] = "digits",
+    problem: str | Callable[..., Problem] | TrainingFunction = "digits",
     methods: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
     *,
@@ -42,7 +43,7 @@ def compare(
 
     Args:
         problem: Name of a built-in problem, reference of an own one (``file.py:name``, ``package.module:name``), or a
-            function at the top level of a file that builds one.
+            function at the top level of a file that builds one; or a training function with a name there.
         methods: Names of methods.
         seeds: How many (3 means 0, 1 and 2), or the seeds themselves.
         output: Folder for the records (default: ``results/PROBLEM``).

@@ -11,6 +11,7 @@ Values travel as ``{"learning_rate": [0.1, …], "momentum": [0.9], "weight_deca
 wants scalars, under flat names ``learning_rate_0``, ``learning_rate_1``, ….
 """
 
+from raytune_hyperlearn.hyperparameters.optimizers import Optimizer, optimizer_space
 from raytune_hyperlearn.hyperparameters.schedules import KINDS, LearningRate, Momentum, Schedule, WeightDecay
 from raytune_hyperlearn.hyperparameters.spaces import OptimizerSpace, SearchSpace, Space
 
@@ -18,9 +19,11 @@ __all__ = [
     "KINDS",
     "LearningRate",
     "Momentum",
+    "Optimizer",
     "OptimizerSpace",
     "Schedule",
     "SearchSpace",
     "Space",
     "WeightDecay",
+    "optimizer_space",
 ]

@@ -26,8 +26,9 @@ class Schedule:
     Attributes:
         values: Number N of parameters, at least 1: of windows or of a piecewise-linear schedule's knots. A named curve
             has its own number; a function needs it given. None takes the class's default.
-        init: Where gradient methods start: one number for all parameters, or one each. None is 0 on a linear scale,
-            the middle of the range on a logarithmic one, and a curve's own defaults for its shares and powers.
+        init: Where gradient methods start: one number for all parameters, or one each. None is 0 on a linear scale (or
+            the end of the range that is nearest to it), the middle of the range on a logarithmic one, and a curve's own
+            defaults for its shares and powers.
         step: Initial step size γ_0 of FDS's updates, positive, one for all parameters or one each; on a logarithmic
             scale of ln λ. None takes the class's default (at most half of the range), or a tenth of
             the range on a logarithmic scale. One for all is at most the range's width.
@@ -223,7 +224,7 @@ class Schedule:
         given: Any = self.init
         if given is None:
             low, high = self.bounds
-            given = math.sqrt(low * high) if self.scale == "log" else 0.0
+            given = math.sqrt(low * high) if self.scale == "log" else min(max(0.0, low), high)
         init = self._checked_numbers("init", given)
         for start, axis in zip(self._each(init, {r: s for r, (_, s, _) in ROLES.items()}), self.axes, strict=True):
             if not axis.low <= start <= axis.high:

@@ -328,6 +328,14 @@ class OptimizerSpace(Space):
         """
         return replace(self, named=given)
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain nested values, as files hold them.
+
+        Raises:
+            ValueError: If a schedule's shape is a function.
+        """
+        return {name: part.to_mapping() if isinstance(part, Schedule) else part for name, part in self.named.items()}
+
 
 def _checked(name: str, part: Any) -> Schedule | float:
     """A schedule as it is, or a finite number."""

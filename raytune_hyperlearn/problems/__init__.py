@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from raytune_hyperlearn.problems.references import ProblemSource, load, source_of
     from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
@@ -45,6 +46,7 @@ else:
             ],
             ".references": ["ProblemSource", "load", "source_of"],
             ".seeds": ["Purpose", "derived_seed"],
+            ".training_function": ["TrainingFunction"],
         },
     )
 
@@ -62,6 +64,7 @@ __all__ = [
     "Purpose",
     "Split",
     "StoredExamples",
+    "TrainingFunction",
     "batches",
     "check_problem",
     "correct",

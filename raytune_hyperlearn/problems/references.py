@@ -1,6 +1,7 @@
 """Where a problem comes from: the name of one that ships, ``path/to/file.py:name`` or ``package.module:name``.
 
-What a reference names is a :class:`~raytune_hyperlearn.problems.problem.Problem` or a function that returns one.
+What a reference names is a :class:`~raytune_hyperlearn.problems.problem.Problem` or a
+:class:`~raytune_hyperlearn.problems.training_function.TrainingFunction`, or a function that returns one.
 Looking a reference up needs neither torch nor what the file imports; :func:`load` runs the file.
 """
 
@@ -21,6 +22,7 @@ from raytune_hyperlearn.problems.names import PROBLEMS
 
 if TYPE_CHECKING:
     from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
 OTHERS = "path/to/file.py:name or package.module:name"
 
@@ -43,8 +45,8 @@ class ProblemSource:
     digest: str = ""
     code: str = field(default="", repr=False)
 
-    def __call__(self) -> Problem:
-        """Build the problem.
+    def __call__(self) -> Problem | TrainingFunction:
+        """Build the problem or training function.
 
         Raises:
             ValueError: In one line that begins with the reference.
@@ -97,21 +99,52 @@ def short_name(reference: str) -> str:
     return stem if name == "problem" else f"{stem}-{name}"
 
 
-def reference_to(function: Callable[..., Any]) -> str:
-    """The reference of a function that builds a problem, so that workers and a later report find it.
+def training_function_of(source: str | ProblemSource) -> TrainingFunction | None:
+    """The training function that a reference names; None for a problem.
+
+    A file is run only if its text names ``TrainingFunction``: problems may have large data, and wait for the checks.
+
+    Raises:
+        ValueError: In one line, if such a file cannot be run.
+    """
+    if isinstance(source, str):
+        return None
+    module = source.reference.rpartition(":")[0]
+    code = source.code or _module_file(source.reference, module).read_text(encoding="utf-8", errors="replace")
+    if "TrainingFunction" not in code:
+        return None
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
+
+    found = source()
+    return found if isinstance(found, TrainingFunction) else None
+
+
+def reference_to(problem: Callable[..., Any] | TrainingFunction) -> str:
+    """The reference of a function that builds a problem, or of a training function, so that workers find it.
 
     Raises:
         ValueError: If it can not be found by its name: it is a lambda, or defined in another function.
     """
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>")
-    if module is None or not inspect.isfunction(function) or "<" in name:
-        raise ValueError(f"problem is {function!r}; it must be a function at the top level of a file, or {OTHERS}")
+    if not inspect.isfunction(problem) and hasattr(problem, "train"):
+        return _reference_to_value(problem)
+    module, name = getattr(problem, "__module__", None), getattr(problem, "__qualname__", "<lambda>")
+    if module is None or not inspect.isfunction(problem) or "<" in name:
+        raise ValueError(f"problem is {problem!r}; it must be a function at the top level of a file, or {OTHERS}")
     if module != "__main__":
         return f"{module}:{name}"
-    return f"{inspect.getfile(function)}:{name}"
+    return f"{inspect.getfile(problem)}:{name}"
 
 
-def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
+def _reference_to_value(value: Any) -> str:
+    """The reference of a training function, by the name that the file of its ``train`` gives it."""
+    module = sys.modules.get(getattr(value.train, "__module__", ""))
+    names = [name for name, found in vars(module).items() if found is value] if module is not None else []
+    if module is None or not names:
+        raise ValueError(f"problem is {value.name}; it must have a name at the top level of the file of its train")
+    return f"{inspect.getfile(value.train) if module.__name__ == '__main__' else module.__name__}:{names[0]}"
+
+
+def load(problem: str | Problem | Callable[[], Problem | TrainingFunction]) -> Problem:
     """A problem from its name or reference, from a function that builds one, or as it is.
 
     Args:
@@ -123,11 +156,14 @@ def load(problem: str | Problem | Callable[[], Problem]) -> Problem:
     """
     from raytune_hyperlearn.problems import built_in
     from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
     if isinstance(problem, Problem):
         return problem
     source = source_of(problem) if isinstance(problem, str) else problem
     made = getattr(built_in, PROBLEMS[source].function)() if isinstance(source, str) else source()
+    if isinstance(made, TrainingFunction):
+        raise ValueError(f"problem is the training function {made.name}; what trains a network itself needs a Problem")
     if not isinstance(made, Problem):
         raise ValueError(f"problem is {problem!r}; it must return a Problem, not {type(made).__name__}")
     return made
@@ -190,14 +226,14 @@ def _attribute(source: ProblemSource, module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def _built(source: ProblemSource, found: Any) -> Problem:
+def _built(source: ProblemSource, found: Any) -> Problem | TrainingFunction:
     from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
-    if isinstance(found, Problem):
+    if isinstance(found, (Problem, TrainingFunction)):
         if source.arguments:
-            raise ValueError(
-                f"problem_args is {dict(source.arguments)}; {source.reference} is a Problem and takes none"
-            )
+            kind = type(found).__name__
+            raise ValueError(f"problem_args is {dict(source.arguments)}; {source.reference} is a {kind} and takes none")
         return found
     if not callable(found):
         kind = type(found).__name__
@@ -206,7 +242,7 @@ def _built(source: ProblemSource, found: Any) -> Problem:
         made = found(**source.arguments)
     except Exception as error:
         raise ValueError(f"problem is {source.reference!r}; it raises {_line(error)}") from error
-    if not isinstance(made, Problem):
+    if not isinstance(made, (Problem, TrainingFunction)):
         raise ValueError(f"problem is {source.reference!r}; it must return a Problem, not {type(made).__name__}")
     return made
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
     from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+    from raytune_hyperlearn.tune.training_function import EvaluationOptions, TrainingFunctionTrainable
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
@@ -41,6 +42,7 @@ else:
             ".scheduler": ["HyperLearningScheduler"],
             ".sgd": ["SGDTrainable"],
             ".trainable": ["HyperLearningTrainable", "TrialSettings"],
+            ".training_function": ["EvaluationOptions", "TrainingFunctionTrainable"],
         },
     )
 
@@ -51,6 +53,7 @@ __all__ = [
     "BatchAdaptiveTrainable",
     "BatchSizeOptions",
     "DecayedTrainable",
+    "EvaluationOptions",
     "FDSOptions",
     "FDSScheduler",
     "FDSTrainable",
@@ -69,6 +72,7 @@ __all__ = [
     "RetrainingTrainable",
     "SGDTrainable",
     "ScheduleFreeOptions",
+    "TrainingFunctionTrainable",
     "TrainingOptions",
     "TrialSettings",
     "can_restore",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
-from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.learned import Learned
 from raytune_hyperlearn.results import SCORES
 
@@ -52,5 +51,5 @@ def _learned(study: Study, run: RunResult) -> Learned:
         "epochs": record.budget,
         **{name: getattr(record, name) for name in SCORES},
     }
-    space = SearchSpace.from_mapping(study.experiment.space).for_values(schedules)
+    space = study.experiment.searched.for_values(schedules)
     return Learned(schedules, space, found, batch_sizes)

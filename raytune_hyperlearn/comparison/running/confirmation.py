@@ -14,13 +14,13 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.comparison.analysis.results import RunResult, load_study
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.json_lines import replace_lines
 from raytune_hyperlearn.comparison.plain_data import to_mapping
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, read_confirmations
+from raytune_hyperlearn.comparison.running.methods import searched_space
 from raytune_hyperlearn.comparison.running.retraining import retrain
 from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS
 
@@ -28,8 +28,8 @@ from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS
 def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     """Train the incumbents of a folder's runs again, ``experiment.confirmations`` times each, and write the scores.
 
-    Incumbents that are not schedules of learning rate, momentum and weight decay (those of batch-size methods) are left
-    out, and nothing is done where every other run is confirmed already. Ray is running.
+    Incumbents that are not schedules of the space's hyperparameters (those of batch-size methods) are left out, and
+    nothing is done where every other run is confirmed already. Ray is running.
 
     Args:
         experiment: The folder's experiment.
@@ -39,11 +39,14 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     path = folder / CONFIRMATIONS_FILE
     known = read_confirmations(path)
     confirmed = {(row.method, row.seed) for row in known}
-    runs = [result for run, result in load_study(folder).runs.items() if run not in confirmed and _schedules(result)]
+    names = sorted(searched_space(experiment).parts)
+    runs = [
+        result for run, result in load_study(folder).runs.items() if run not in confirmed and _schedules(result, names)
+    ]
     if not experiment.confirmations or not runs:
         return
     cores = int(ray.cluster_resources().get("CPU", 1)) if experiment.address is None else 1
-    settings = [_schedules(run) for run in runs]
+    settings = [_schedules(run, names) for run in runs]
     rows = retrain(
         experiment, settings, experiment.confirmations, max(experiment.workers, cores), "what was found, again", console
     )
@@ -51,10 +54,10 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     replace_lines(path, map(to_mapping, (*known, *found)))
 
 
-def _schedules(result: RunResult) -> Numbers:
-    """What the run found; empty if that cannot be trained again by its schedules alone."""
+def _schedules(result: RunResult, names: list[str]) -> Numbers:
+    """What the run found; empty if that cannot be trained again by schedules of ``names`` alone."""
     found = {} if result.incumbent is None else result.incumbent.hyperparameters
-    return found if sorted(found) == sorted(HYPERPARAMETERS) and all(found.values()) else {}
+    return found if sorted(found) == names and all(found.values()) else {}
 
 
 def _confirmation(run: RunResult, row: dict[str, Any] | None, seeds: int) -> Confirmation:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment, check_space_sizes, experiment_from_mapping
 from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems.names import PROBLEMS
-from raytune_hyperlearn.problems.references import OTHERS, digest_of, short_name, source_of
+from raytune_hyperlearn.problems.references import OTHERS, digest_of, short_name, source_of, training_function_of
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
 METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
+METHODS_OF_FUNCTIONS = ("rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     # 18 runs with 5 to 8 s of Ray's start-up each: at most twelve minutes in all on two cores. Half a minute is about
     # what BO takes for the 20 evaluations before its model's first pick and as many again: in less it is random search.
@@ -56,19 +60,41 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
     problem = settings.get("problem", "digits")
     if not isinstance(problem, str):
         raise ValueError(f"problem is {problem!r}; it must be one of {', '.join(PROBLEMS)}, or {OTHERS}")
+    source = source_of(problem, settings.get("problem_args"))
+    function = training_function_of(source)
     complete: dict[str, Any] = {
         "name": short_name(problem),
         "problem": problem,
-        "problem_digest": digest_of(source_of(problem, settings.get("problem_args"))),
-        "methods": list(METHODS),
-        **BY_PROBLEM.get(problem, GENERAL),
+        "problem_digest": digest_of(source),
+        "methods": list(METHODS if function is None else METHODS_OF_FUNCTIONS),
+        **(BY_PROBLEM.get(problem, GENERAL) if function is None else _settings_of(function)),
         **settings,
     }
     check_space_sizes(complete.get("space"))
-    complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
+    if function is None:
+        complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
+    else:
+        _require_own(complete, function)
     if "min_epochs" not in settings and isinstance(complete["epochs"], (int, float)):
         complete["min_epochs"] = min(complete["min_epochs"], complete["epochs"])
     found = stored_reference(problem)
     if "reference" not in settings and found is not None and found.epochs == complete["epochs"]:
         complete["reference"] = reference_to_mapping(found)
     return experiment_from_mapping(complete, "settings")
+
+
+def _settings_of(function: TrainingFunction) -> dict[str, Any]:
+    """Defaults where a training function is the problem; the smallest budget is a ninth, as in general."""
+    own = {"optimizer": "own", "space": function.space.to_mapping()}
+    return {**GENERAL, "epochs": float(function.epochs), "min_epochs": function.epochs / 9, **own}
+
+
+def _require_own(complete: Mapping[str, Any], function: TrainingFunction) -> None:
+    """Refuse another optimizer or space beside a training function.
+
+    Raises:
+        ValueError: In one line.
+    """
+    for name, own in (("optimizer", "own"), ("space", function.space.to_mapping())):
+        if complete[name] != own:
+            raise ValueError(f"{name} is {complete[name]!r}; {function.name} brings its own: leave {name} out")

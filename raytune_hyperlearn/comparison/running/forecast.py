@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -22,7 +23,7 @@ from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import SearchSpace
-from raytune_hyperlearn.problems import Problem, StoredExamples, batches, check_problem
+from raytune_hyperlearn.problems import Problem, StoredExamples, TrainingFunction, batches, check_problem
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds_options import FDSOptions
 
@@ -76,6 +77,36 @@ def forecast(problem: Problem, experiment: Experiment, device: torch.device | st
     if failing is None:
         rows |= _costs_rows(problem, experiment, FunctionalModel(model, problem.loss), batch)
     return rows | {"memory so far": _memory_text(device), "compare": plan_text(experiment)}
+
+
+def forecast_of_function(function: TrainingFunction, experiment: Experiment) -> Mapping[str, str]:
+    """What the first evaluation of a training function gives, at its start values and the smallest budget.
+
+    Args:
+        function: Is called once.
+        experiment: Gives the budgets, methods, seeds and the time limit.
+
+    Returns:
+        What is asked → the answer, for a table.
+
+    Raises:
+        ValueError: In one line, if the function raises or reports nothing.
+    """
+    begun = time.perf_counter()
+    try:
+        scores = function.evaluate(function.space.initial(), experiment.min_epochs, seed=0).scores or {}
+    except Exception as error:
+        raise ValueError(
+            f"train of {function.name} raises {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        ) from error
+    seconds = duration_text(time.perf_counter() - begun)
+    reported = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value))
+    return {
+        "hyperparameters": ", ".join(function.space.flat_names()),
+        "one evaluation": f"{seconds} at the smallest budget, {experiment.min_epochs:g} of {experiment.epochs:g}",
+        "reported": reported or "a divergence",
+        "compare": plan_text(experiment),
+    }
 
 
 def _costs_rows(problem: Problem, experiment: Experiment, model: FunctionalModel, batch: Batch) -> Mapping[str, str]:

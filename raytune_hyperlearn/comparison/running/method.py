@@ -8,14 +8,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment
-from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.hyperparameters import Optimizer, Space
 from raytune_hyperlearn.problems.references import ProblemSource, digest_of, source_of
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
 
-    from raytune_hyperlearn.tune import HyperLearningTrainable
+    from raytune_hyperlearn.tune import HyperLearningTrainable, TrainingFunctionTrainable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MethodArguments:
     """
 
     experiment: Experiment
-    space: SearchSpace
+    space: Space
     seed: int
     options: Mapping[str, Any]
 
@@ -53,7 +53,7 @@ class MethodSetup:
         population: Trials that live at the same time and take turns on the workers; None where each has its own.
     """
 
-    trainable: type[HyperLearningTrainable]
+    trainable: type[HyperLearningTrainable | TrainingFunctionTrainable]
     config: dict[str, Any] = field(default_factory=dict)
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
@@ -72,6 +72,8 @@ class Method:
         reference: The publication that describes it.
         packages: The distributions that implement it, the main one first; empty for this package's own methods.
         extra: The extra of this package that installs them; empty where they are always installed.
+        optimizers: Whose hyperparameters the method can search; ``"own"`` if it only asks for scores, so that a
+            training function can be its problem.
     """
 
     description: str
@@ -80,6 +82,7 @@ class Method:
     reference: str = ""
     packages: tuple[str, ...] = ()
     extra: str = ""
+    optimizers: tuple[Optimizer, ...] = ("sgd",)
 
     @property
     def implementation(self) -> str:
@@ -103,6 +106,24 @@ class Method:
         if self.missing:
             source = f"raytune_hyperlearn[{self.extra}]" if self.extra else " ".join(self.missing)
             raise ImportError(f"method {name} needs {', '.join(self.missing)}; install by: pip install '{source}'")
+
+    def require_optimizer(self, optimizer: Optimizer, problem: str) -> None:
+        """Refuse what the method cannot search.
+
+        Args:
+            optimizer: Whose hyperparameters are searched.
+            problem: Name of the problem.
+
+        Raises:
+            ValueError: In one line.
+        """
+        if optimizer in self.optimizers:
+            return
+        if optimizer == "own":
+            raise ValueError(
+                f"problem {problem} is a training function; a method that trains by itself needs a Problem"
+            )
+        raise ValueError(f"optimizer is {optimizer!r}; it must be {' or '.join(self.optimizers)}")
 
 
 def problem_source(experiment: Experiment) -> str | ProblemSource:

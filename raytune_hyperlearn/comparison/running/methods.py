@@ -9,15 +9,16 @@ space, budget, split and training code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn import algorithms, baselines, problems, tune
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup, problem_source
-from raytune_hyperlearn.comparison.running.peer_methods import PEERS
+from raytune_hyperlearn.comparison.running.peer_methods import ASKING, PEERS
 from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
-from raytune_hyperlearn.hyperparameters import KINDS, SearchSpace
+from raytune_hyperlearn.hyperparameters import KINDS, Space
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
@@ -181,7 +182,9 @@ def _hpbandster(
     reference: str,
     defaults: Mapping[str, Any] | None = None,
 ) -> Method:
-    return Method(description, setup, defaults or {}, reference, packages=HPBANDSTER, extra="baselines")
+    return Method(
+        description, setup, defaults or {}, reference, packages=HPBANDSTER, extra="baselines", optimizers=ASKING
+    )
 
 
 # None is HpBandSter's own default and minimum, one more than there are values to learn: no smaller one can be fitted.
@@ -374,12 +377,26 @@ def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
     """
     options = method_options(name, experiment.method_options.get(name, {}))
     METHODS[name].require(name)
-    return METHODS[name].setup(MethodArguments(experiment, searched_space(experiment), seed, options))
+    METHODS[name].require_optimizer(experiment.optimizer, experiment.problem)
+    setup = METHODS[name].setup(MethodArguments(experiment, searched_space(experiment), seed, options))
+    return calling(setup) if experiment.optimizer == "own" else setup
 
 
-def searched_space(experiment: Experiment) -> SearchSpace:
+def calling(setup: MethodSetup) -> MethodSetup:
+    """The setup with a training function in the place of SGD.
+
+    Raises:
+        ValueError: In one line, if the method stops trainings on their way.
+    """
+    if "epochs_per_step" in setup.config:
+        advice = "methods with the option pruning run with pruning: false"
+        raise ValueError(f"the method stops trainings on their way, which a training function does not allow; {advice}")
+    return replace(setup, trainable=tune.TrainingFunctionTrainable)
+
+
+def searched_space(experiment: Experiment) -> Space:
     """The experiment's space; groups ``"layers"`` are those of the problem's model."""
-    space = SearchSpace.from_mapping(experiment.space)
+    space = experiment.searched
     if not space.has_groups:
         return space
     model = problems.load(problem_source(experiment)).model()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
-from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.hyperparameters import Optimizer, Space
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -160,7 +160,7 @@ def decayed(decay: str, sampler: str | None) -> Callable[[MethodArguments], Meth
     return setup
 
 
-def _require_windows(space: SearchSpace) -> None:
+def _require_windows(space: Space) -> None:
     """Refuse a space whose records would look like the schedules that a method makes itself.
 
     Raises:
@@ -180,7 +180,7 @@ def _constant(part: Schedule | float) -> Schedule | float:
     return type(part)(values=1, range=(low, high), scale=part.scale, init=low)
 
 
-def _axes(space: SearchSpace) -> dict[str, Axis]:
+def _axes(space: Space) -> dict[str, Axis]:
     """Range and scale of every searched value, under its flat name."""
     return {f"{name}_{index}": axis for name, own in space.axes().items() for index, axis in enumerate(own)}
 
@@ -205,6 +205,8 @@ def _halving(arguments: MethodArguments) -> AsyncHyperBandScheduler:
 
 
 OPTUNA = ("optuna",)
+ASKING: tuple[Optimizer, ...] = ("sgd", "own")
+"""What methods can search that only ask for scores."""
 POPULATION_OPTIONS = {"population": 8, "intervals": 9}
 
 PEERS: Mapping[str, Method] = {
@@ -236,6 +238,7 @@ PEERS: Mapping[str, Method] = {
         reference="Bergstra et al., NeurIPS 2011; Akiba et al., Optuna, KDD 2019",
         packages=OPTUNA,
         extra="peers",
+        optimizers=ASKING,
     ),
     "gp": Method(
         "Gaussian process with log expected improvement, full budgets (Optuna)",
@@ -243,6 +246,7 @@ PEERS: Mapping[str, Method] = {
         reference="Akiba et al., Optuna, KDD 2019; Ament et al., LogEI, NeurIPS 2023",
         packages=OPTUNA,
         extra="peers",
+        optimizers=ASKING,
     ),
     "cma-es": Method(
         "CMA-ES: covariance matrix adaptation, full budgets (Optuna)",
@@ -250,6 +254,7 @@ PEERS: Mapping[str, Method] = {
         reference="Hansen, The CMA Evolution Strategy, arXiv 1604.00772, 2016; Akiba et al., Optuna, KDD 2019",
         packages=("optuna", "cmaes"),
         extra="peers",
+        optimizers=ASKING,
     ),
     "smac": Method(
         "SMAC3: Hyperband with a random forest (multi-fidelity facade)",
@@ -258,6 +263,7 @@ PEERS: Mapping[str, Method] = {
         reference="Lindauer et al., SMAC3, JMLR 2022",
         packages=("smac", "ConfigSpace"),
         extra="peers",
+        optimizers=ASKING,
     ),
     "dehb": Method(
         "DEHB: Hyperband with differential evolution",
@@ -266,6 +272,7 @@ PEERS: Mapping[str, Method] = {
         reference="Awad et al., DEHB, IJCAI 2021",
         packages=("dehb", "ConfigSpace"),
         extra="peers",
+        optimizers=ASKING,
     ),
     "tune-bohb": Method(
         "BOHB as Ray Tune has it: its model never sees trials that a bracket stopped",

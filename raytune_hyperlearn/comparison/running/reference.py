@@ -56,6 +56,8 @@ def find_reference(
     experiment = experiment_from_settings(
         {**chosen, **({} if epochs is None else {"epochs": epochs}), "reference": None}
     )
+    if experiment.optimizer != "sgd":
+        raise ValueError(f"problem is {problem!r}; a reference is of SGD on a Problem, a training function has none")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be a whole number of at least 1")
     prepare_environment(None)

@@ -16,12 +16,13 @@ from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.results import VALIDATION_LOSS
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
+from raytune_hyperlearn.tune.training_function import TrainingFunctionTrainable
 
 
 def retrain(
     experiment: Experiment, settings: Sequence[Values], seeds: int, workers: int, what: str, console: Console
 ) -> list[dict[str, Any] | None]:
-    """The result of :class:`.RetrainingTrainable` for each setting, None where its trial failed; Ray is running.
+    """The result of training again for each setting, None where its trial failed; Ray is running.
 
     Seed i has the same split, initialization and data order for every setting. Equal settings are trained once.
 
@@ -34,17 +35,16 @@ def retrain(
         console: Where it is shown.
     """
     distinct = list({_key(setting): dict(setting) for setting in settings}.values())
+    trainable, shared = _retraining(experiment)
     with Bar(console=console) as bar, tempfile.TemporaryDirectory() as storage:
         results = tune.Tuner(
-            tune.with_resources(RetrainingTrainable, {"cpu": 1, "gpu": experiment.gpus_per_trial}),
+            tune.with_resources(trainable, {"cpu": 1, "gpu": experiment.gpus_per_trial}),
             param_space={
                 "problem": problem_source(experiment),
-                "space": experiment.space,
                 "epochs": experiment.epochs,
-                "gradient_clamp": experiment.gradient_clamp,
                 "hyperparameters": tune.grid_search(distinct),
                 "retrainings": seeds,
-                "resplit": True,
+                **shared,
             },
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Counter(bar, what, len(distinct))]),
@@ -52,6 +52,14 @@ def retrain(
         rows = [result.metrics for result in results if result.metrics and VALIDATION_LOSS in result.metrics]
     found = {_key(row["hyperparameters"]): row for row in rows}
     return [found.get(_key(setting)) for setting in settings]
+
+
+def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str, Any]]:
+    """What trains again, and the part of its config that is its own."""
+    if experiment.optimizer == "own":
+        return TrainingFunctionTrainable, {}
+    own = {"space": experiment.space, "gradient_clamp": experiment.gradient_clamp, "resplit": True}
+    return RetrainingTrainable, own
 
 
 class _Counter(tune.Callback):

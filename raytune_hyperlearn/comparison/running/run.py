@@ -54,12 +54,10 @@ def check_experiment(experiment: Experiment) -> None:
         ValueError: In one line, for an unknown problem, method or option, missing data, or settings with which one of
             the methods cannot run.
     """
-    problem = load(problem_source(experiment))
-    check_problem(problem)
-    if experiment.metric == "validation_accuracy" and problem.score is None:
-        raise ValueError(
-            f"metric is {experiment.metric!r}; {problem.name} has no accuracy, it must be 'validation_loss'"
-        )
+    if experiment.optimizer != "own":
+        _check_problem(experiment)
+    elif experiment.gradient_clamp is not None:
+        raise ValueError(f"gradient_clamp is {experiment.gradient_clamp}; with a training function it must be None")
     for method in experiment.methods:
         try:
             _make_first_trial(experiment, method)
@@ -72,6 +70,15 @@ def check_experiment(experiment: Experiment) -> None:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             allowed = "it must be options with which the method can run"
             raise ValueError(f"method_options of {method} is {given}; {allowed} ({reason})") from error
+
+
+def _check_problem(experiment: Experiment) -> None:
+    problem = load(problem_source(experiment))
+    check_problem(problem)
+    if experiment.metric == "validation_accuracy" and problem.score is None:
+        raise ValueError(
+            f"metric is {experiment.metric!r}; {problem.name} has no accuracy, it must be 'validation_loss'"
+        )
 
 
 def _make_first_trial(experiment: Experiment, method: str) -> None:
@@ -202,6 +209,9 @@ def resourced(setup: MethodSetup, experiment: Experiment) -> Any:
 
 def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[str, Any]:
     """The config that all trials of a run share."""
+    if experiment.optimizer == "own":
+        shared = {"epochs": experiment.epochs, "replicates": experiment.replicates, "seed": seed}
+        return {"problem": problem_source(experiment), **shared, **setup.config}
     return {
         "problem": problem_source(experiment),
         "space": experiment.space,
