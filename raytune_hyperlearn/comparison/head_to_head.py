@@ -20,6 +20,8 @@ from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems.references import reference_to
 
 if TYPE_CHECKING:
+    from ray.tune import Callback
+
     from raytune_hyperlearn.comparison.analysis.results import Study
     from raytune_hyperlearn.problems.problem import Problem
     from raytune_hyperlearn.problems.training_function import TrainingFunction
@@ -34,6 +36,7 @@ def compare(
     resume: bool = False,
     progress: bool = False,
     space: SearchSpace | Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Study:
     """Runs methods head to head on a problem: every method once per seed, with the same resources and time limit.
@@ -50,6 +53,8 @@ def compare(
         resume: Continue what is in the folder; without it, a folder with results is refused.
         progress: Show progress on the terminal.
         space: The search space of all methods.
+        callbacks: Of Ray Tune, such as its loggers for TensorBoard and MLflow; called in every run, with plain metrics
+            and every value of a schedule as a scalar of its own.
         settings: Any other field of :class:`~raytune_hyperlearn.comparison.experiment.Experiment`, such as
             ``time_limit`` (seconds per run), ``epochs`` (full budget of one training) or ``workers``.
 
@@ -68,17 +73,19 @@ def compare(
     }
     experiment = experiment_from_settings({**settings, **{k: v for k, v in given.items() if v is not None}})
     path = Path(output) if output is not None else default_folder(experiment)
-    return _compare(experiment, path, resume, progress)
+    return _compare(experiment, path, resume, progress, callbacks)
 
 
-def _compare(experiment: Experiment, path: Path, resume: bool, progress: bool) -> Study:
+def _compare(
+    experiment: Experiment, path: Path, resume: bool, progress: bool, callbacks: Sequence[Callback] = ()
+) -> Study:
     """Check, run, and read what came out."""
     with locked(path):
         check_quickly(experiment, path, resume)
         joined = cluster.is_running()
         folder = start(experiment, path, resume)
         try:
-            run(experiment, folder, Console(quiet=not progress))
+            run(experiment, folder, Console(quiet=not progress), callbacks)
         finally:
             if not joined:
                 cluster.stop_ray()
@@ -201,7 +208,7 @@ def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
         raise
 
 
-def run(experiment: Experiment, folder: Folder, console: Console) -> None:
+def run(experiment: Experiment, folder: Folder, console: Console, callbacks: Sequence[Callback] = ()) -> None:
     """Run and confirm what is not finished yet, and write the best of all runs to ``best.json``; Ray is running.
 
     Raises:
@@ -214,7 +221,7 @@ def run(experiment: Experiment, folder: Folder, console: Console) -> None:
     from raytune_hyperlearn.comparison.running.confirmation import confirm
 
     with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
-        running.run_experiment(experiment, folder, progress.announce)
+        running.run_experiment(experiment, folder, progress.announce, callbacks)
     confirm(experiment, folder.path, console)
     best = best_of(load_study(folder.path))
     if best is not None:

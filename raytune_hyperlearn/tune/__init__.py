@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.one_run import OneRunOptions, OneRunTrainable, ProdigyOptions, ScheduleFreeOptions
     from raytune_hyperlearn.tune.population import PopulationOptions, PopulationTrainable
     from raytune_hyperlearn.tune.retraining import RetrainingOptions, RetrainingTrainable
+    from raytune_hyperlearn.tune.scalars import Scalars
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
     from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
@@ -39,6 +40,7 @@ else:
             ".one_run": ["OneRunOptions", "OneRunTrainable", "ProdigyOptions", "ScheduleFreeOptions"],
             ".population": ["PopulationOptions", "PopulationTrainable"],
             ".retraining": ["RetrainingOptions", "RetrainingTrainable"],
+            ".scalars": ["Scalars"],
             ".scheduler": ["HyperLearningScheduler"],
             ".sgd": ["SGDTrainable"],
             ".trainable": ["HyperLearningTrainable", "TrialSettings"],
@@ -71,6 +73,7 @@ __all__ = [
     "RetrainingOptions",
     "RetrainingTrainable",
     "SGDTrainable",
+    "Scalars",
     "ScheduleFreeOptions",
     "TrainingFunctionTrainable",
     "TrainingOptions",

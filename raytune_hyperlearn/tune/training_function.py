@@ -86,14 +86,13 @@ class TrainingFunctionTrainable(tune.Trainable):
         diverged = not math.isfinite(means[VALIDATION_LOSS])
         trained = [reported.epochs for reported in every if reported.epochs is not None]
         result = Result(
-            **(_worst(means) if diverged else means),
             status=DIVERGED if diverged else COMPLETED,
             hyperparameters=self.values,
             epochs=sum(trained) / len(trained) if trained else self.epochs,
             training_seconds=time.perf_counter() - begun,
         )
         again = {} if self.options.retrainings is None else {"scores": scores}
-        return result.to_mapping() | again | {"done": True}
+        return result.to_mapping() | (_worst(means) if diverged else means) | again | {"done": True}
 
     def _seeds(self) -> list[int]:
         seed, again = self.options.seed, self.options.retrainings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.stopper import Stopper
 
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+from raytune_hyperlearn.tune.scalars import Scalars
 
 
 def kept_tuner(
@@ -24,6 +25,7 @@ def kept_tuner(
     max_failures: int = 0,
     checkpoint_frequency: int = 0,
     checkpoints_to_keep: int | None = None,
+    callbacks: Sequence[tune.Callback] = (),
 ) -> tune.Tuner:
     """A run's tuner: restored if the run was stopped and its state is in the folder, else new.
 
@@ -38,6 +40,7 @@ def kept_tuner(
         checkpoint_frequency: Steps between checkpoints; 0 for none.
         checkpoints_to_keep: Of each trial. Tune's snapshot, up to ten seconds old, may name one that is not the last;
             None keeps all.
+        callbacks: More of them, such as loggers, which are shown a result's scalars; a restored run has those kept.
     """
     if can_restore(path):
         return restore_tuner(path, trainable, resume_unfinished=True, param_space=dict(config))
@@ -53,7 +56,7 @@ def kept_tuner(
         run_config=tune.RunConfig(
             name=path.name,
             storage_path=str(path.parent),
-            callbacks=[observer, KeepState()],
+            callbacks=[observer, KeepState(), *map(Scalars, callbacks)],
             stop=stop,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=max_failures),

@@ -92,13 +92,16 @@ def _make_first_trial(experiment: Experiment, method: str) -> None:
     trial.setup(config)
 
 
-def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -> None:
+def run_experiment(
+    experiment: Experiment, folder: Folder, announce: Announce, callbacks: Sequence[tune.Callback] = ()
+) -> None:
     """Run what is not finished yet; Ray must have been started.
 
     Args:
         experiment: What to run.
         folder: From :func:`prepare_folder`.
         announce: Told of each run before it starts.
+        callbacks: Of Ray Tune, called in every run.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; all records are in the folder and a later call goes on.
@@ -110,13 +113,15 @@ def run_experiment(experiment: Experiment, folder: Folder, announce: Announce) -
         for method in experiment.methods:
             if (method, seed) not in finished:
                 announce(method, seed)
-                run = run_method(experiment, method, seed, folder)
+                run = run_method(experiment, method, seed, folder, callbacks)
                 with RecordWriter(folder.runs) as writer:
                     writer.append(run)
                 shutil.rmtree(folder.path / TUNE_FOLDER / f"{method}-{seed}", ignore_errors=True)
 
 
-def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -> Run:
+def run_method(
+    experiment: Experiment, method: str, seed: int, folder: Folder, callbacks: Sequence[tune.Callback] = ()
+) -> Run:
     """One run: a method with a seed, from its first trial to the time limit.
 
     A run whose Tune state is still in the folder (its driver was stopped) is continued from there, and one that had
@@ -132,7 +137,7 @@ def run_method(experiment: Experiment, method: str, seed: int, folder: Folder) -
     ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
     times = _read_times(ended)
     if times is None:
-        _tuner(experiment, method, seed, folder).fit()
+        _tuner(experiment, method, seed, folder, callbacks).fit()
         (folder.path / TUNE_FOLDER / f"{name}.json").replace(ended)
         times = json.loads(ended.read_text(encoding="utf-8"))
     own = [record for record in read_records(folder.records) if (record.method, record.seed) == (method, seed)]
@@ -165,7 +170,9 @@ def _read_times(ended: Path) -> dict[str, Any] | None:
     return times if isinstance(times, dict) and set(times) == names else None
 
 
-def _tuner(experiment: Experiment, method: str, seed: int, folder: Folder) -> tune.Tuner:
+def _tuner(
+    experiment: Experiment, method: str, seed: int, folder: Folder, callbacks: Sequence[tune.Callback]
+) -> tune.Tuner:
     """The run's tuner: restored if the run was stopped, else new."""
     setup = setup_method(experiment, method, seed)
     path = folder.path.resolve() / TUNE_FOLDER / f"{method}-{seed}"
@@ -182,6 +189,7 @@ def _tuner(experiment: Experiment, method: str, seed: int, folder: Folder) -> tu
         # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.
         max_failures=3 if setup.searcher is None else 0,
         checkpoint_frequency=setup.checkpoint_frequency,
+        callbacks=callbacks,
     )
 
 

@@ -34,7 +34,7 @@ SPACE = {"depth": {"values": 1, "init": 1.0, "step": 0.1, "range": [1.0, 6.0]}, 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     return tmp_path
 
@@ -76,7 +76,7 @@ def test_what_needs_a_network_says_so() -> None:
     with pytest.raises(ValueError, match=r"gradient_clamp is 1.0; with a training function it must be None"):
         check_experiment(experiment)
     done = CliRunner().invoke(app, ["reference", "mine.py:parabola"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "a training function has none" in done.output
 
 
