@@ -24,7 +24,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from raytune_hyperlearn.algorithms.groups import names_in_use, ungrouped
-from raytune_hyperlearn.algorithms.sgd import NO_MOMENTUM
+from raytune_hyperlearn.algorithms.optimizers import NO_MOMENTUM
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space, optimizer_space
 from raytune_hyperlearn.learned_batches import LearnedBatchSampler

@@ -15,15 +15,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
+from raytune_hyperlearn.algorithms.groups import Groups
+from raytune_hyperlearn.algorithms.optimizers import OptimizerName, set_hyperparameters, torch_optimizer
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import LossFunction
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay")
-NO_MOMENTUM = 1e-200
-"""What stands for a momentum of 0: too small to change any sum, but not 0, at which PyTorch leaves the velocity as it
-was instead of v = g + ξ w, so that a later momentum would multiply a stale one."""
 
 
 def sgd_optimizer(model: nn.Module, groups: Groups | None = None) -> torch.optim.SGD:
@@ -36,17 +34,14 @@ def sgd_optimizer(model: nn.Module, groups: Groups | None = None) -> torch.optim
     Raises:
         ValueError: In one line, if the groups do not hold every parameter once.
     """
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    own = [names_in_use(groups or {}, hyperparameter, list(trainable)) for hyperparameter in HYPERPARAMETERS]
-    parameters: dict[tuple[str, ...], list[Tensor]] = {}
-    for names, parameter in zip(zip(*own, strict=True), trainable.values(), strict=True):
-        parameters.setdefault(names, []).append(parameter)
-    return torch.optim.SGD([{"params": part, "names": names} for names, part in parameters.items()], lr=0.0)
+    made = torch_optimizer(model, "sgd", groups)
+    assert isinstance(made, torch.optim.SGD)
+    return made
 
 
 def sgd_step(
     model: nn.Module,
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     loss: LossFunction,
     batch: tuple[Tensor, Tensor],
     hyperparameters: dict[str, float],
@@ -56,20 +51,16 @@ def sgd_step(
 
     Args:
         model: In training mode.
-        optimizer: From :func:`sgd_optimizer`.
+        optimizer: From :func:`sgd_optimizer`, or another one from :func:`.optimizers.torch_optimizer`.
         loss: Per-example loss; the batch's mean is minimized.
         batch: Inputs [N, …] and targets [N, …].
-        hyperparameters: learning_rate, momentum and weight_decay of this step, or those of the optimizer's groups.
+        hyperparameters: Of this step, by name: the optimizer's own, or those of its groups.
         gradient_clamp: Bound c of the batch gradient, clamped to [−c, c] element by element, or None.
 
     Returns:
         The batch loss before the update [], detached.
     """
-    for group in optimizer.param_groups:
-        rate, momentum, decay = group["names"]
-        group["lr"] = hyperparameters[rate]
-        group["momentum"] = hyperparameters[momentum] or NO_MOMENTUM
-        group["weight_decay"] = hyperparameters[decay]
+    set_hyperparameters(optimizer, hyperparameters)
     inputs, targets = batch
     optimizer.zero_grad(set_to_none=True)
     value = loss(model(inputs), targets).mean()
@@ -89,6 +80,7 @@ def train(
     gradient_clamp: float | None = None,
     shapes: Shapes = EQUAL_WINDOWS,
     groups: Groups | None = None,
+    optimizer: OptimizerName = "sgd",
 ) -> None:
     """Train ``model`` in place over ``batches`` with schedules of ``values`` over ``horizon`` steps.
 
@@ -96,13 +88,14 @@ def train(
         model: Trained in place.
         loss: Per-example loss.
         batches: ``horizon`` batches.
-        values: Schedules of learning_rate, momentum and weight_decay.
+        values: Schedules of the optimizer's hyperparameters.
         horizon: T, over which the schedules are laid.
         gradient_clamp: As in :func:`sgd_step`.
         shapes: Shapes of the schedules.
         groups: Groups of parameters with schedules of their own.
+        optimizer: Another one in SGD's place.
     """
     model.train()
-    optimizer = sgd_optimizer(model, groups)
+    steps = torch_optimizer(model, optimizer, groups)
     for step, batch in enumerate(batches):
-        sgd_step(model, optimizer, loss, batch, shapes.at_step(values, step, horizon), gradient_clamp)
+        sgd_step(model, steps, loss, batch, shapes.at_step(values, step, horizon), gradient_clamp)

@@ -98,7 +98,7 @@ class Experiment:
             its scores are their means, so that hyperparameters are compared and not lucky starts.
         confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
-        optimizer: whose hyperparameters are searched: sgd, or own for a training function, which has its own.
+        optimizer: what trains, and whose hyperparameters are searched: sgd, adam or adamw; own for a training function.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
         method_options: options by method.

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
-from raytune_hyperlearn.hyperparameters.schedules import Schedule
+from raytune_hyperlearn.algorithms.optimizers import ADAM
+from raytune_hyperlearn.hyperparameters.schedules import Schedule, WeightDecay
 from raytune_hyperlearn.hyperparameters.spaces import OptimizerSpace, SearchSpace, Space
 
-Optimizer = Literal["sgd", "own"]
+Optimizer = Literal["sgd", "adam", "adamw", "own"]
 """``"own"``: a training function, which has hyperparameters of its own."""
+
+RATES = Schedule(values=7, range=(1e-5, 1e-1), scale="log")
+"""Seven windows, as SGD's, around PyTorch's default of 1e-3."""
+FIXED: Mapping[str, float] = {name: ADAM[name] for name in ("beta1", "beta2", "epsilon")}
+SEARCHED: Mapping[Optimizer, Mapping[str, Schedule | float]] = {
+    "adam": {"learning_rate": RATES, "weight_decay": WeightDecay(), **FIXED},
+    "adamw": {"learning_rate": RATES, "weight_decay": Schedule(step=0.03, range=(0.0, 0.3)), **FIXED},
+}
+"""What is searched where the settings do not say."""
 
 
 def optimizer_space(optimizer: Optimizer, mapping: Mapping[str, Any]) -> Space:
@@ -25,7 +35,13 @@ def optimizer_space(optimizer: Optimizer, mapping: Mapping[str, Any]) -> Space:
     """
     if optimizer == "sgd":
         return SearchSpace.from_mapping(mapping)
-    return OptimizerSpace({name: _part(name, entry) for name, entry in mapping.items()})
+    given = {name: _part(name, entry) for name, entry in mapping.items()}
+    if optimizer == "own":
+        return OptimizerSpace(given)
+    for name in given:
+        if name not in SEARCHED[optimizer]:
+            raise ValueError(f"space holds {name!r}; {optimizer} has {', '.join(SEARCHED[optimizer])}")
+    return OptimizerSpace({**SEARCHED[optimizer], **given})
 
 
 def _part(name: str, entry: Any) -> Schedule | float:

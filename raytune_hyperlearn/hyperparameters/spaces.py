@@ -38,6 +38,14 @@ class Space(ABC):
         """Every hyperparameter's schedule, or its number where it is fixed."""
 
     @abstractmethod
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain nested values, as files hold them.
+
+        Raises:
+            ValueError: If a schedule's shape is a function.
+        """
+
+    @abstractmethod
     def with_given(self: OwnSpace, given: Mapping[str, Schedule | float]) -> OwnSpace:
         """This space with other schedules or numbers."""
 

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from raytune_hyperlearn.algorithms.optimizers import OptimizerName, torch_optimizer
 from raytune_hyperlearn.algorithms.schedules import equal_windows
-from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, sgd_optimizer, sgd_step
+from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import Count, Finite, FromConfig, Whole, record
-from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
-from raytune_hyperlearn.tune.sgd import evaluation_seed
+from raytune_hyperlearn.tune.sgd import evaluation_seed, require_space
 from raytune_hyperlearn.tune.trainable import mean_scores
 
 
@@ -26,16 +27,24 @@ class PopulationOptions(FromConfig):
         learning_rate: Its present value, inside the space's range; needed where the space learns it.
         momentum: Likewise.
         weight_decay: Likewise.
+        beta1: Likewise, of Adam and AdamW.
+        beta2: Likewise.
+        epsilon: Likewise.
         intervals: Number N of steps in which the whole training is done.
         trial_seed: Seed of initialization and data order; by default derived from the run's seed, the first values and
             the budget.
+        optimizer: What trains; the space is its own.
     """
 
     learning_rate: Finite | None = None
     momentum: Finite | None = None
     weight_decay: Finite | None = None
+    beta1: Finite | None = None
+    beta2: Finite | None = None
+    epsilon: Finite | None = None
     intervals: Count = 1
     trial_seed: Whole | None = None
+    optimizer: OptimizerName = "sgd"
 
     def present(self, space: Space) -> dict[str, float]:
         """The present value of each hyperparameter; those that the space fixes are its own.
@@ -58,8 +67,8 @@ class PopulationOptions(FromConfig):
         return {**{name: values[0] for name, values in space.initial().items()}, **given}
 
 
-class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
-    """One interval of SGD per ``step``, with the config's present values.
+class PopulationTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
+    """One interval of training per ``step``, with the config's present values.
 
     Config keys: the shared ones and the fields of :class:`PopulationOptions`.
 
@@ -71,6 +80,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
     """
 
     allowed: ClassVar[frozenset[str]] = frozenset(PopulationOptions.__dataclass_fields__)
+    spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace, OptimizerSpace)
 
     def start(self, config: dict[str, Any]) -> None:
         """Build the models and take the first values.
@@ -79,6 +89,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
             ValueError: In one line, if an option is not allowed or the space has other windows than a population makes.
         """
         options = PopulationOptions.from_config(config)
+        require_space(options.optimizer, self.settings.space)
         self.intervals, self.horizon = options.intervals, self.problem.horizon(self.epochs)
         if self.intervals > self.horizon:
             raise ValueError(f"intervals is {self.intervals}; it must be at most {self.horizon}, the training's steps")
@@ -89,7 +100,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
         trial_seed = options.trial_seed
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.present, self.epochs)
-        self.build(trial_seed, sgd_optimizer)
+        self.build(trial_seed, lambda model: torch_optimizer(model, options.optimizer))
         self.past: list[dict[str, float]] = []
 
     def step(self) -> dict[str, Any]:
@@ -104,7 +115,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.SGD]):
 
     def _schedules(self) -> Numbers:
         every = [*self.past, *[self.present] * (self.intervals - len(self.past))]
-        return {name: [values[name] for values in every] for name in HYPERPARAMETERS}
+        return {name: [values[name] for values in every] for name in self.present}
 
     def _train_on(self, index: int, first: int, end: int) -> dict[str, float]:
         """Train one replicate from step ``first`` up to ``end`` and score it."""

@@ -6,8 +6,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from raytune_hyperlearn.algorithms.optimizers import OptimizerName
 from raytune_hyperlearn.checked import AnyNumber, Count, FromConfig, Items, record
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
+from raytune_hyperlearn.tune.sgd import require_space
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 
@@ -20,11 +23,13 @@ class RetrainingOptions(FromConfig):
             is.
         retrainings: Number of seeds.
         resplit: Also split anew for every seed, instead of by the run's seed.
+        optimizer: What trains; the space is its own.
     """
 
     hyperparameters: dict[str, Annotated[Items[AnyNumber], Field(min_length=1)]]
     retrainings: Count = 3
     resplit: bool = False
+    optimizer: OptimizerName = "sgd"
 
 
 class RetrainingTrainable(HyperLearningTrainable):
@@ -37,6 +42,7 @@ class RetrainingTrainable(HyperLearningTrainable):
 
     allowed: ClassVar[frozenset[str]] = frozenset(RetrainingOptions.__dataclass_fields__)
     takes_groups: ClassVar[bool] = True
+    spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace, OptimizerSpace)
 
     def start(self, config: dict[str, Any]) -> None:
         """Take the schedules.
@@ -45,6 +51,7 @@ class RetrainingTrainable(HyperLearningTrainable):
             ValueError: If the schedules are not those of the space.
         """
         self.options = RetrainingOptions.from_config(config)
+        require_space(self.options.optimizer, self.settings.space)
         given = self.options.hyperparameters
         names = self.settings.space.parts
         if sorted(given) != sorted(names):
@@ -62,7 +69,7 @@ class RetrainingTrainable(HyperLearningTrainable):
     def _retrain(self, seed: int) -> dict[str, float]:
         if self.options.resplit:
             self.split = self.problem.split(seed)
-        return self.train_and_score(self.values, self.epochs, seed)
+        return self.train_and_score(self.values, self.epochs, seed, self.options.optimizer)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial is one step."""

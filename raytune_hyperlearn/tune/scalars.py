@@ -20,13 +20,14 @@ def scalars(result: Mapping[str, Any]) -> dict[str, Any]:
         result: As a trainable reports it.
 
     Returns:
-        Numbers and texts as they are; of schedules ``{"hyperparameters": {"learning_rate": {"0": …, "1": …}}}``, which
-        loggers show as ``hyperparameters/learning_rate/0``.
+        Numbers and texts as they are, without what is None; of schedules
+        ``{"hyperparameters": {"learning_rate": {"0": …, "1": …}}}``, which loggers show as
+        ``hyperparameters/learning_rate/0``.
     """
     plain = {
         name: value
         for name, value in result.items()
-        if name in TUNES_OWN or not isinstance(value, (Mapping, list, tuple))
+        if name in TUNES_OWN or not (value is None or isinstance(value, (Mapping, list, tuple)))
     }
     schedules = {
         kind: {name: {str(index): value for index, value in enumerate(own)} for name, own in result[kind].items()}

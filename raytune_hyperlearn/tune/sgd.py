@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
+from raytune_hyperlearn.algorithms.optimizers import DEFAULTS, OptimizerName, torch_optimizer
+from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import FromConfig, Positive, Whole, record
-from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
 from raytune_hyperlearn.results import COMPLETED
@@ -44,14 +45,31 @@ class SGDOptions(FromConfig):
         epochs_per_step: Report at every multiple of so many epochs, and at the end; None only at the end.
         trial_seed: Seed of initialization and data order; by default derived from the run's seed, the hyperparameters
             and the budget.
+        optimizer: What trains. Other than for SGD, the space is an :class:`OptimizerSpace`; hyperparameters that it
+            does not name keep PyTorch's values.
     """
 
     hyperparameters: Mapping[str, Any] | None = None
     epochs_per_step: Positive | None = None
     trial_seed: Whole | None = None
+    optimizer: OptimizerName = "sgd"
 
 
-class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
+def require_space(optimizer: OptimizerName, space: Space) -> None:
+    """Refuse a space of another optimizer.
+
+    Raises:
+        ValueError: In one line.
+    """
+    kind = SearchSpace if optimizer == "sgd" else OptimizerSpace
+    if not isinstance(space, kind):
+        raise ValueError(f"space is of type {type(space).__name__}; {optimizer} needs a {kind.__name__}")
+    for name in space.given:
+        if name not in DEFAULTS[optimizer]:
+            raise ValueError(f"space holds {name!r}; {optimizer} has {', '.join(DEFAULTS[optimizer])}")
+
+
+class SGDTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
     """Trains with the config's hyperparameters, reports the scores, and is done.
 
     Config keys: the shared ones (see :class:`TrialSettings`) and the fields of :class:`SGDOptions`; ``epochs`` is the
@@ -60,6 +78,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
 
     allowed: ClassVar[frozenset[str]] = frozenset(SGDOptions.__dataclass_fields__)
     takes_groups: ClassVar[bool] = True
+    spaces: ClassVar[tuple[type[Space], ...]] = (SearchSpace, OptimizerSpace)
 
     def known_keys(self) -> frozenset[str]:
         """Flat names of the space's values as well."""
@@ -69,6 +88,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
         """Build the models and their optimizers, one for each replicate."""
         space = self.settings.space
         options = SGDOptions.from_config(config)
+        require_space(options.optimizer, space)
         given = options.hyperparameters
         if given is None:
             given = {name: config[name] for name in space.flat_names() if name in config}
@@ -76,7 +96,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.SGD]):
         trial_seed = options.trial_seed
         if trial_seed is None:
             trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
-        self.build(trial_seed, lambda model: sgd_optimizer(model, space.groups))
+        self.build(trial_seed, lambda model: torch_optimizer(model, options.optimizer, space.groups))
         self.horizon = self.problem.horizon(self.epochs)
         self.epochs_per_step = options.epochs_per_step or self.epochs
         self.done_steps = 0

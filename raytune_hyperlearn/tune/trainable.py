@@ -14,6 +14,7 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
+from raytune_hyperlearn.algorithms.optimizers import OptimizerName
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import (
@@ -254,6 +255,7 @@ class HyperLearningTrainable(tune.Trainable):
         self.test_seconds += time.perf_counter() - begun
         return dict(zip(SCORES, (validation_loss, validation_accuracy, test_loss, test_accuracy), strict=True))
 
+<<<<<<< HEAD
     def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
         """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``.
 
@@ -262,12 +264,19 @@ class HyperLearningTrainable(tune.Trainable):
             epochs: Length of the training, in epochs.
             seed: Of initialization, order and dropout.
         """
+=======
+    def train_and_score(
+        self, values: Numbers, epochs: float, seed: int, optimizer: OptimizerName = "sgd"
+    ) -> dict[str, float]:
+        """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
+>>>>>>> aedb911 (Search and train with Adam and AdamW in every method that can: black-box methods and FDS share the space; say in the list where data come from)
         horizon, space = self.problem.horizon(epochs), self.settings.space
         shapes = space.shapes()
         model = self.new_model(seed)
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            train(model, self.problem.loss, order, values, horizon, self.settings.gradient_clamp, shapes, space.groups)
+            clamp = self.settings.gradient_clamp
+            train(model, self.problem.loss, order, values, horizon, clamp, shapes, space.groups, optimizer)
         model.eval()
         return self.score(model)
 

@@ -27,6 +27,7 @@ def test_state_is_left_out_and_schedules_come_value_by_value() -> None:
         "hypergradient": {"momentum": [3.0]},
         "outer_state": {"values": {"momentum": [0.9]}},
         "columns": [1, 2],
+        "best": None,
         "config": {"seed": 0},
     }
     assert scalars(result) == {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment, check_space_sizes, experiment_from_mapping
 from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
-from raytune_hyperlearn.hyperparameters import SearchSpace
+from raytune_hyperlearn.hyperparameters import optimizer_space
 from raytune_hyperlearn.problems.names import PROBLEMS
 from raytune_hyperlearn.problems.references import OTHERS, digest_of, short_name, source_of, training_function_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.problems.training_function import TrainingFunction
 
 METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
+SEARCHED_BY = ("sgd", "adam", "adamw")
 METHODS_OF_FUNCTIONS = ("rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     # 18 runs with 5 to 8 s of Ray's start-up each: at most twelve minutes in all on two cores. Half a minute is about
@@ -72,7 +73,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
     }
     check_space_sizes(complete.get("space"))
     if function is None:
-        complete["space"] = SearchSpace.from_mapping(complete.get("space", {})).to_mapping()
+        complete["space"] = _space_of(complete)
     else:
         _require_own(complete, function)
     if "min_epochs" not in settings and isinstance(complete["epochs"], (int, float)):
@@ -81,6 +82,14 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
     if "reference" not in settings and found is not None and found.epochs == complete["epochs"]:
         complete["reference"] = reference_to_mapping(found)
     return experiment_from_mapping(complete, "settings")
+
+
+def _space_of(complete: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole space, with the optimizer's defaults for what the settings do not name."""
+    optimizer = complete.get("optimizer", "sgd")
+    if optimizer not in SEARCHED_BY:
+        raise ValueError(f"optimizer is {optimizer!r}; for a Problem it must be {', '.join(SEARCHED_BY)}")
+    return optimizer_space(optimizer, complete.get("space", {})).to_mapping()
 
 
 def _settings_of(function: TrainingFunction) -> dict[str, Any]:

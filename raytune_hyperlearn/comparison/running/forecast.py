@@ -22,7 +22,6 @@ from raytune_hyperlearn.comparison.running.duration import duration_text, plan_t
 from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
-from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import Problem, StoredExamples, TrainingFunction, batches, check_problem
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds_options import FDSOptions
@@ -110,7 +109,7 @@ def forecast_of_function(function: TrainingFunction, experiment: Experiment) -> 
 
 
 def _costs_rows(problem: Problem, experiment: Experiment, model: FunctionalModel, batch: Batch) -> Mapping[str, str]:
-    space = SearchSpace.from_mapping(experiment.space)
+    space = experiment.searched
     inner = FDSOptions().inner_step(model, experiment.gradient_clamp, space)
     adjoint, learned = adjoint_of(inner), list(space.learned)
     costs = measured(inner, adjoint, batch, learned)

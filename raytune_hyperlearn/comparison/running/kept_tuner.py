@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.logger import LoggerCallback
 from ray.tune.stopper import Stopper
 
 from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
@@ -40,7 +42,8 @@ def kept_tuner(
         checkpoint_frequency: Steps between checkpoints; 0 for none.
         checkpoints_to_keep: Of each trial. Tune's snapshot, up to ten seconds old, may name one that is not the last;
             None keeps all.
-        callbacks: More of them, such as loggers, which are shown a result's scalars; a restored run has those kept.
+        callbacks: More of them, which are shown a result's scalars; a restored run has those kept. A logger holds open
+            files, so every run has a copy of its own.
     """
     if can_restore(path):
         return restore_tuner(path, trainable, resume_unfinished=True, param_space=dict(config))
@@ -56,10 +59,14 @@ def kept_tuner(
         run_config=tune.RunConfig(
             name=path.name,
             storage_path=str(path.parent),
-            callbacks=[observer, KeepState(), *map(Scalars, callbacks)],
+            callbacks=[observer, KeepState(), *map(_shown_scalars, callbacks)],
             stop=stop,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=checkpoints,
         ),
     )
+
+
+def _shown_scalars(callback: tune.Callback) -> Scalars:
+    return Scalars(deepcopy(callback) if isinstance(callback, LoggerCallback) else callback)

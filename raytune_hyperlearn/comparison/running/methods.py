@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from raytune_hyperlearn import algorithms, baselines, problems, tune
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup, problem_source
-from raytune_hyperlearn.comparison.running.peer_methods import ASKING, PEERS
+from raytune_hyperlearn.comparison.running.peer_methods import ANY, ASKING, PEERS
 from raytune_hyperlearn.comparison.running.third_party import WithThirdParties
 from raytune_hyperlearn.hyperparameters import KINDS, Space
 
@@ -234,6 +234,7 @@ OWN_METHODS: Mapping[str, Method] = {
         fds,
         FDS_OPTIONS,
         reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",
+        optimizers=ANY,
     ),
     "fds-forward": Method(
         "FDS as published, by forward mode: its cost grows with the number of values",
@@ -247,6 +248,7 @@ OWN_METHODS: Mapping[str, Method] = {
             "differentiation": "forward",
         },
         reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",
+        optimizers=ANY,
     ),
     "hd": Method(
         "Hypergradient descent: lr, momentum and weight decay learned online, random restarts (ICLR 2018)",
@@ -379,7 +381,11 @@ def setup_method(experiment: Experiment, name: str, seed: int) -> MethodSetup:
     METHODS[name].require(name)
     METHODS[name].require_optimizer(experiment.optimizer, experiment.problem)
     setup = METHODS[name].setup(MethodArguments(experiment, searched_space(experiment), seed, options))
-    return calling(setup) if experiment.optimizer == "own" else setup
+    if experiment.optimizer == "own":
+        return calling(setup)
+    if experiment.optimizer == "sgd":
+        return setup
+    return replace(setup, config={**setup.config, "optimizer": experiment.optimizer})
 
 
 def calling(setup: MethodSetup) -> MethodSetup:

@@ -205,7 +205,9 @@ def _halving(arguments: MethodArguments) -> AsyncHyperBandScheduler:
 
 
 OPTUNA = ("optuna",)
-ASKING: tuple[Optimizer, ...] = ("sgd", "own")
+ANY: tuple[Optimizer, ...] = ("sgd", "adam", "adamw")
+"""What methods can search that train as black-box methods do, or differentiate."""
+ASKING: tuple[Optimizer, ...] = (*ANY, "own")
 """What methods can search that only ask for scores."""
 POPULATION_OPTIONS = {"population": 8, "intervals": 9}
 
@@ -216,6 +218,7 @@ PEERS: Mapping[str, Method] = {
         {"eta": 3},
         reference="Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020",
         packages=("ray",),
+        optimizers=ANY,
     ),
     "pbt": Method(
         "PBT: bad members of a population copy good ones and perturb (Ray Tune)",
@@ -223,6 +226,7 @@ PEERS: Mapping[str, Method] = {
         POPULATION_OPTIONS,
         reference="Jaderberg et al., Population Based Training of Neural Networks, arXiv 1711.09846, 2017",
         packages=("ray",),
+        optimizers=ANY,
     ),
     "pb2": Method(
         "PB2: PBT that chooses new values by a Gaussian process (Ray Tune)",
@@ -230,6 +234,7 @@ PEERS: Mapping[str, Method] = {
         POPULATION_OPTIONS,
         reference="Parker-Holder et al., Provably Efficient Online Hyperparameter Optimization, NeurIPS 2020",
         packages=("ray", "scikit-learn"),
+        optimizers=ANY,
     ),
     "tpe": Method(
         "TPE: tree-structured Parzen estimator, bad trials pruned by successive halving (Optuna)",
@@ -281,6 +286,7 @@ PEERS: Mapping[str, Method] = {
         reference="Falkner et al., BOHB, ICML 2018",
         packages=("ray", "hpbandster", "ConfigSpace"),
         extra="baselines",
+        optimizers=ANY,
     ),
     **{
         f"{decay}-{name}": Method(

@@ -58,8 +58,10 @@ def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str,
     """What trains again, and the part of its config that is its own."""
     if experiment.optimizer == "own":
         return TrainingFunctionTrainable, {}
-    own = {"space": experiment.space, "gradient_clamp": experiment.gradient_clamp, "resplit": True}
-    return RetrainingTrainable, own
+    shared = {"gradient_clamp": experiment.gradient_clamp, "resplit": True}
+    if experiment.optimizer == "sgd":
+        return RetrainingTrainable, {**shared, "space": experiment.space}
+    return RetrainingTrainable, {**shared, "space": experiment.searched, "optimizer": experiment.optimizer}
 
 
 class _Counter(tune.Callback):
