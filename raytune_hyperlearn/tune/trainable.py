@@ -255,21 +255,17 @@ class HyperLearningTrainable(tune.Trainable):
         self.test_seconds += time.perf_counter() - begun
         return dict(zip(SCORES, (validation_loss, validation_accuracy, test_loss, test_accuracy), strict=True))
 
-<<<<<<< HEAD
-    def train_and_score(self, values: Numbers, epochs: float, seed: int) -> dict[str, float]:
+    def train_and_score(
+        self, values: Numbers, epochs: float, seed: int, optimizer: OptimizerName = "sgd"
+    ) -> dict[str, float]:
         """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``.
 
         Args:
             values: Schedules by name, one value per window.
             epochs: Length of the training, in epochs.
             seed: Of initialization, order and dropout.
+            optimizer: What trains.
         """
-=======
-    def train_and_score(
-        self, values: Numbers, epochs: float, seed: int, optimizer: OptimizerName = "sgd"
-    ) -> dict[str, float]:
-        """Scores of plain training with ``values``, from a fresh initialization and in a data order of ``seed``."""
->>>>>>> aedb911 (Search and train with Adam and AdamW in every method that can: black-box methods and FDS share the space; say in the list where data come from)
         horizon, space = self.problem.horizon(epochs), self.settings.space
         shapes = space.shapes()
         model = self.new_model(seed)

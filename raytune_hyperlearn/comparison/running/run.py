@@ -132,6 +132,7 @@ def run_method(
         method: One of the experiment's methods.
         seed: One of the experiment's seeds.
         folder: The comparison's folder, where the run's rows are added.
+        callbacks: Of Ray Tune.
     """
     name = f"{method}-{seed}"
     ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
