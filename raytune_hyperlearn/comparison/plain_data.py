@@ -26,7 +26,7 @@ def as_plain(value: Any, depth: int = 0) -> Any:
     Raises:
         ValueError: If it holds anything else, or more than ``DEEPEST`` levels.
     """
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):  # most values, at once
         return value
     if isinstance(value, numbers.Integral):
         return int(value)

@@ -17,7 +17,7 @@ from raytune_hyperlearn.comparison.running.defaults import experiment_from_setti
 from raytune_hyperlearn.comparison.running.methods import OWN_METHODS
 from raytune_hyperlearn.comparison.running.run import check_experiment
 
-INPUTS = 2000
+INPUTS = 10_000
 Outcome = tuple[dict[str, Any], Any, float]
 CONSTRUCTED = 60
 ODD: list[Any] = [
