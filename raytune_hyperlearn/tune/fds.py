@@ -14,7 +14,7 @@ or column shards, which divide the values among themselves and replay the same t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -37,10 +37,10 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.results import DIVERGED, ENDED, Ending, unflattened
+from raytune_hyperlearn.results import DIVERGED, ENDED, VALIDATION_LOSS, Ending, unflattened
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
-from raytune_hyperlearn.tune.fds_updates import best_so_far, ending, outer_update, scored
+from raytune_hyperlearn.tune.fds_updates import OUTER_STATE, Measured, best_so_far, ending, outer_update, scored
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
 from raytune_hyperlearn.tune.scheduler import UPDATED_BY
 from raytune_hyperlearn.tune.trainable import (
@@ -49,8 +49,6 @@ from raytune_hyperlearn.tune.trainable import (
     mean_scores,
     validation_batches,
 )
-
-OUTER_STATE = "outer_state"
 
 
 @record
@@ -141,15 +139,13 @@ class FDSTrainable(HyperLearningTrainable):
         """Differentiate, score and report; then the values move: here, or where the scheduler moves them."""
         inner_epochs = self.options.inner_epochs(self.outer.index, self.epochs)
         found = self.differentiate(inner_epochs)
-        outcome = self._report(found, inner_epochs)
+        outcome, measured = self._report(found, inner_epochs)
         if not self.member.alone:
             return outcome | self._share(found)
-        if self.makes_updates:
-            return outcome | self._move(outcome)
-        return outcome | self._leave_to_scheduler(outcome)
+        return outcome | (self._move(measured) if self.makes_updates else self._leave_to_scheduler(measured))
 
-    def _report(self, found: Hypergradient, inner_epochs: float) -> dict[str, Any]:
-        """What every outer step reports, whoever moves the values."""
+    def _report(self, found: Hypergradient, inner_epochs: float) -> tuple[dict[str, Any], Measured]:
+        """What every outer step reports, whoever moves the values, and what of it moves them."""
         epochs, scores = inner_epochs, self.score(lambda inputs: self._outputs(found, inputs)) if found.finite else {}
         inner_steps = self.problem.horizon(inner_epochs)
         instances = inner_steps * self.problem.batch_size
@@ -161,19 +157,17 @@ class FDSTrainable(HyperLearningTrainable):
             self.outer.values,
             epochs,
             instances,
-            hypergradient=found.values,
-            outer_state=self.outer.to_mapping(),
-            full_epochs=self.epochs,
             outer_step=self.outer.index,
             inner_epochs=inner_epochs,
-            inner_steps=inner_steps,
-            inner_validation_loss=found.validation_loss,
             hessian_way=self.products.way if self.products is not None else None,
             differentiation=found.differentiation,
             differentiation_why=found.why,
             windows=self.outer.windows,
         )
-        return outcome if found.finite else outcome | {"status": DIVERGED}
+        loss = outcome[VALIDATION_LOSS]
+        measured = Measured(self.outer, found.values, loss, found.validation_loss, inner_steps, epochs, self.epochs)
+        outcome |= measured.to_mapping()
+        return outcome if found.finite else outcome | {"status": DIVERGED}, measured
 
     def _share(self, found: Hypergradient) -> dict[str, Any]:
         """What a member of a group adds; its scheduler ends the group once the last outer step has been combined."""
@@ -184,17 +178,17 @@ class FDSTrainable(HyperLearningTrainable):
             "waiting_seconds": self.waiting_seconds,
         }
 
-    def _move(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    def _move(self, measured: Measured) -> dict[str, Any]:
         """Alone: take the next values, and say whether the search has ended."""
-        best = best_so_far(scored(self.outer, outcome, self.options))
-        before, self.outer = self.outer, outer_update(self.outer, outcome, self.options, self.settings.space)
+        best = best_so_far(scored(measured, self.options))
+        before, self.outer = self.outer, outer_update(measured, self.options, self.settings.space)
         ended = ending(before, self.outer, self.options, self.settings.space)
         return {"best": best, "ended": ended, "done": ended is not None}
 
-    def _leave_to_scheduler(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    def _leave_to_scheduler(self, measured: Measured) -> dict[str, Any]:
         """With a scheduler: it moves the values after this result, and ends a search that has converged."""
         ended = "outer_steps" if self.options.is_last(self.outer.index) else None
-        best = best_so_far(scored(self.outer, outcome, self.options))
+        best = best_so_far(scored(measured, self.options))
         return {"best": best, "ended": ended, "done": ended is not None}
 
     def differentiate(self, epochs: float) -> Hypergradient:
@@ -327,6 +321,7 @@ class FDSScheduler(GroupScheduler):
             raise ValueError(f"averaging is {averaging!r}; it must be one of {', '.join(AVERAGING)}")
         super().__init__(Member.group(ensemble, shards))
         self.averaging = averaging
+        self._settings: dict[str, tuple[FDSOptions, Space]] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Tell the trial that its values are changed from here; adding it again changes nothing.
@@ -342,17 +337,35 @@ class FDSScheduler(GroupScheduler):
 
     def update(self, trial: Trial, result: dict[str, Any]) -> Update | None:
         """The next outer state, or None once the search has converged or made its last outer step."""
-        options = FDSOptions.from_config(trial.config)
-        nested = unflattened(result)
-        # The driver knows no model, but every name of a layer's value is in the result.
-        space = TrialSettings.from_config(trial.config).space.for_values(nested["outer_state"]["values"])
-        before = OuterState.from_mapping(nested["outer_state"])
-        after = outer_update(before, nested, options, space)
-        ended = ending(before, after, options, space)
+        measured = Measured.from_mapping(unflattened(result))
+        options, space = self._read(trial, measured.state.values)
+        after = outer_update(measured, options, space)
+        ended = ending(measured.state, after, options, space)
         if ended is not None:
             trial.set_config({**trial.config, ENDED: ended})
             return None
         return {OUTER_STATE: after.to_mapping()}
+
+    def forget(self, trial: Trial) -> None:
+        """Its settings too."""
+        super().forget(trial)
+        self._settings.pop(trial.trial_id, None)
+
+    def _read(self, trial: Trial, names: Iterable[str]) -> tuple[FDSOptions, Space]:
+        """The trial's options and space, read from its config once.
+
+        Args:
+            trial: Whose.
+            names: Of all values: the driver knows no model, whose layers may be groups of the space.
+        """
+        if trial.trial_id not in self._settings:
+            options, settings = FDSOptions.from_config(trial.config), TrialSettings.from_config(trial.config)
+            self._settings[trial.trial_id] = options, settings.space.for_values(names)
+        return self._settings[trial.trial_id]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what the configs hold."""
+        return {**super().__getstate__(), "_settings": {}}
 
     def next_round(self, config: Mapping[str, Any]) -> int:
         """The outer step."""

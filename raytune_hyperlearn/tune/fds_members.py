@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.sign_descent import sign
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 Averaging = Literal["mean", "sign_majority"]
 AVERAGING: tuple[Averaging, ...] = ("mean", "sign_majority")
@@ -122,9 +123,9 @@ def combine(results: Sequence[dict[str, Any]], averaging: Averaging) -> dict[str
     replicas: dict[int, list[dict[str, Any]]] = {}
     for result in results:
         replicas.setdefault(result["member/replica"], []).append(result)
-    losses = [max(shard["validation_loss"] for shard in shards) for shards in replicas.values()]
+    losses = [max(shard[VALIDATION_LOSS] for shard in shards) for shards in replicas.values()]
     inner = [shards[0].get("inner_validation_loss", math.nan) for shards in replicas.values()]
-    means = {"validation_loss": sum(losses) / len(losses), "inner_validation_loss": sum(inner) / len(inner)}
+    means = {VALIDATION_LOSS: sum(losses) / len(losses), "inner_validation_loss": sum(inner) / len(inner)}
     combined = {**results[0], **means}
     for key in [key for key in results[0] if key.startswith("hypergradient/")]:
         whole = [_sums([shard[key] for shard in shards]) for shards in replicas.values()]

@@ -1,9 +1,12 @@
-"""The outer update of FDS on Ray Tune: from a result to the next values, the same for scheduler and trainable."""
+"""The outer update of FDS on Ray Tune: from what an outer step measured to the next values.
+
+Scheduler and trainable make it by the same functions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from raytune_hyperlearn.algorithms import coordinates
@@ -11,11 +14,53 @@ from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.coordinates import settled
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, judged, outer_step, with_loss
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
-from raytune_hyperlearn.algorithms.values import Numbers, Ranges
+from raytune_hyperlearn.algorithms.values import Numbers, Ranges, Values
 from raytune_hyperlearn.algorithms.windows import ChosenWindows
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.results import VALIDATION_LOSS, Ending
 from raytune_hyperlearn.tune.fds_options import FDSOptions
+
+OUTER_STATE = "outer_state"
+"""Entry of a result, an update and a trial's config: the outer state as a mapping."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an outer step measured: all that the next values depend on.
+
+    Attributes:
+        state: The outer state before the step; its values were trained with.
+        hypergradient: One entry per learned value.
+        validation_loss: At these values; infinite where training diverged.
+        inner_validation_loss: Of the run that was differentiated.
+        inner_steps: Of that run.
+        epochs: Budget that the validation loss is of.
+        full_epochs: The trial's full budget.
+    """
+
+    state: OuterState
+    hypergradient: Numbers
+    validation_loss: float
+    inner_validation_loss: float
+    inner_steps: int
+    epochs: float
+    full_epochs: float
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the loss may be held against others: not where training was shorter than the full budget."""
+        return self.epochs >= self.full_epochs
+
+    @classmethod
+    def from_mapping(cls, result: Mapping[str, Any]) -> Measured:
+        """The record of a nested result, whose other entries are left out."""
+        entries = {part.name: result[part.name] for part in fields(cls) if part.name != "state"}
+        return cls(OuterState.from_mapping(result[OUTER_STATE]), **entries)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Its entries of a result, which :meth:`from_mapping` reads back."""
+        entries = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "state"}
+        return {OUTER_STATE: self.state.to_mapping(), **entries}
 
 
 def best_so_far(state: OuterState) -> dict[str, Any] | None:
@@ -25,40 +70,35 @@ def best_so_far(state: OuterState) -> dict[str, Any] | None:
     return {"outer_step": state.best_index, VALIDATION_LOSS: state.best_loss, "hyperparameters": state.best}
 
 
-def is_comparable(result: Mapping[str, Any]) -> bool:
-    """Whether a result's loss may be held against others: not where training was shorter than the full budget."""
-    return bool(result["epochs"] >= result["full_epochs"])
-
-
-def scored(state: OuterState, result: Mapping[str, Any], options: FDSOptions) -> OuterState:
-    """The outer state with a result's loss noted, before any move; arguments as in :func:`outer_update`."""
-    loss, comparable = result[VALIDATION_LOSS], is_comparable(result)
+def scored(measured: Measured, options: FDSOptions) -> OuterState:
+    """The outer state with the loss noted, before any move; arguments as in :func:`outer_update`."""
+    state, loss, comparable = measured.state, measured.validation_loss, measured.comparable
     if options.outer_optimizer == "surrogate":
         return with_loss(state, loss) if comparable else state
-    return judged(state, result["hypergradient"], loss, options.tolerance, comparable) or state
+    return judged(state, measured.hypergradient, loss, options.tolerance, comparable) or state
 
 
-def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptions, space: Space) -> OuterState:
-    """The outer state after a trial's (nested) result: the same for scheduler and trainable.
+def outer_update(measured: Measured, options: FDSOptions, space: Space) -> OuterState:
+    """The outer state after an outer step.
 
     Args:
-        state: Before the outer step.
-        result: What :meth:`FDSTrainable.step` reported, or a group's combined result.
+        measured: In the outer step, by a trial or by a whole group.
         options: The trial's options.
         space: The search space.
     """
-    loss, horizon, comparable = result[VALIDATION_LOSS], result["inner_steps"], is_comparable(result)
-    scale = options.move_scale(state.index + 1, result["full_epochs"])
+    state, horizon = measured.state, measured.inner_steps
+    loss, comparable = measured.validation_loss, measured.comparable
+    scale = options.move_scale(state.index + 1, measured.full_epochs)
 
     def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:
         if options.outer_optimizer == "surrogate":
-            scales, inner_loss = coordinates.apart(space.step_sizes()), result["inner_validation_loss"]
+            scales, inner_loss = coordinates.apart(space.step_sizes()), measured.inner_validation_loss
             return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)
         if options.outer_optimizer == "adam":
             return adam_step(inside, slopes, loss, ranges, options.tolerance, comparable)
         return outer_step(inside, slopes, loss, ranges, options.growth, options.tolerance, comparable, scale)
 
-    hypergradient = result["hypergradient"]
+    hypergradient: Values = measured.hypergradient
     if options.windows == "auto":
         state, hypergradient = with_windows(state, hypergradient, space)
     shapes, axes = space.shapes(), space.axes()
@@ -68,7 +108,7 @@ def outer_update(state: OuterState, result: Mapping[str, Any], options: FDSOptio
 
 
 def with_windows(
-    state: OuterState, hypergradient: Mapping[str, Sequence[float]], space: Space
+    state: OuterState, hypergradient: Values, space: Space
 ) -> tuple[OuterState, dict[str, Sequence[float]]]:
     """Choose windows and share the hypergradient in them.
 

@@ -71,14 +71,18 @@ class HyperLearningScheduler(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
         """Forget the trial."""
-        self._sent.pop(trial.trial_id, None)
+        self.forget(trial)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Forget what was sent to the lost worker: the next one reads it from the config."""
-        self._sent.pop(trial.trial_id, None)
+        self.forget(trial)
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
         """Forget the trial."""
+        self.forget(trial)
+
+    def forget(self, trial: Trial) -> None:
+        """Drop what is held of a trial that has ended, or whose worker is lost."""
         self._sent.pop(trial.trial_id, None)
 
     def _confirm(self, trial: Trial) -> None:

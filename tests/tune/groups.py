@@ -12,13 +12,12 @@ import torch
 from ray.tune.utils import flatten_dict
 from torch import nn
 
-from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.tune import FDSTrainable
 from raytune_hyperlearn.tune.fds import FDSOptions
 from raytune_hyperlearn.tune.fds_members import Member, combine
-from raytune_hyperlearn.tune.fds_updates import outer_update
+from raytune_hyperlearn.tune.fds_updates import Measured, outer_update
 from tests.tune.small import small_model, small_problem
 
 SPACE = SearchSpace(LearningRate(values=3, init=0.1), Momentum(init=0.2), WeightDecay(init=1e-4))
@@ -53,9 +52,7 @@ def expected(ensemble: int, shards: int, steps: int) -> list[list[dict[str, Any]
         hypergradient = {name: whole[f"hypergradient/{name}"] for name in SPACE.learned}
         loss = whole["validation_loss"]
         together = {**results[0], "validation_loss": loss, "hypergradient": hypergradient}
-        state = outer_update(
-            OuterState.from_mapping(results[0]["outer_state"]), together, FDSOptions(outer_steps=steps), SPACE
-        )
+        state = outer_update(Measured.from_mapping(together), FDSOptions(outer_steps=steps), SPACE)
         for one in group:
             one.apply_update({"outer_state": state.to_mapping()})
     return rounds

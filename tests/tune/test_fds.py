@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from raytune_hyperlearn.hyperparameters import (
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import FDSOptions, FDSScheduler, FDSTrainable, SGDTrainable, fds
+from raytune_hyperlearn.tune.fds_updates import Measured
 from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {
@@ -316,7 +318,7 @@ class Held(Trial):
     """A trial that has a config and nothing else."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+        self.trial_id, self.config = "held", config
 
     def set_config(self, config: dict[str, Any]) -> None:
         """Take it."""
@@ -346,27 +348,30 @@ def test_the_outer_update_is_made_once(monkeypatch: pytest.MonkeyPatch, rule: st
     assert made == [1]
 
 
+def test_the_scheduler_reads_a_trials_config_once_and_again_after_a_restore() -> None:
+    trainable = FDSTrainable({**CONFIG, "updated_by": "scheduler"})
+    scheduler, trial = FDSScheduler(), Held(CONFIG)
+    first = flatten_dict(trainable.step())
+    update = scheduler.update(trial, first)
+    trial.set_config({**CONFIG, "growth": "unreadable"})
+    assert scheduler.update(trial, first) == update
+    with pytest.raises(ValueError, match="growth"):
+        pickle.loads(pickle.dumps(scheduler)).update(trial, first)
+    scheduler.on_trial_error(None, trial)
+    with pytest.raises(ValueError, match="growth"):
+        scheduler.update(trial, first)
+
+
 def test_scheduler_stops_a_converged_search() -> None:
     resting = OuterState(
         3,
         {"learning_rate": [0.5] * 3, "momentum": [0.5], "weight_decay": [1e-3]},
         {"learning_rate": [1e-3] * 3, "momentum": [1e-3], "weight_decay": [1e-6]},
         {"learning_rate": [1.0] * 3, "momentum": [1.0], "weight_decay": [1.0]},
+        best_loss=0.1,
     )
-    flat = {
-        f"outer_state/{part}/{name}": values
-        for part in ("values", "step_sizes", "signs")
-        for name, values in resting.to_mapping()[part].items()
-    }
-    flat |= {
-        "outer_state/index": 3,
-        "outer_state/best_loss": 0.1,
-        "epochs": 2,
-        "full_epochs": 2,
-        "inner_steps": 16,
-        "validation_loss": 0.2,
-        **{f"hypergradient/{name}": [1.0] * len(v) for name, v in resting.values.items()},
-    }
+    slopes = {name: [1.0] * len(own) for name, own in resting.values.items()}
+    flat = flatten_dict(Measured(resting, slopes, 0.2, 0.2, inner_steps=16, epochs=2, full_epochs=2).to_mapping())
     more = {**CONFIG, "outer_steps": 5}
     converged, last = Held(more), Held({**CONFIG, "stop_when_converged": False})
     assert FDSScheduler().update(converged, flat) is None

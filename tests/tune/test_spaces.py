@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.utils import flatten_dict
 
 from raytune_hyperlearn.algorithms.schedules import fold
 from raytune_hyperlearn.hyperparameters import (
@@ -89,15 +90,8 @@ def test_layers_have_schedules_of_their_own_in_plain_training_and_in_fds() -> No
         [*(f"learning_rate@{layer}" for layer in "013"), "momentum", "weight_decay@first", "weight_decay@last"]
     )
     assert all(any(entries) for entries in first["hypergradient"].values())
-    flat = {
-        f"outer_state/{part}/{n}": v
-        for part in ("values", "step_sizes", "signs")
-        for n, v in first["outer_state"][part].items()
-    }
-    flat |= {f"hypergradient/{name}": entries for name, entries in first["hypergradient"].items()}
-    flat |= {name: first[name] for name in ("epochs", "full_epochs", "validation_loss", "inner_steps")}
-    flat |= {"outer_state/index": 0}
-    update = FDSScheduler().update(SimpleNamespace(config={**CONFIG, "space": LAYERED}), flat)  # type: ignore[arg-type]
+    trial: Any = SimpleNamespace(trial_id="one", config={**CONFIG, "space": LAYERED})
+    update = FDSScheduler().update(trial, flatten_dict(first))
     assert update is not None
     assert update["outer_state"]["values"] == fds.outer.values != first["hyperparameters"]
 
