@@ -23,6 +23,7 @@ import yaml
 
 import raytune_hyperlearn
 from raytune_hyperlearn import cli
+from raytune_hyperlearn.cli import terminal
 from raytune_hyperlearn.comparison.experiment import read_experiment
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
 from raytune_hyperlearn.comparison.running import cluster, stopping
@@ -54,7 +55,9 @@ Hyperlearn = Callable[..., Outcome]
 def hyperlearn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hyperlearn:
     """Calls the entry point as a shell would, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "200")  # typer's help
+    for shown in (terminal.console, terminal.errors):
+        monkeypatch.setattr(shown, "width", 200)  # they read COLUMNS once, when they are made
 
     def call(*arguments: str | Path) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["hyperlearn", *map(str, arguments)])
@@ -97,7 +100,7 @@ def refused(outcome: Outcome, *said: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--problem", "cats"], ["problem is 'cats'", "digits, fashion-mnist"]),
+        (["--problem", "cats"], ["problem is 'cats'", "digits, mnist-5k, fashion-mnist"]),
         (["--methods", "fds,luck"], ["method is 'luck'", "fds, fds-forward, hd, rs, bo, hb, bohb"]),
         (["--methods", "rs,rs"], ["methods", "['rs', 'rs']", "without repetitions"]),
         (["--methods", ","], ["methods is []", "a list of 1"]),
@@ -144,7 +147,7 @@ def test_compare_refuses_bad_arguments(
         ({"space": {"speed": 1.0}}, ["'speed'", "learning_rate, momentum, weight_decay"]),
         ({"space": 3}, ["space is 3"]),
         ({"speed": 9}, ["setting is 'speed'", "address, confirmations"]),
-        ({"problem": ["digits"]}, ["problem is ['digits']", "digits, fashion-mnist"]),
+        ({"problem": ["digits"]}, ["problem is ['digits']", "digits, mnist-5k, fashion-mnist"]),
         ({"epochs": "many"}, ["epochs", "'many'", "a number"]),
         ({"min_epochs": 50.0}, ["min_epochs is 50", "at most epochs"]),
         ({"seeds": []}, ["seeds is []", "a list of 1"]),
@@ -665,7 +668,7 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers gpus-per-trial address confirm focus "
-    "output config resume extend dry-run trust overwrite print-config help",
+    "optimizer output config resume extend dry-run trust overwrite print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus explain live help",
     "list": "help",

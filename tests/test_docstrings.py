@@ -36,7 +36,8 @@ def functions_of(value: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"}]
+    """Names of what is passed; Ray adds an underscored one to the methods of what it has made an actor of."""
+    return [name for name in inspect.signature(function).parameters if name not in {"self", "cls"} and name[0] != "_"]
 
 
 def inherits(value: Any, function: Callable[..., Any], protocols: list[type]) -> bool:

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.groups import Groups, names_in_use
+from raytune_hyperlearn.algorithms.optimizer_defaults import DEFAULTS, OptimizerName
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
 NO_MOMENTUM = 1e-200
 """What stands for a momentum of 0: too small to change any sum, but not 0, at which PyTorch leaves the velocity as it
 was instead of v = g + ξ w, so that a later momentum would multiply a stale one."""
-
-ADAM: Mapping[str, float] = {
-    "learning_rate": 1e-3,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "epsilon": 1e-8,
-    "weight_decay": 0.0,
-}
-DEFAULTS: Mapping[OptimizerName, Mapping[str, float]] = {
-    "sgd": {"learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 0.0},
-    "adam": ADAM,
-    "adamw": {**ADAM, "weight_decay": 1e-2},
-}
-"""Hyperparameters of each optimizer, and PyTorch's own values for those that are not given."""
 
 
 def torch_optimizer(model: nn.Module, name: OptimizerName, groups: Groups | None = None) -> torch.optim.Optimizer:

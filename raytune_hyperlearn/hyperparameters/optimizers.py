@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
-from raytune_hyperlearn.algorithms.optimizers import ADAM
+from raytune_hyperlearn.algorithms.optimizer_defaults import ADAM
 from raytune_hyperlearn.hyperparameters.schedules import Schedule, WeightDecay
 from raytune_hyperlearn.hyperparameters.spaces import OptimizerSpace, SearchSpace, Space
 

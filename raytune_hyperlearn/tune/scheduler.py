@@ -82,7 +82,11 @@ class HyperLearningScheduler(FIFOScheduler):
         self.forget(trial)
 
     def forget(self, trial: Trial) -> None:
-        """Drop what is held of a trial that has ended, or whose worker is lost."""
+        """Drop what is held of a trial that has ended, or whose worker is lost.
+
+        Args:
+            trial: Which one.
+        """
         self._sent.pop(trial.trial_id, None)
 
     def _confirm(self, trial: Trial) -> None:

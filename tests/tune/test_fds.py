@@ -310,7 +310,7 @@ def test_an_own_update_map_learns_its_objectives_hyperparameters() -> None:
 
 
 def test_other_trainables_refuse_a_space_that_they_cannot_train_in() -> None:
-    with pytest.raises(ValueError, match="space is of type OptimizerSpace; SGDTrainable needs a SearchSpace"):
+    with pytest.raises(ValueError, match="space is of type OptimizerSpace; sgd needs a SearchSpace"):
         SGDTrainable({"problem": small_problem, "space": ADAMW})
 
 

@@ -366,7 +366,7 @@ class TestADriverThatDied:
     ) -> None:
         one = trial()
         report(observer, one, seconds, 0.9)
-        copied = Path(shutil.copytree(folder, tmp_path.with_name("copy")))
+        copied = Path(shutil.copytree(folder, tmp_path.with_name(f"{tmp_path.name}-copy")))
         before = (folder / "records.jsonl").read_bytes()
         copy = restored(observer, observer.get_state(), pickle.dumps(observer))
         one.storage.storage_fs_path = str(copied / "tune")

@@ -16,9 +16,9 @@ from raytune_hyperlearn.comparison.running import reference, retraining
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.reference import find_reference
-from raytune_hyperlearn.comparison.running.retraining import SCORES
 from raytune_hyperlearn.comparison.running.run import trial_config
 from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.results import SCORES
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 
 
