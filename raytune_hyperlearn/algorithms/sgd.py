@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.groups import Groups
-from raytune_hyperlearn.algorithms.optimizers import OptimizerName, set_hyperparameters, torch_optimizer
+from raytune_hyperlearn.algorithms.optimizer_defaults import OptimizerName
+from raytune_hyperlearn.algorithms.optimizers import set_hyperparameters, torch_optimizer
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import LossFunction

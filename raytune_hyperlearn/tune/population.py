@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.algorithms.optimizers import OptimizerName, torch_optimizer
+from raytune_hyperlearn.algorithms.optimizer_defaults import OptimizerName
+from raytune_hyperlearn.algorithms.optimizers import torch_optimizer
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers

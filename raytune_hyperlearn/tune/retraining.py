@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from raytune_hyperlearn.algorithms.optimizers import OptimizerName
+from raytune_hyperlearn.algorithms.optimizer_defaults import OptimizerName
 from raytune_hyperlearn.checked import AnyNumber, Count, FromConfig, Items, record
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raytune_hyperlearn.algorithms.optimizers import DEFAULTS, OptimizerName, torch_optimizer
+from raytune_hyperlearn.algorithms.optimizer_defaults import DEFAULTS, OptimizerName
+from raytune_hyperlearn.algorithms.optimizers import torch_optimizer
 from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import FromConfig, Positive, Whole, record

@@ -14,7 +14,7 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.optimizers import OptimizerName
+from raytune_hyperlearn.algorithms.optimizer_defaults import OptimizerName
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.checked import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from raytune_hyperlearn.algorithms.optimizers import DEFAULTS, OptimizerName
+from raytune_hyperlearn.algorithms.optimizer_defaults import DEFAULTS, OptimizerName
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate
