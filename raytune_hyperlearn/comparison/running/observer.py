@@ -24,6 +24,7 @@ from ray.tune.stopper import Stopper
 
 from raytune_hyperlearn.comparison.records import RECORDS_FILE, Record, RecordWriter, read_records, remove_records
 from raytune_hyperlearn.results import CRASHED, ENDED, Result
+from raytune_hyperlearn.tune.fds_updates import OUTER_STATE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class Observer(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write the record of a crash after which the trial is started again."""
         name = trial.trial_id
-        self._expected_again[name] = self._recorded[name] - self._checkpointed[name]
+        self._expected_again[name] = self._recorded[name] - self._held(trial)
         self.on_trial_error(iteration, trials, trial, **info)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -232,7 +233,7 @@ class Observer(Callback):
     def _go_back(self, trials: list[Trial]) -> None:
         """Remove the rows of what will be made again, and set the clock to the last one that stays."""
         stays = {
-            trial.trial_id: (self._recorded if trial.is_finished() else self._checkpointed)[trial.trial_id]
+            trial.trial_id: self._recorded[trial.trial_id] if trial.is_finished() else self._held(trial)
             for trial in trials
         }
         seen: Counter[str] = Counter()
@@ -256,6 +257,16 @@ class Observer(Callback):
         own = [r for r in read_records(path) if (r.method, r.seed) == (self.method, self.seed)]
         self.clock.before = self.wall_seconds = max((record.time for record in own), default=0.0)
         self.worker_seconds = max((record.worker_seconds for record in own), default=0.0)
+
+    def _held(self, trial: Trial) -> int:
+        """Results that the trial goes on from: its last checkpoint's, or one more that moved its config already.
+
+        A scheduler of FDS writes the next values into the config with every result, and the trial goes on from the
+        later of the two.
+        """
+        name, moved = trial.trial_id, trial.config.get(OUTER_STATE) or {}
+        steps: int = moved.get("index", 0)
+        return max(self._checkpointed[name], min(self._recorded[name], steps))
 
     def _note_safe(self, trial: Trial) -> None:
         name = trial.trial_id

@@ -330,6 +330,21 @@ class TestADriverThatDied:
         report(copy, one, seconds, 0.7, 0.6)
         assert [(row.validation_loss, row.time) for row in written(folder)][2:] == [(0.7, 3.0), (0.6, 4.0)]
 
+    def test_a_result_that_moved_the_config_stays_without_its_checkpoint(
+        self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
+    ) -> None:
+        one, pickled = trial(outer_state={"index": 2}), pickle.dumps(observer)
+        observer.on_trial_start(0, [one], one)
+        report(observer, one, seconds, 0.9)
+        observer.on_checkpoint(1, [one], one, Checkpoint(""))
+        report(observer, one, seconds, 0.8)  # the scheduler has answered, the checkpoint is not written yet
+        copy = restored(observer, observer.get_state(), pickled)
+        copy.on_step_begin(0, [one])
+        copy.on_trial_start(0, [one], one)
+        report(copy, one, seconds, 0.7)
+        assert [row.validation_loss for row in written(folder)] == [0.9, 0.8, 0.7]
+        assert copy.redone == 0
+
     def test_finished_trials_keep_their_rows_and_unknown_ones_lose_them(
         self, observer: Observer, seconds: Seconds, trial: Trials, folder: Path
     ) -> None:
