@@ -216,7 +216,7 @@ def decision(result: Mapping[str, Any], max_batch_size: int | None) -> dict[str,
 
     Args:
         result: Of :meth:`ArbiterTrainable.step`.
-        max_batch_size: The max_batch_size batch size allowed, or None.
+        max_batch_size: The largest batch size allowed, or None.
     """
     sizes = [size if max_batch_size is None else min(size, max_batch_size) for size in result["next_batch_sizes"]]
     return {"epoch": round(result["epochs"]), "batch_sizes": sizes}

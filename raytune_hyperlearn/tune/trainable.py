@@ -91,6 +91,21 @@ FROM_SEARCHERS = frozenset({"config_id", "model_based_pick"})
 """Config keys that HpBandSter's searchers add to what they suggest."""
 
 
+def refuse_unknown_keys(config: Iterable[str], known: frozenset[str]) -> None:
+    """Refuse a config key that nobody reads; those that begin with an underscore are the caller's own.
+
+    Args:
+        config: The keys of a trial's config.
+        known: The keys that are read.
+
+    Raises:
+        ValueError: In one line that names the key, the closest known one and the rest.
+    """
+    for key in config:
+        if key not in known and not key.startswith("_"):
+            raise ValueError(unknown("config key", key, known))
+
+
 class HyperLearningTrainable(tune.Trainable):
     """Base of the trainables: one problem, one split, one device.
 
@@ -183,9 +198,7 @@ class HyperLearningTrainable(tune.Trainable):
             self.problem = replace(self.problem, batch_size=self.settings.batch_size)
         self.settings = replace(self.settings, space=self._space_of_the_model())
         known = self.known_keys()  # flat names of layers' values among them
-        for key in config:
-            if key not in known and not key.startswith("_"):
-                raise ValueError(unknown("config key", key, known))
+        refuse_unknown_keys(config, known)
         self.split = self.problem.split(self.settings.seed)
         self.training_seconds = 0.0
         self.test_seconds = 0.0

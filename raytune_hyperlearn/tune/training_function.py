@@ -10,13 +10,13 @@ from typing import Annotated, Any
 from ray import tune
 
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import Count, Described, FromConfig, InstanceOf, Positive, Whole, record, unknown
+from raytune_hyperlearn.checked import Count, Described, FromConfig, InstanceOf, Positive, Whole, record
 from raytune_hyperlearn.hyperparameters import OptimizerSpace
 from raytune_hyperlearn.problems import Purpose, TrainingFunction, derived_seed
 from raytune_hyperlearn.problems.references import ProblemSource
 from raytune_hyperlearn.results import COMPLETED, DIVERGED, VALIDATION_LOSS, Result
 from raytune_hyperlearn.tune.sgd import evaluation_seed, trial_hyperparameters
-from raytune_hyperlearn.tune.trainable import FROM_SEARCHERS, mean_scores
+from raytune_hyperlearn.tune.trainable import FROM_SEARCHERS, mean_scores, refuse_unknown_keys
 
 
 @record
@@ -62,10 +62,8 @@ class TrainingFunctionTrainable(tune.Trainable):
         self.function = found
         space: OptimizerSpace = found.space
         flat = space.flat_names()
-        known = {entry.name for entry in fields(EvaluationOptions)} | FROM_SEARCHERS | set(flat)
-        for key in config:
-            if key not in known and not key.startswith("_"):
-                raise ValueError(unknown("config key", key, known))
+        own = frozenset(entry.name for entry in fields(EvaluationOptions))
+        refuse_unknown_keys(config, own | FROM_SEARCHERS | frozenset(flat))
         values = self.options.hyperparameters
         if values is None:
             values = {name: config[name] for name in flat if name in config} or space.initial()
@@ -109,7 +107,7 @@ class TrainingFunctionTrainable(tune.Trainable):
 
 
 def _worst(means: dict[str, float]) -> dict[str, float]:
-    """The scores of a divergence; what the function does not report stays unknown, so far as that can be told."""
+    """The scores of a divergence; what the function does not report stays unknown."""
     return {
         name: math.inf if name.endswith("loss") else (math.nan if math.isnan(value) else 0.0)
         for name, value in means.items()

@@ -2,18 +2,16 @@ from __future__ import annotations
 
 import gc
 import itertools
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.memory import LiveTensors
 from raytune_hyperlearn.algorithms.fds import Clamps, Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, train
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -290,36 +288,9 @@ def test_clamped_hessian_products_follow_the_recursion() -> None:
 # ------------------------------------------------------------------------------------------- memory
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensor storages that operations under it make, while they live.
-
-    Attributes:
-        peak: The most bytes alive at once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._live: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        results = func(*args, **(kwargs or {}))
-        for result in torch.utils._pytree.tree_leaves(results):
-            if isinstance(result, Tensor):
-                storage = result.untyped_storage()
-                key = storage._cdata
-                if key not in self._live:
-                    weakref.finalize(storage, self._live.pop, key, None)
-                self._live[key] = storage.nbytes()
-        self.peak = max(self.peak, sum(self._live.values()))
-        return results
-
-
 def peak_bytes(run: Callable[[], object]) -> int:
     gc.collect()
-    with LiveBytes() as counter:
+    with LiveTensors() as counter:
         run()
     return counter.peak
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,10 +58,8 @@ class LivePage:
     def keep_fresh(self, stopped: threading.Event) -> None:
         """Refresh until ``stopped``; a folder that cannot be read for a moment leaves the last page."""
         while not stopped.wait(WAIT):
-            try:
+            with suppress(ValueError, OSError):
                 self.refresh()
-            except (ValueError, OSError):
-                time.sleep(WAIT)
 
 
 def _state(file: Path) -> tuple[int, int] | None:
