@@ -73,12 +73,17 @@ class Kept(tune.Callback):
 
 
 def tags(file: Path) -> set[str]:
-    """Names of the scalars in a file of TensorBoard's: records of length, checksum, event, checksum."""
+    """Names of the scalars in a file of TensorBoard's: records of length, checksum, event, checksum.
+
+    A record that is not whole yet ends the reading, as in TensorBoard.
+    """
     from tensorboardX.proto.event_pb2 import Event
 
     data, found, at = file.read_bytes(), set(), 0
-    while at < len(data):
+    while at + 12 <= len(data):
         (length,) = struct.unpack_from("<Q", data, at)
+        if at + 16 + length > len(data):
+            break
         event = Event.FromString(data[at + 12 : at + 12 + length])
         found |= {value.tag for value in event.summary.value if value.HasField("simple_value")}
         at += 16 + length

