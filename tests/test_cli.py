@@ -118,6 +118,8 @@ def refused(outcome: Outcome, *said: str) -> None:
         (["--workers", "two"], ["--workers", "'two'", "a whole number"]),
         (["--confirm", "-1"], ["confirmations is -1", "in [0"]),
         (["--confirm", "some"], ["--confirm", "'some'", "a whole number"]),
+        (["--cpus-per-trial", "0"], ["cpus_per_trial is 0", "in [1"]),
+        (["--cpus-per-trial", "9999"], ["cpus_per_trial is 9999; this machine has"]),
         (["--gpus-per-trial", "-1"], ["gpus_per_trial is -1.0", "in [0"]),
         (["--address", "127.0.0.1:1"], ["address is '127.0.0.1:1'", "HOST:PORT"]),
         (["--address", "nowhere"], ["address is 'nowhere'", "HOST:PORT"]),

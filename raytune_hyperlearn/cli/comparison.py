@@ -55,6 +55,10 @@ def compare(
         number_option("Full budget of one training, in epochs (default: the problem's; 9 for an own one)."),
     ] = None,
     workers: Annotated[int | None, whole_option("Trials at a time (default: 1).")] = None,
+    cpus_per_trial: Annotated[
+        int | None,
+        whole_option("Processors of one trial, which trains with as many threads (default: 1)."),
+    ] = None,
     gpus_per_trial: Annotated[
         float | None,
         number_option("GPUs of one trial, fractions allowed (default: 0)."),
@@ -119,6 +123,7 @@ def compare(
             "time_limit": time_limit,
             "epochs": epochs,
             "workers": workers,
+            "cpus_per_trial": cpus_per_trial,
             "gpus_per_trial": gpus_per_trial,
             "address": address,
             "confirmations": confirm,

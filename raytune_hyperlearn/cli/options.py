@@ -46,6 +46,7 @@ ProblemArguments = Annotated[
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM).")]
 Epochs = Annotated[float | None, number_option("Full budget in epochs (default: the comparison's).")]
 Workers = Annotated[int, whole_option("Trials at a time.")]
+CPUsPerTrial = Annotated[int, whole_option("Processors of one trial, which trains with as many threads.")]
 GPUsPerTrial = Annotated[float, number_option("GPUs of one trial.")]
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from raytune_hyperlearn.cli.options import (
     DEFAULT_METHODS,
+    CPUsPerTrial,
     Epochs,
     GPUsPerTrial,
     ProblemArguments,
@@ -102,6 +103,7 @@ def reference(
     epochs: Epochs = None,
     seeds: Annotated[int, whole_option("Seeds per setting.")] = 3,
     workers: Workers = 1,
+    cpus_per_trial: CPUsPerTrial = 1,
     gpus_per_trial: GPUsPerTrial = 0.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write (default: reference-PROBLEM.json).")
@@ -118,6 +120,7 @@ def reference(
             raise ValueError(f"output is {path}; it exists already, name a new file")
         if not path.parent.is_dir():
             raise ValueError(f"output is {path}; its folder does not exist")
-        found = find_reference(problem, epochs, seeds, workers, gpus_per_trial, console, arguments_of(problem_args))
+        resources = workers, gpus_per_trial, console, arguments_of(problem_args), cpus_per_trial
+        found = find_reference(problem, epochs, seeds, *resources)
         write_reference(found, path)
         console.print(f"{path}: validation loss {found.validation_loss:.4f}{accuracy_text(found.test_accuracy)}")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from raytune_hyperlearn.cli.options import (
+    CPUsPerTrial,
     GPUsPerTrial,
     ProblemArguments,
     Trust,
@@ -42,6 +43,7 @@ def tune(
     ] = None,
     seed: Annotated[int, whole_option("Seed of the search.")] = 0,
     workers: Workers = 1,
+    cpus_per_trial: CPUsPerTrial = 1,
     gpus_per_trial: GPUsPerTrial = 0.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM-METHOD).")
@@ -63,6 +65,7 @@ def tune(
                 "seeds": [seed],
                 "confirmations": 0,
                 "workers": workers,
+                "cpus_per_trial": cpus_per_trial,
                 "gpus_per_trial": gpus_per_trial,
                 "method_options": {} if outer_steps is None else {method: {"outer_steps": outer_steps}},
                 **{name: value for name, value in chosen.items() if value is not None},

@@ -91,6 +91,7 @@ class Experiment:
         epochs: the full budget of one training, in epochs.
         min_epochs: the smallest budget of the methods that use several, in epochs; 0 < min_epochs <= epochs.
         workers: trials at a time of the methods that can run several.
+        cpus_per_trial: processors of one trial, which trains with as many threads.
         gpus_per_trial: GPUs of one trial, fractions allowed.
         address: Ray cluster to join; None starts a local one.
         metric: the validation value that chooses; losses are minimized, accuracies maximized.
@@ -117,6 +118,7 @@ class Experiment:
     epochs: Amount
     min_epochs: Amount
     workers: Annotated[Count, Field(le=100_000)] = 1
+    cpus_per_trial: Annotated[Count, Field(le=10_000)] = 1
     gpus_per_trial: Annotated[NonNegative, Field(le=10_000)] = 0.0
     address: OneLine | None = None
     metric: Metric = "validation_loss"

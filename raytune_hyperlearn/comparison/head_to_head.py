@@ -198,7 +198,9 @@ def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
 
     running.check_experiment(experiment)
     joined = cluster.is_running()
-    if not joined:
+    if joined:
+        cluster.require_room(experiment)
+    else:
         cluster.start_ray(experiment)
     try:
         return prepare_folder(experiment, path, resume)

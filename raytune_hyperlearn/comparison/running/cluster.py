@@ -7,6 +7,8 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from raytune_hyperlearn.comparison.experiment import Experiment
@@ -43,10 +45,10 @@ def prepare_environment(address: str | None) -> None:
 
 
 def start_ray(experiment: Experiment) -> None:
-    """Join the cluster at the experiment's address, or start a quiet local Ray with a core for each worker.
+    """Join the cluster at the experiment's address, or start a quiet local Ray with the cores of all workers.
 
     Raises:
-        ValueError: If there is no cluster at the address or it is too small for the experiment.
+        ValueError: If there is no cluster at the address, or the cluster or this machine is too small.
     """
     if experiment.address is not None:
         require_listener(experiment.address)
@@ -56,23 +58,62 @@ def start_ray(experiment: Experiment) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if experiment.address is None:
-        cores = max(experiment.workers, os.cpu_count() or 1)
+        own = os.cpu_count() or 1
+        if experiment.cpus_per_trial > own:
+            raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; this machine has {own} processors")
+        cores = max(experiment.workers * experiment.cpus_per_trial, own)
         # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
-        with keeping_sigterm():
+        with keeping_sigterm(), _threads(experiment.cpus_per_trial):
             ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
     else:
         try:
-            environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
-            with keeping_sigterm():
+            with keeping_sigterm(), _threads(experiment.cpus_per_trial):
+                environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
                 ray.init(address=experiment.address, runtime_env=environment, **shared)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"address is {experiment.address!r}; no Ray cluster answers there ({reason})") from error
-    gpus = ray.cluster_resources().get("GPU", 0.0)
-    if experiment.gpus_per_trial * experiment.workers > gpus:
-        needed = experiment.gpus_per_trial * experiment.workers
+    try:
+        require_room(experiment)
+    except ValueError:
         ray.shutdown()
+        raise
+
+
+def require_room(experiment: Experiment) -> None:
+    """Refuse a running Ray on which trials would wait for ever, or fewer would run than asked for.
+
+    Raises:
+        ValueError: In one line.
+    """
+    import ray
+
+    largest = largest_node()
+    if experiment.cpus_per_trial > largest:
+        raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; Ray's largest node has {largest} processors")
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    needed = experiment.gpus_per_trial * experiment.workers
+    if needed > gpus:
         raise ValueError(f"gpus_per_trial needs {needed:g} GPUs for {experiment.workers} workers; Ray has {gpus:g}")
+
+
+def largest_node() -> int:
+    """Processors of the node of the running Ray that has most of them."""
+    import ray
+
+    return int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Have workers that are started now compute with so many threads; 1 leaves what the environment says."""
+    before = os.environ["OMP_NUM_THREADS"]
+    if count > 1:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        os.environ["OMP_NUM_THREADS"] = before
 
 
 def require_listener(address: str) -> None:

@@ -46,10 +46,9 @@ def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
     if not experiment.confirmations or not runs:
         return
     cores = int(ray.cluster_resources().get("CPU", 1)) if experiment.address is None else 1
+    at_once = max(experiment.workers, cores // experiment.cpus_per_trial)
     settings = [_schedules(run, names) for run in runs]
-    rows = retrain(
-        experiment, settings, experiment.confirmations, max(experiment.workers, cores), "what was found, again", console
-    )
+    rows = retrain(experiment, settings, experiment.confirmations, at_once, "what was found, again", console)
     found = [_confirmation(run, row, experiment.confirmations) for run, row in zip(runs, rows, strict=True)]
     replace_lines(path, map(to_mapping, (*known, *found)))
 

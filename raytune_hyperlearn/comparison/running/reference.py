@@ -31,6 +31,7 @@ def find_reference(
     gpus_per_trial: float,
     console: Console,
     problem_args: Mapping[str, Any] | None = None,
+    cpus_per_trial: int = 1,
 ) -> Reference:
     """Train every setting of the grid with every seed on Ray Tune and keep the best by mean validation loss.
 
@@ -42,6 +43,7 @@ def find_reference(
         gpus_per_trial: GPUs of one trial.
         console: Where progress is shown.
         problem_args: Given to the function that builds an own problem.
+        cpus_per_trial: Processors of one trial.
 
     Raises:
         ValueError: In one line, if the problem is unknown, its data are missing or a number is out of range.
@@ -50,6 +52,7 @@ def find_reference(
         "problem": problem,
         "methods": ["rs"],
         "workers": workers,
+        "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         **({"problem_args": dict(problem_args)} if problem_args else {}),
     }

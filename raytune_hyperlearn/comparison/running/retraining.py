@@ -38,7 +38,7 @@ def retrain(
     trainable, shared = _retraining(experiment)
     with Bar(console=console) as bar, tempfile.TemporaryDirectory() as storage:
         results = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": 1, "gpu": experiment.gpus_per_trial}),
+            tune.with_resources(trainable, {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}),
             param_space={
                 "problem": problem_source(experiment),
                 "epochs": experiment.epochs,

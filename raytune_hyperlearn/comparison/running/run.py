@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from raytune_hyperlearn.checked import shown
@@ -33,6 +32,7 @@ from raytune_hyperlearn.comparison.records import (
     read_records,
     remove_records,
 )
+from raytune_hyperlearn.comparison.running import cluster
 from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
@@ -208,11 +208,13 @@ def tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:
 def resourced(setup: MethodSetup, experiment: Experiment) -> Any:
     """The setup's trainable with the resources of one trial.
 
-    Tune starts every member of a population for which there are resources, so a member asks for so many processors that
-    no more members than workers fit.
+    Tune starts every member of a population for which there are resources, so a member asks for at least so many
+    processors that no more members than workers fit.
     """
-    largest = int(max((node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]), default=1))
-    cpus = 1 if setup.population is None else min(largest, largest // (experiment.workers + 1) + 1)
+    largest = cluster.largest_node()
+    cpus = experiment.cpus_per_trial
+    if setup.population is not None:
+        cpus = max(cpus, min(largest, largest // (experiment.workers + 1) + 1))
     return tune.with_resources(setup.trainable, {"cpu": cpus, "gpu": experiment.gpus_per_trial})
 
 

@@ -359,8 +359,9 @@ class TestStartingRay:
         """What Ray was asked to start."""
         calls: list[dict[str, Any]] = []
         stand_in = SimpleNamespace(
-            init=lambda **options: calls.append(options),
+            init=lambda **options: calls.append({**options, "threads": os.environ["OMP_NUM_THREADS"]}),
             cluster_resources=lambda: {"CPU": 4.0, "GPU": 1.0},
+            nodes=lambda: [{"Alive": alive, "Resources": {"CPU": cpus}} for alive, cpus in ((True, 4.0), (False, 9.0))],
             shutdown=lambda: calls.append({"shutdown": True}),
         )
         monkeypatch.setitem(sys.modules, "ray", stand_in)
@@ -374,6 +375,29 @@ class TestStartingRay:
         (options,) = asked
         assert options["num_cpus"] == 100
         assert options["address"] == "local"  # never a stranger's cluster on the same machine
+
+    def test_a_trial_has_as_many_threads_as_processors(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        start_ray(tiny_experiment(workers=2, cpus_per_trial=3))
+        (options,) = asked
+        assert (options["num_cpus"], options["threads"]) == (6, "3")
+        assert os.environ["OMP_NUM_THREADS"] == "1"  # a later comparison in this process has its own
+        setup = setup_method(tiny_experiment(), "rs", 0)
+        trainable = running.resourced(setup, tiny_experiment(cpus_per_trial=3))
+        assert trainable.default_resource_request({}).required_resources == {"CPU": 3}
+
+    def test_more_processors_than_there_are_are_refused(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        with pytest.raises(ValueError, match=r"^cpus_per_trial is 9; this machine has 8 processors$"):
+            start_ray(tiny_experiment(cpus_per_trial=9))
+        assert asked == []
+        with pytest.raises(ValueError, match=r"^cpus_per_trial is 5; Ray's largest node has 4 processors$"):
+            start_ray(tiny_experiment(cpus_per_trial=5))
+        assert asked[-1] == {"shutdown": True}
 
     def test_what_the_environment_says_already_is_kept(
         self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -391,7 +415,7 @@ class TestStartingRay:
         assert asked[-1] == {"shutdown": True}
 
     def test_a_trial_asks_for_its_part_of_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(running.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+        monkeypatch.setattr(cluster, "largest_node", lambda: 8)
         setup = setup_method(tiny_experiment(), "rs", 0)
         for gpus in (0.5, 1.0):
             trainable = running.resourced(setup, tiny_experiment(gpus_per_trial=gpus))
