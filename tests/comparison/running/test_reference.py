@@ -35,8 +35,9 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("ray_session", "small_grid")
 def test_the_best_setting_of_the_grid_becomes_the_reference(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO())
-    found = find_reference("digits", 0.2, seeds=2, workers=1, gpus_per_trial=0.0, console=console)
+    pipe = io.StringIO()
+    found = find_reference("digits", 0.2, seeds=2, workers=1, gpus_per_trial=0.0, console=Console(file=pipe))
+    assert pipe.getvalue() == "settings of the grid: 4 of 4\n"
 
     # The same trainings without Tune: the best mean validation loss, and what that setting scored.
     asked = experiment_from_settings({"methods": ["rs"], "epochs": 0.2, "reference": None})
