@@ -15,7 +15,9 @@ from raytune_hyperlearn.cli.terminal import console, one_line_errors, ways_to_co
 
 def reproduce_experiment(
     name: Annotated[str | None, typer.Argument(help="Reproduction (see --list).")] = None,
-    scale: Annotated[str, typer.Option(help="smoke (a minute), small, or paper (the paper's own).")] = "smoke",
+    scale: Annotated[
+        str, typer.Option(help="smoke (a minute), small, medium (hours), or paper (the paper's own).")
+    ] = "smoke",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder, new or of a run that was stopped (default: results/NAME-SCALE)."),
@@ -39,7 +41,8 @@ def reproduce_experiment(
             return
         if name is None:
             raise ValueError(f"name is missing; it must be one of {', '.join(REPRODUCTIONS)}")
-        chosen, size = find(name), as_scale(scale)
+        chosen = find(name)
+        size = as_scale(scale, chosen.scales)
         folder = output or Path("results") / f"{name}-{scale}"
         with ways_to_continue(f"hyperlearn reproduce {name} --scale {scale} --output {shlex.quote(str(folder))}"):
             findings = reproduce(name, chosen, size, folder, console)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from raytune_hyperlearn.reproductions.reproduction import Findings, Reproduction, Scale
+from raytune_hyperlearn.reproductions.reproduction import SCALES, Findings, Reproduction, Scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,6 +144,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         source="FDS, figure 1's claim, where the number of learned values costs nothing; beyond the paper.",
         claim="FDS is twenty times sooner than black-box search at the same validation loss.",
         run=_runs("fds.speedup"),
+        scales=SCALES,
     ),
 }
 

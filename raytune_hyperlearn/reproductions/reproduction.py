@@ -1,8 +1,8 @@
-"""What a reproduction is: a paper's experiment at one of three scales, and what it finds."""
+"""What a reproduction is: a paper's experiment at one of several scales, and what it finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,26 +13,31 @@ if TYPE_CHECKING:
 
     from raytune_hyperlearn.comparison.reporting.tables import Table
 
-Scale = Literal["smoke", "small", "paper"]
+Scale = Literal["smoke", "small", "medium", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 SCALE_NOTES: Mapping[Scale, str] = {
     "smoke": "Smoke scale: about a minute on two cores, to see that everything runs. Far too little training to judge "
     "the paper by.",
     "small": "Small scale: minutes to hours on two cores. Less data and fewer epochs than the paper's.",
+    "medium": "Medium scale: hours to a night on two cores. Whole data sets, or many more seeds or seconds.",
     "paper": "Paper scale: the paper's own data, epochs and settings wherever it tells them.",
 }
 
 
-def as_scale(text: str) -> Scale:
+def as_scale(text: str, allowed: Sequence[Scale] = SCALES) -> Scale:
     """The scale of that name.
 
+    Args:
+        text: Its name.
+        allowed: Those that there are.
+
     Raises:
-        ValueError: If there is none.
+        ValueError: If it is none of them.
     """
-    for scale in SCALES:
+    for scale in allowed:
         if scale == text:
             return scale
-    raise ValueError(f"scale is {text!r}; it must be one of {', '.join(SCALES)}")
+    raise ValueError(f"scale is {text!r}; it must be one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,11 @@ class Reproduction:
         claim: What the paper says that it shows.
         run: Runs it at a scale. Long work goes on from what it left in the folder, which exists; the console shows
             progress.
+        scales: That it can be run at.
     """
 
     description: str
     source: str
     claim: str
     run: Callable[[Scale, Path, Console], Findings]
+    scales: tuple[Scale, ...] = ("smoke", "small", "paper")

@@ -104,9 +104,11 @@ def test_finite() -> None:
 
 
 def test_names_and_scales() -> None:
-    assert [as_scale(scale) for scale in SCALES] == ["smoke", "small", "paper"]
-    with pytest.raises(ValueError, match="scale is 'huge'; it must be one of smoke, small, paper"):
+    assert [as_scale(scale) for scale in SCALES] == ["smoke", "small", "medium", "paper"]
+    with pytest.raises(ValueError, match="scale is 'huge'; it must be one of smoke, small, medium, paper"):
         as_scale("huge")
+    with pytest.raises(ValueError, match="scale is 'medium'; it must be one of smoke, small, paper"):
+        as_scale("medium", find("fds-theorem").scales)
     for name, reproduction in REPRODUCTIONS.items():
         assert find(name) is reproduction
         assert reproduction.source.endswith(".")

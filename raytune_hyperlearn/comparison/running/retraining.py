@@ -19,7 +19,6 @@ from raytune_hyperlearn.results import VALIDATION_LOSS
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from raytune_hyperlearn.tune.training_function import TrainingFunctionTrainable
 
-
 HEARTBEAT = 60.0
 """Seconds between two lines on a pipe."""
 

@@ -110,6 +110,10 @@ def _fashion_mnist() -> Course:
     return SGDCourse(load("fashion-mnist"), 1, windows=7)
 
 
+def _mnist_images() -> Course:
+    return SGDCourse(load("mnist-5k"), 3, windows=7)
+
+
 def cifar_images(train: int, test: int) -> Problem:
     """So many CIFAR-10 images and a small network with BatchNorm.
 
@@ -154,6 +158,11 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 115, 45),
         Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 15),
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 30, 45),
+    ),
+    "medium": (
+        Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 40, 240),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 40, 200),
+        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 20, 80),
     ),
     "paper": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 300, 1_500),
