@@ -61,6 +61,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "but one of those without; batch sizes stay near 32 early and grow later; best test accuracies "
         "91.33 % and 91.01 %.",
         run=_runs("batch_adaptive.figure1"),
+        scales=SCALES,
     ),
     "ba-figure2": Reproduction(
         description="The same twelve methods with a bidirectional LSTM on relation classification.",
@@ -70,6 +71,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "Mini-32-SGD and ends lower; BA-Momentum's batch size stays near 32; best test accuracies 88.46 % "
         "and 75.57 %.",
         run=_runs("batch_adaptive.figure2"),
+        scales=SCALES,
     ),
     "ba-figure4": Reproduction(
         description="BA-Momentum and Mini-32-Momentum at learning rates 0.005, 0.01, 0.02 and 0.05 on Fashion-MNIST.",
@@ -78,6 +80,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "Mini-32-Momentum's rises from 0.01 to 0.02; at 0.05 both are very high; batches grow with the "
         "learning rate.",
         run=_runs("batch_adaptive.figure4"),
+        scales=SCALES,
     ),
     "ba-figure5": Reproduction(
         description="BA-Momentum's batch sizes grow where Mini-32-Momentum stops improving, at three learning rates.",
@@ -86,6 +89,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "possible loss, earlier at larger learning rates, and helps BA-Momentum keep decreasing to lower "
         "loss.",
         run=_runs("batch_adaptive.figure5"),
+        scales=SCALES,
     ),
     "ba-figure6": Reproduction(
         description="The decrease of the loss by one update is normal, and BA estimates its mean and deviation.",
@@ -101,6 +105,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         claim="after 14 epochs on Connect-4, batch sizes and training losses with the exact covariance and with "
         "its diagonal are almost the same, so the diagonal does not degrade the method.",
         run=_runs("batch_adaptive.figure7"),
+        scales=SCALES,
     ),
     "fds-theorem": Reproduction(
         description="The error of shared hypergradients against its closed forms and its bound, over many draws.",
@@ -122,6 +127,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         claim="greedy hypergradients approximate the best ones poorly, and averaging non-greedy ones over "
         "contiguous steps significantly lowers their error, until the bias of long windows outweighs it.",
         run=_runs("fds.figure2"),
+        scales=SCALES,
     ),
     "fds-figure3": Reproduction(
         description="Learning rates learned greedily, without sharing and by FDS, from zero, on LeNet.",
@@ -129,6 +135,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         claim="greedy learning rates are too small; without sharing, non-greedy ones are fine on MNIST but far "
         "too high on SVHN; FDS learns a sensible schedule that can outperform a cosine on SVHN.",
         run=_runs("fds.figure3"),
+        scales=SCALES,
     ),
     "fds-figure4": Reproduction(
         description="Schedules of learning rate, momentum and weight decay learned by FDS, beside hypergradient "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -101,6 +102,14 @@ def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:
 
 def test_finite() -> None:
     assert finite({1: (math.nan, 2, "x", None, True)}) == {"1": [None, 2, "x", None, True]}
+
+
+@pytest.mark.parametrize("name", REPRODUCTIONS)
+def test_every_scale_that_is_offered_has_settings(name: str) -> None:
+    paper, _, part = name.partition("-")
+    folder = {"ba": "batch_adaptive"}.get(paper, paper)
+    module = importlib.import_module(f"raytune_hyperlearn.reproductions.{folder}.{part}")
+    assert tuple(module.SETTINGS) == find(name).scales
 
 
 def test_names_and_scales() -> None:

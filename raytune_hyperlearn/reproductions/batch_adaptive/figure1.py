@@ -31,6 +31,7 @@ PROBLEM = "fashion-mnist-cnn3"
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=200, test=200, epochs=4, seeds=(0, 1)),
     "small": Settings(train=300, test=200, epochs=50, seeds=(0, 1, 2, 3, 4)),
+    "medium": Settings(train=0, test=0, epochs=15, seeds=(0, 1, 2)),
     "paper": Settings(train=0, test=0, epochs=100, seeds=(0, 1, 2, 3, 4)),
 }
 PAPER_ACCURACIES = by_method(

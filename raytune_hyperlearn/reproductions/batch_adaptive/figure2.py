@@ -40,6 +40,7 @@ PROBLEM = "wordnet-relations"
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(train=200, test=200, epochs=3, seeds=(0, 1)),
     "small": Settings(train=600, test=200, epochs=60, seeds=(0, 1, 2)),
+    "medium": Settings(train=0, test=0, epochs=30, seeds=(0, 1, 2)),
     "paper": Settings(train=0, test=0, epochs=300, seeds=(0, 1, 2, 3, 4)),
 }
 PAPER_ACCURACIES = by_method(

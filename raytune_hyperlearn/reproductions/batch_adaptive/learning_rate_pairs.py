@@ -57,6 +57,7 @@ def scales(learning_rates: tuple[float, ...]) -> dict[Scale, Settings]:
     return {
         "smoke": Settings(300, 200, 8, learning_rates, seeds=(0, 1)),
         "small": Settings(300, 200, 75, learning_rates, seeds=(0, 1, 2, 3, 4)),
+        "medium": Settings(0, 0, 15, learning_rates, seeds=(0, 1, 2)),
         "paper": Settings(0, 0, 100, learning_rates, seeds=(0, 1, 2, 3, 4)),
     }
 

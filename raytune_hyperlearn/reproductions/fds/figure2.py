@@ -64,6 +64,7 @@ class Settings:
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(Setting("fashion-mnist", 4_000, 300, 30), 6),
     "small": Settings(Setting("fashion-mnist", 0, 500, 250), 12),
+    "medium": Settings(Setting("fashion-mnist", 0, 2_000, 250), 100),
     "paper": Settings(Setting("svhn", 0, 2_000, 250), 100),
 }
 
