@@ -118,6 +118,8 @@ def refused(outcome: Outcome, *said: str) -> None:
         (["--workers", "two"], ["--workers", "'two'", "a whole number"]),
         (["--confirm", "-1"], ["confirmations is -1", "in [0"]),
         (["--confirm", "some"], ["--confirm", "'some'", "a whole number"]),
+        (["--concurrent", "0"], ["concurrent is 0", "in [1"]),
+        (["--methods", "pbt", "--concurrent", "2"], ["method pbt: concurrent is 2", "a Ray to themselves: 1"]),
         (["--cpus-per-trial", "0"], ["cpus_per_trial is 0", "in [1"]),
         (["--cpus-per-trial", "9999"], ["cpus_per_trial is 9999; this machine has"]),
         (["--gpus-per-trial", "-1"], ["gpus_per_trial is -1.0", "in [0"]),
@@ -374,6 +376,19 @@ def test_check_says_what_a_comparison_would_cost(hyperlearn: Hyperlearn, tmp_pat
     assert found["compare"].startswith(
         "4 runs (2 methods × 2 seeds) of at most 10 min, one after the other: up to 40 min"
     )
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_plan_of_runs_at_the_same_time_says_when_they_slow_each_other_down(
+    hyperlearn: Hyperlearn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    asked = ["compare", "--methods", "fds,rs", "--seeds", "4", "--time-limit", "60", "--dry-run"]
+    enough = hyperlearn(*asked, "--concurrent", "3").output
+    assert "8 runs (2 methods × 4 seeds) of at most 60 s, 3 at a time: up to 3 min" in enough
+    assert "slow" not in enough
+    crowded = hyperlearn(*asked, "--concurrent", "3", "--cpus-per-trial", "2").output
+    assert "They slow each other down: they use 6 processors and this machine has 4" in crowded
 
 
 def interrupt(*_arguments: Any) -> None:

@@ -55,6 +55,10 @@ def compare(
         number_option("Full budget of one training, in epochs (default: the problem's; 9 for an own one)."),
     ] = None,
     workers: Annotated[int | None, whole_option("Trials at a time (default: 1).")] = None,
+    concurrent: Annotated[
+        int | None,
+        whole_option("Runs at a time, each with as many workers as one alone (default: 1)."),
+    ] = None,
     cpus_per_trial: Annotated[
         int | None,
         whole_option("Processors of one trial, which trains with as many threads (default: 1)."),
@@ -123,6 +127,7 @@ def compare(
             "time_limit": time_limit,
             "epochs": epochs,
             "workers": workers,
+            "concurrent": concurrent,
             "cpus_per_trial": cpus_per_trial,
             "gpus_per_trial": gpus_per_trial,
             "address": address,

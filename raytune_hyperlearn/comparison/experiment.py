@@ -91,6 +91,7 @@ class Experiment:
         epochs: the full budget of one training, in epochs.
         min_epochs: the smallest budget of the methods that use several, in epochs; 0 < min_epochs <= epochs.
         workers: trials at a time of the methods that can run several.
+        concurrent: runs at a time; each has as many workers as one alone.
         cpus_per_trial: processors of one trial, which trains with as many threads.
         gpus_per_trial: GPUs of one trial, fractions allowed.
         address: Ray cluster to join; None starts a local one.
@@ -118,6 +119,7 @@ class Experiment:
     epochs: Amount
     min_epochs: Amount
     workers: Annotated[Count, Field(le=100_000)] = 1
+    concurrent: Annotated[Count, Field(le=10_000)] = 1
     cpus_per_trial: Annotated[Count, Field(le=10_000)] = 1
     gpus_per_trial: Annotated[NonNegative, Field(le=10_000)] = 0.0
     address: OneLine | None = None
@@ -141,6 +143,8 @@ class Experiment:
         for method in self.method_options:
             if method not in self.methods:
                 raise ValueError(f"method_options is for {shown(method)}; it must be for {', '.join(self.methods)}")
+        if self.concurrent > 1 and (self.address or "").startswith("ray://"):
+            raise ValueError(f"concurrent is {self.concurrent}; through Ray's client ({self.address}) it must be 1")
         if self.focus is not None and self.focus not in self.methods:
             raise ValueError(f"focus is {shown(self.focus)}; it must be None or one of {', '.join(self.methods)}")
         if self.reference is not None:
@@ -150,6 +154,11 @@ class Experiment:
     def tested(self) -> str:
         """The method that is tested against each other one."""
         return self.focus or ("fds" if "fds" in self.methods else self.methods[0])
+
+    @property
+    def cores(self) -> int:
+        """Processors of all trials that run at a time."""
+        return self.workers * self.concurrent * self.cpus_per_trial
 
     @property
     def searched(self) -> Space:

@@ -54,9 +54,9 @@ def compare(
         progress: Show progress on the terminal.
         space: The search space of all methods.
         callbacks: Of Ray Tune, such as its loggers for TensorBoard and MLflow; called in every run, with plain metrics
-            and every value of a schedule as a scalar of its own.
+            and every value of a schedule as a scalar of its own. With ``concurrent`` > 1 every run has copies of them.
         settings: Any other field of :class:`~raytune_hyperlearn.comparison.experiment.Experiment`, such as
-            ``time_limit`` (seconds per run), ``epochs`` (full budget of one training) or ``workers``.
+            ``time_limit`` (seconds per run), ``epochs`` (full budget of one training), ``workers`` or ``concurrent``.
 
     Returns:
         The records of all runs, with what each run found.
@@ -223,7 +223,7 @@ def run(experiment: Experiment, folder: Folder, console: Console, callbacks: Seq
     from raytune_hyperlearn.comparison.running.confirmation import confirm
 
     with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
-        running.run_experiment(experiment, folder, progress.announce, callbacks)
+        running.run_experiment(experiment, folder, progress.announce, callbacks, progress.ended)
     confirm(experiment, folder.path, console)
     best = best_of(load_study(folder.path))
     if best is not None:

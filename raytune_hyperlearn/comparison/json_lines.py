@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,16 +19,17 @@ class LineWriter:
     So a killed driver loses at most the row it was writing. Opening a file whose last line was torn that way removes
     the torn part, which would otherwise spoil the next row.
 
-    A row that cannot be written, on a full disk say, leaves no part of itself.
+    A row that cannot be written, on a full disk say, leaves no part of itself. One process at a time writes: another
+    waits until the file is closed.
 
     Args:
         path: the file, made where absent, continued where present.
     """
 
     def __init__(self, path: Path) -> None:
-        _mend_last_line(path)
         self._path = path
-        self._file = path.open("ab", buffering=0)
+        self._file = _open_alone(path)
+        _mend_last_line(path)
 
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Writes one row of plain values.
@@ -76,6 +80,25 @@ def whole_lines(path: Path) -> Iterator[tuple[str, bytes]]:
         lines.append(tail)
     for number, line in enumerate(lines, start=1):
         yield f"{path} line {number}", line
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing to a file of lines, which may be replaced meanwhile; made where absent."""
+    with _open_alone(path):
+        yield
+
+
+def _open_alone(path: Path) -> FileIO:
+    """The file, to be appended to, once no other process has it open; after a replacement, the new one."""
+    while True:
+        file = path.open("ab", buffering=0)
+        with suppress(OSError):  # a file system without locks serves one process at a time
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

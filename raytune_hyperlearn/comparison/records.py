@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from raytune_hyperlearn.checked import AnyNumber, NonNegative, Whole, read_json, record
-from raytune_hyperlearn.comparison.json_lines import LineWriter, is_torn, replace_lines, whole_lines
+from raytune_hyperlearn.comparison.json_lines import LineWriter, held, is_torn, replace_lines, whole_lines
 from raytune_hyperlearn.comparison.plain_data import NumberList, Plain, Schedules, to_mapping
 from raytune_hyperlearn.results import Status
 
@@ -153,10 +153,13 @@ def remove_rows(path: Path, row_type: type[Row], unwanted: Callable[[Row], bool]
         row_type: what a row is.
         unwanted: asked once of every row, in the order they were written.
     """
-    rows = list(_read_rows(path, row_type)) if path.exists() else []
-    kept = [row for row in rows if not unwanted(row)]
-    if len(kept) < len(rows):
-        replace_lines(path, map(to_mapping, kept))
+    if not path.exists():
+        return 0
+    with held(path):
+        rows = list(_read_rows(path, row_type))
+        kept = [row for row in rows if not unwanted(row)]
+        if len(kept) < len(rows):
+            replace_lines(path, map(to_mapping, kept))
     return len(rows) - len(kept)
 
 

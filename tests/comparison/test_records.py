@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from raytune_hyperlearn.comparison.json_lines import held, replace_lines
+from raytune_hyperlearn.comparison.plain_data import to_mapping
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, Run, read_records, read_runs
 from tests.comparison.synthetic import make_record, make_run
 
@@ -71,6 +74,25 @@ def test_a_whole_last_line_without_its_newline_counts(tmp_path: Path) -> None:
     with RecordWriter(path) as writer:
         writer.append(make_record(seed=1))
     assert [record.seed for record in read_records(path)] == [0, 1]
+
+
+def test_a_row_that_another_driver_adds_while_rows_are_removed_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordWriter(path) as writer:
+        writer.append(make_record(seed=0))
+
+    def add() -> None:
+        with RecordWriter(path) as writer:
+            writer.append(make_record(seed=2))
+
+    other = threading.Thread(target=add)
+    with held(path):
+        other.start()
+        other.join(timeout=0.2)
+        assert other.is_alive(), "it did not wait"
+        replace_lines(path, [to_mapping(make_record(seed=1))])
+    other.join(timeout=30)
+    assert [record.seed for record in read_records(path)] == [1, 2]
 
 
 def test_a_killed_driver_loses_no_finished_row(tmp_path: Path) -> None:

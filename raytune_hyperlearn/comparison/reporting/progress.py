@@ -1,4 +1,4 @@
-"""Live progress of an experiment on the terminal: which run, time left, best so far.
+"""Live progress of an experiment on the terminal: which runs, time left, best so far.
 
 It reads the records file that the driver's observer appends to, so nothing has to be handed into Ray's run.
 """
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -28,8 +29,71 @@ HEARTBEAT = 60.0
 """Seconds between two lines on a pipe while a run goes on."""
 
 
+class UnderWay:
+    """What is known of a run that goes on.
+
+    Args:
+        experiment: Whose run it is.
+        method: The run's method.
+        seed: The run's seed.
+    """
+
+    def __init__(self, experiment: Experiment, method: str, seed: int) -> None:
+        self.experiment, self.method, self.seed = experiment, method, seed
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the rows: they are read again."""
+        self.begun, self.clock, self.evaluations = time.monotonic(), 0.0, 0
+        self.best = self.best_at_any_budget = math.nan
+        self.crashes, self.error = 0, ""
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Take in a row of the run."""
+        self.evaluations += 1
+        if self.clock == 0.0:
+            self.begun = time.monotonic() - row["time"]
+        self.clock = row["time"]
+        self.crashes += row["status"] == "crashed"
+        self.error = self.error or row.get("error", "")
+        value = row[self.experiment.metric]
+        if row["status"] == "completed":
+            self.best_at_any_budget = self._better(self.best_at_any_budget, value)
+            if row["budget"] >= self.experiment.epochs - 1e-9:
+                self.best = self._better(self.best, value)
+
+    @property
+    def done(self) -> float:
+        """Part of the time limit that has passed, in [0, 1]."""
+        passed = time.monotonic() - self.begun if self.evaluations else 0.0
+        return min(passed / self.experiment.time_limit, 1.0)
+
+    def text(self) -> str:
+        """What it has done so far."""
+        if not self.evaluations:
+            return f"seed {self.seed}: starting its worker"
+        left = max(0.0, self.experiment.time_limit - (time.monotonic() - self.begun))
+        return f"seed {self.seed}: {left:.0f} s left, {self.evaluations} evaluations, {self._best_text()}"
+
+    def _best_text(self) -> str:
+        """The best at the full budget; before there is one, the best at any."""
+        name = metric_name(self.experiment)
+        if math.isnan(self.best) and not math.isnan(self.best_at_any_budget):
+            return f"best {name} {number(self.best_at_any_budget)} (at a smaller budget)"
+        return f"best {name} {number(self.best)}"
+
+    def _better(self, known: float, value: float) -> float:
+        choose = min if self.experiment.metric.endswith("loss") else max
+        return value if math.isnan(known) else choose(known, value)
+
+
+def metric_name(experiment: Experiment) -> str:
+    """What chooses, in words."""
+    return experiment.metric.replace("_", " ")
+
+
 class Progress:
-    """Shows the run under way and the best of every finished one; on a pipe, a line per run and one every minute.
+    """Shows the runs under way and the best of every finished one; on a pipe, a line per run and one every minute.
 
     Args:
         experiment: What is run.
@@ -44,13 +108,7 @@ class Progress:
         found = records.stat() if records.exists() else None
         self._file, self._offset = (found.st_ino, found.st_size) if found else (0, 0)
         self._total, self._done = len(experiment.methods) * len(experiment.seeds), done
-        self._run: tuple[str, int] | None = None
-        self._begun = time.monotonic()
-        self._clock = 0.0
-        self._evaluations = 0
-        self._crashes = 0
-        self._error = ""
-        self._best = self._best_at_any_budget = math.nan
+        self._under_way: dict[tuple[str, int], UnderWay] = {}
         self._reading = Lock()
         self._ended = Event()
         self._heartbeat = Thread(target=self._beat, daemon=True)
@@ -69,8 +127,6 @@ class Progress:
     ) -> None:
         self._ended.set()
         self._read()
-        if kind is None:
-            self._finish()
         if self.console.is_terminal:
             self._live.stop()
 
@@ -81,34 +137,33 @@ class Progress:
             method: The run's method.
             seed: The run's seed.
         """
-        self._finish()
-        self._run = (method, seed)
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._begun, self._clock, self._evaluations = time.monotonic(), 0.0, 0
-        self._best = self._best_at_any_budget = math.nan
-        self._crashes, self._error = 0, ""
-
-    def _finish(self) -> None:
-        """Note the run that has ended."""
         self._read()
-        if self._run is None:
-            return
-        method, seed = self._run
-        self._bests[method].append(self._best)
+        with self._reading:
+            self._under_way[method, seed] = UnderWay(self.experiment, method, seed)
+
+    def ended(self, method: str, seed: int) -> None:
+        """A run has ended; its summary is in the folder.
+
+        Args:
+            method: The run's method.
+            seed: The run's seed.
+        """
+        self._read()
+        with self._reading:
+            run = self._under_way.pop((method, seed))
+        self._bests[method].append(run.best)
         self._done += 1
-        self._run = None
         reason = self._reason(method, seed)
         if not self.console.is_terminal:
             self.console.print(
-                f"[{self._done}/{self._total}] {method} seed {seed}: {self._evaluations} evaluations, "
-                f"best {self._name} {number(self._best)}{f'; ended: {finish_text(reason)}' if reason else ''}"
+                f"[{self._done}/{self._total}] {method} seed {seed}: {run.evaluations} evaluations, "
+                f"best {metric_name(self.experiment)} {number(run.best)}"
+                f"{f'; ended: {finish_text(reason)}' if reason else ''}"
             )
         elif reason not in (None, "time_limit"):
             self.console.print(f"{method} seed {seed} ended before its time limit: {finish_text(reason)}")
-        if self._crashes:
-            crashed = f"{method} seed {seed}: {self._crashes} of {self._evaluations} evaluations crashed: {self._error}"
+        if run.crashes:
+            crashed = f"{method} seed {seed}: {run.crashes} of {run.evaluations} evaluations crashed: {run.error}"
             self.console.print(crashed, style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _reason(self, method: str, seed: int) -> Finish | None:
@@ -118,30 +173,17 @@ class Progress:
         return next((run.finished for run in found if (run.method, run.seed) == (method, seed)), None)
 
     def _beat(self) -> None:
-        """On a pipe: a line every minute, so that nobody takes a long run for one that hangs."""
+        """On a pipe: a line every minute for each run, so that nobody takes a long one for one that hangs."""
         while not self._ended.wait(HEARTBEAT):
             self._read()
-            if self._run is not None:
-                method, seed = self._run
-                text = f"run {self._done + 1} of {self._total}: {method}, {self._state(seed)}"
+            for place, run in self._numbered():
+                text = f"run {place} of {self._total}: {run.method}, {run.text()}"
                 self.console.print(text, highlight=False, soft_wrap=True)
 
-    def _state(self, seed: int) -> str:
-        """What the run under way has done so far."""
-        if not self._evaluations:
-            return f"seed {seed}: starting its worker"
-        left = max(0.0, self.experiment.time_limit - (time.monotonic() - self._begun))
-        return f"seed {seed}: {left:.0f} s left, {self._evaluations} evaluations, {self._best_text()}"
-
-    def _best_text(self) -> str:
-        """The best at the full budget; before there is one, the best at any."""
-        if math.isnan(self._best) and not math.isnan(self._best_at_any_budget):
-            return f"best {self._name} {number(self._best_at_any_budget)} (at a smaller budget)"
-        return f"best {self._name} {number(self._best)}"
-
-    @property
-    def _name(self) -> str:
-        return self.experiment.metric.replace("_", " ")
+    def _numbered(self) -> list[tuple[int, UnderWay]]:
+        """The runs under way and which of all they are."""
+        with self._reading:
+            return list(enumerate(self._under_way.values(), start=self._done + 1))
 
     def _read(self) -> None:
         """Take in the rows that were appended since the last look; two threads may look."""
@@ -156,30 +198,17 @@ class Progress:
             number = os.fstat(file.fileno()).st_ino
             if number != self._file:
                 self._file, self._offset = number, 0
-                self._begin_anew()
+                for run in self._under_way.values():
+                    run.begin_anew()
             file.seek(self._offset)
             fresh = file.read()
         complete = fresh[: fresh.rfind(b"\n") + 1]
         self._offset += len(complete)
         for line in complete.splitlines():
             row = json.loads(line)
-            if self._run != (row["method"], row["seed"]):
-                continue
-            self._evaluations += 1
-            if self._clock == 0.0:
-                self._begun = time.monotonic() - row["time"]
-            self._clock = row["time"]
-            self._crashes += row["status"] == "crashed"
-            self._error = self._error or row.get("error", "")
-            value = row[self.experiment.metric]
-            if row["status"] == "completed":
-                self._best_at_any_budget = self._better(self._best_at_any_budget, value)
-                if row["budget"] >= self.experiment.epochs - 1e-9:
-                    self._best = self._better(self._best, value)
-
-    def _better(self, known: float, value: float) -> float:
-        choose = min if self.experiment.metric.endswith("loss") else max
-        return value if math.isnan(known) else choose(known, value)
+            run = self._under_way.get((row["method"], row["seed"]))
+            if run is not None:
+                run.take(row)
 
     def draw(self) -> RenderableType:
         """What a terminal shows now."""
@@ -188,20 +217,21 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("method")
         table.add_column("runs", justify="right")
-        table.add_column(f"best {self._name}, each seed")
+        table.add_column(f"best {metric_name(self.experiment)}, each seed")
         for method, values in self._bests.items():
             color = styles[method].color
             shown = "  ".join(number(value) for value in values)
             table.add_row(Text(styles[method].label, style=color), str(len(values)), shown)
-        if self._run is None:
+        numbered = self._numbered()
+        if not numbered:
             return Group(table)
-        method, seed = self._run
-        limit = self.experiment.time_limit
-        now = min(time.monotonic() - self._begun, limit) if self._evaluations else 0.0
-        line = Text.assemble(
-            f"run {self._done + 1} of {self._total}: ",
-            (styles[method].label, styles[method].color),
-            f", {self._state(seed)}",
-        )
-        overall = (self._done + now / limit) / self._total
-        return Group(table, line, ProgressBar(total=1.0, completed=overall, width=60))
+        lines = [
+            Text.assemble(
+                f"run {place} of {self._total}: ",
+                (styles[run.method].label, styles[run.method].color),
+                f", {run.text()}",
+            )
+            for place, run in numbered
+        ]
+        overall = (self._done + sum(run.done for _, run in numbered)) / self._total
+        return Group(table, *lines, ProgressBar(total=1.0, completed=overall, width=60))

@@ -314,6 +314,7 @@ def shared_table(study: Study) -> Table:
         ("full budget", f"{experiment.epochs:g} epochs"),
         ("smallest budget, where a method uses several", f"{experiment.min_epochs:g} epochs"),
         ("trials at a time, where a method can run several", str(experiment.workers)),
+        ("runs at a time", str(experiment.concurrent)),
         ("processors per trial", str(experiment.cpus_per_trial)),
         ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
         ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),

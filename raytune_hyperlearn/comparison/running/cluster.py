@@ -61,7 +61,7 @@ def start_ray(experiment: Experiment) -> None:
         own = os.cpu_count() or 1
         if experiment.cpus_per_trial > own:
             raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; this machine has {own} processors")
-        cores = max(experiment.workers * experiment.cpus_per_trial, own)
+        cores = max(experiment.cores, own)
         # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
         with keeping_sigterm(), _threads(experiment.cpus_per_trial):
             ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
@@ -91,10 +91,15 @@ def require_room(experiment: Experiment) -> None:
     largest = largest_node()
     if experiment.cpus_per_trial > largest:
         raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; Ray's largest node has {largest} processors")
-    gpus = ray.cluster_resources().get("GPU", 0.0)
-    needed = experiment.gpus_per_trial * experiment.workers
+    resources, trials = ray.cluster_resources(), experiment.workers * experiment.concurrent
+    gpus, needed = resources.get("GPU", 0.0), experiment.gpus_per_trial * trials
     if needed > gpus:
-        raise ValueError(f"gpus_per_trial needs {needed:g} GPUs for {experiment.workers} workers; Ray has {gpus:g}")
+        raise ValueError(f"gpus_per_trial needs {needed:g} GPUs for {trials} workers; Ray has {gpus:g}")
+    cores = int(resources.get("CPU", 0.0))
+    if experiment.concurrent > 1 and experiment.cores > cores:
+        raise ValueError(
+            f"concurrent is {experiment.concurrent}; so many runs need {experiment.cores} processors, Ray has {cores}"
+        )
 
 
 def largest_node() -> int:

@@ -1,4 +1,4 @@
-"""Runs an experiment: every method with every seed, one after the other, on Ray Tune.
+"""Runs an experiment on Ray Tune: every method with every seed, one after the other unless told otherwise.
 
 Everything that is observed goes to the experiment's folder as it is observed:
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,12 @@ from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
 from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
+from raytune_hyperlearn.comparison.running.side_by_side import Announce, side_by_side
 from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.results import COMPLETED, ENDED
 from raytune_hyperlearn.tune.kept_state import can_restore
 
 TUNE_FOLDER = "tune"
-Announce = Callable[[str, int], None]
-"""Called with method and seed before each run."""
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -87,13 +86,19 @@ def _make_first_trial(experiment: Experiment, method: str) -> None:
     setup = setup_method(experiment, method, seed)
     proposed = {} if setup.searcher is None else setup.searcher.suggest("check")
     config = {**trial_config(setup, experiment, seed), **(proposed if isinstance(proposed, dict) else {})}
+    if setup.population is not None and experiment.concurrent > 1:
+        raise ValueError(f"concurrent is {experiment.concurrent}; members that take turns need a Ray to themselves: 1")
     trial = setup.trainable.__new__(setup.trainable)  # the constructor would make a folder for Tune's logs
     trial.config = config
     trial.setup(config)
 
 
 def run_experiment(
-    experiment: Experiment, folder: Folder, announce: Announce, callbacks: Sequence[tune.Callback] = ()
+    experiment: Experiment,
+    folder: Folder,
+    announce: Announce,
+    callbacks: Sequence[tune.Callback] = (),
+    ended: Announce = lambda method, seed: None,
 ) -> None:
     """Run what is not finished yet; Ray must have been started.
 
@@ -102,6 +107,7 @@ def run_experiment(
         folder: From :func:`prepare_folder`.
         announce: Told of each run before it starts.
         callbacks: Of Ray Tune, called in every run.
+        ended: Told of each run after its summary is in the folder.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; all records are in the folder and a later call goes on.
@@ -109,14 +115,27 @@ def run_experiment(
     packages = [package for method in experiment.methods for package in METHODS[method].packages]
     write_environment(describe_environment(packages), folder.path / ENVIRONMENT_FILE)
     finished = folder.finished()
-    for seed in experiment.seeds:  # seed by seed, so that an early end leaves every method with the same seeds
-        for method in experiment.methods:
-            if (method, seed) not in finished:
-                announce(method, seed)
-                run = run_method(experiment, method, seed, folder, callbacks)
-                with RecordWriter(folder.runs) as writer:
-                    writer.append(run)
-                shutil.rmtree(folder.path / TUNE_FOLDER / f"{method}-{seed}", ignore_errors=True)
+    # Seed by seed, so that an early end leaves every method with the same seeds.
+    every = ((method, seed) for seed in experiment.seeds for method in experiment.methods)
+    missing = [run for run in every if run not in finished]
+    way = _one_by_one if experiment.concurrent == 1 else side_by_side
+    for run in way(experiment, missing, folder, announce, callbacks):
+        with RecordWriter(folder.runs) as writer:
+            writer.append(run)
+        shutil.rmtree(folder.path / TUNE_FOLDER / f"{run.method}-{run.seed}", ignore_errors=True)
+        ended(run.method, run.seed)
+
+
+def _one_by_one(
+    experiment: Experiment,
+    missing: Sequence[tuple[str, int]],
+    folder: Folder,
+    announce: Announce,
+    callbacks: Sequence[tune.Callback],
+) -> Iterator[Run]:
+    for method, seed in missing:
+        announce(method, seed)
+        yield run_method(experiment, method, seed, folder, callbacks)
 
 
 def run_method(

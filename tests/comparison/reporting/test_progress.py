@@ -55,8 +55,10 @@ def test_a_pipe_gets_a_line_for_every_run(records: Path, append: Append) -> None
         append(method="fds", validation_loss=0.25)
         append(method="fds", validation_loss=0.4)
         note(records, method="fds", finished="converged")
+        progress.ended("fds", 0)
         progress.announce("rs", 0)
         append(method="rs", validation_loss=0.75)
+        progress.ended("rs", 0)
     assert lines(console) == [
         "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25; ended: converged",
         "[2/2] rs seed 0: 1 evaluations, best validation loss 0.75",
@@ -74,6 +76,7 @@ def test_a_pipe_gets_a_heartbeat_while_a_run_goes_on(
         append(method="hb", budget=3.0, time=20.0, validation_loss=0.5)
         said = "run 1 of 1: hb, seed 0: 40 s left, 1 evaluations, best validation loss 0.5 (at a smaller budget)"
         wait_for(lambda: said in lines(console))
+        progress.ended("hb", 0)
     assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluations")
 
 
@@ -94,6 +97,7 @@ def test_only_completed_rows_of_the_full_budget_are_the_best(records: Path, appe
         append(method="hb", budget=FULL_BUDGET, validation_accuracy=0.75)
         append(method="hb", budget=FULL_BUDGET, validation_accuracy=1.0, status="diverged")
         append(method="hb", seed=1, validation_accuracy=0.98)  # another run's
+        progress.ended("hb", 0)
     assert lines(console) == ["[1/1] hb seed 0: 4 evaluations, best validation accuracy 0.75"]
 
 
@@ -104,6 +108,7 @@ def test_rows_and_runs_of_before_are_not_counted_again(records: Path, append: Ap
         progress.announce("rs", 0)
         append(method="rs", validation_loss=0.5)
         records.open("a").write('{"torn')  # the row that a driver was writing when it was killed
+        progress.ended("rs", 0)
     assert lines(console) == ["[3/4] rs seed 0: 1 evaluations, best validation loss 0.5"]
 
 
@@ -115,6 +120,7 @@ def test_rows_that_are_removed_meanwhile_do_not_confuse_it(records: Path, append
         progress.announce("fds", 0)
         assert remove_records(records, lambda row: row.validation_loss == 0.1) == 1  # it will be made again
         append(method="fds", validation_loss=0.3, error="longer" * 200)
+        progress.ended("fds", 0)
     assert lines(console) == ["[1/1] fds seed 0: 2 evaluations, best validation loss 0.3"]
 
 
@@ -139,10 +145,28 @@ def test_a_terminal_sees_the_run_the_time_left_and_the_best(records: Path, appen
     assert "40 s left, 1 evaluations, best validation loss 0.25" in going
     note(records, method="fds", finished="outer_steps")
     with console.capture() as said:
-        progress.announce("rs", 0)
+        progress.ended("fds", 0)
+    progress.announce("rs", 0)
     assert said.get() == "fds seed 0 ended before its time limit: last outer step\n"
     assert "run 2 of 2: " in drawn(progress, console)
     assert "0.25" in drawn(progress, console)  # the finished run's best stays in the table
+
+
+def test_runs_at_the_same_time_are_told_apart(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    progress = Progress(make_experiment(methods=("fds", "rs"), seeds=(0, 1)), records, 0, console)
+    progress.announce("fds", 0)
+    progress.announce("rs", 0)
+    append(method="rs", time=20.0, validation_loss=0.5)
+    append(method="fds", time=30.0, validation_loss=0.25)
+    going = drawn(progress, console)
+    assert "run 1 of 4: FDS, seed 0: 30 s left, 1 evaluations, best validation loss 0.25" in going
+    assert "run 2 of 4: random search, seed 0: 40 s left, 1 evaluations, best validation loss 0.5" in going
+    note(records, method="fds")
+    progress.ended("fds", 0)
+    later = drawn(progress, console)
+    assert "run 2 of 4: random search, seed 0" in later
+    assert "run 1 of 4" not in later
 
 
 def drawn(progress: Progress, console: Console) -> str:

@@ -46,6 +46,7 @@ ENTRIES: dict[str, list[Any]] = {
     "epochs": [1, 2.5, 27],
     "min_epochs": [0.1, 1, 99],
     "workers": [1, 2, 10**20],
+    "concurrent": [1, 3],
     "cpus_per_trial": [1, 4],
     "gpus_per_trial": [0, 0.5],
     "metric": ["validation_loss", "validation_accuracy", "loss"],

@@ -353,6 +353,31 @@ class TestFolders:
             prepare_folder(tiny_experiment(), tmp_path / "cat.jpg", resume=False)
 
 
+def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_session: str, tmp_path: Path) -> None:
+    options = {"fds": {"outer_steps": 3}}
+    experiment = tiny_experiment(methods=["fds"], seeds=[1, 2], concurrent=2, time_limit=300.0, method_options=options)
+    folder = prepare_folder(experiment, tmp_path / "two", resume=False)
+    said: list[str] = []
+
+    def interrupt(method: str, seed: int) -> None:
+        if seed == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(experiment, folder, interrupt)
+    run_experiment(
+        experiment, folder, lambda _, seed: said.append(f"{seed} begins"), (), lambda *_: said.append("one ends")
+    )
+    assert said == ["1 begins", "2 begins", "one ends", "one ends"]
+    assert {(run.seed, run.evaluations, run.finished) for run in read_runs(folder.runs)} == {
+        (1, 3, "outer_steps"),
+        (2, 3, "outer_steps"),
+    }
+    rows = read_records(folder.records)
+    assert sorted(row.seed for row in rows) == [1, 1, 1, 2, 2, 2]
+    assert not any((folder.path / "tune").glob("fds-*/"))
+
+
 class TestStartingRay:
     @pytest.fixture
     def asked(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
@@ -398,6 +423,14 @@ class TestStartingRay:
         with pytest.raises(ValueError, match=r"^cpus_per_trial is 5; Ray's largest node has 4 processors$"):
             start_ray(tiny_experiment(cpus_per_trial=5))
         assert asked[-1] == {"shutdown": True}
+
+    def test_runs_at_a_time_need_room_for_all_their_trials(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        with pytest.raises(ValueError, match=r"^concurrent is 3; so many runs need 6 processors, Ray has 4$"):
+            start_ray(tiny_experiment(workers=2, concurrent=3))
+        assert [call.get("num_cpus") for call in asked] == [6, None]  # the stand-in has fewer than it was asked for
 
     def test_what_the_environment_says_already_is_kept(
         self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
