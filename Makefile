@@ -6,11 +6,12 @@ OUTPUT ?= results/digits
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test quick soak oldest pythons lint docs format clean vendor help
+.PHONY: compare test long quick soak oldest pythons lint docs format clean vendor help
 
 help:
 	@echo "make compare   set up and run the head-to-head comparison on digits (about 8 minutes after set-up)"
-	@echo "make test      set up and run the tests"
+	@echo "make test      set up and run the tests, but for the long ones (under ten minutes)"
+	@echo "make long      set up and run the long tests: killed drivers, whole runs, every page and benchmark"
 	@echo "make quick     set up and run the tests that need neither Ray nor training (under a minute)"
 	@echo "make soak      faults at random while methods run, for 15 minutes (MINUTES=…)"
 	@echo "make oldest    run them, and a few with Ray, with the oldest dependencies that setup.cfg allows"
@@ -30,7 +31,10 @@ compare: $(VENV)/.installed
 
 # Two processes: one for all tests that use Ray, one for the others.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not long"
+
+long: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m long
 
 QUICK := tests/algorithms/test_schedules.py tests/algorithms/test_curves.py tests/algorithms/test_sampler.py \
 	tests/algorithms/test_sign_descent.py tests/algorithms/test_arbiter_agent.py tests/derivatives/test_micro_batches.py \

@@ -128,6 +128,7 @@ def after_the_quick_start(tmp_path_factory: pytest.TempPathFactory, ray_session:
     return folder
 
 
+@pytest.mark.long
 def test_the_quick_start_runs_from_an_empty_folder(after_the_quick_start: Path) -> None:
     learned = Learned.load(after_the_quick_start / "found" / "best.json")
     assert learned.found["method"] == "fds"
@@ -135,6 +136,7 @@ def test_the_quick_start_runs_from_an_empty_folder(after_the_quick_start: Path) 
     assert (after_the_quick_start / "compared" / "report.html").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

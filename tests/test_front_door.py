@@ -123,10 +123,12 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]
     return {name: [line for line in lines if line.startswith(f"{name}.py")] for name in scripts}
 
 
+@pytest.mark.long
 def test_a_users_script_type_checks_strictly(complaints: dict[str, list[str]]) -> None:
     assert complaints["good"] == []
 
 
+@pytest.mark.long
 def test_a_misspelt_name_or_a_wrong_type_does_not(complaints: dict[str, list[str]]) -> None:
     name, kind = complaints["misspelt"]
     assert 'Module has no attribute "Problme"' in name

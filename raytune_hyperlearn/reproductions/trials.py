@@ -14,9 +14,9 @@ from typing import Any
 import ray
 from ray import tune
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines, replace_lines
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.running.cluster import prepare_environment
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 
@@ -51,7 +51,7 @@ def run_trials(
     file = folder / "trials.jsonl"
     if not _finished(file, configs):
         folder.mkdir(parents=True, exist_ok=True)
-        with local_ray(), Bar(console=console) as bar:
+        with local_ray(), Bar(console) as bar:
             recorder = Recorder(file, list(configs), kept)
             recorder.show(bar, folder.name, len(configs) * steps)
             results = _tuner(trainable, shared, configs, folder.resolve(), recorder, checkpoint_every).fit()

@@ -295,6 +295,7 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return counter.peak
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "horizon"), [(HessianProductOptions(recorded=False), 200), (HessianProductOptions(record_after=0), 60)]
 )

@@ -22,6 +22,7 @@ from tests.tune.kept import kept_trials
 BRACKET_BUDGETS = Counter({1.0: 9, 3.0: 3 + 3, 9.0: 1 + 1 + 3})  # of three brackets, 1 to 9 epochs, η = 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("searcher", "budgets"),
     [
@@ -52,6 +53,7 @@ def test_tuner(ray_session: str, tmp_path: Path, searcher: HpBandSterSearcher, b
     assert searcher.optimizer_seconds > 0.0
 
 
+@pytest.mark.long
 def test_tune_run_with_crashing_trials(ray_session: str, tmp_path: Path) -> None:
     searcher = Hyperband(mixed_space(), min_budget=1, max_budget=9, seed=1, iterations=1)
 
@@ -76,6 +78,7 @@ def test_tune_run_with_crashing_trials(ray_session: str, tmp_path: Path) -> None
     assert Counter(trial.config["epochs"] for trial in analysis.trials) == Counter({1.0: 9, 3.0: 3, 9.0: 1})
 
 
+@pytest.mark.long
 def test_restored_tuner_continues_the_bracket(
     ray_session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

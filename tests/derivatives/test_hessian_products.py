@@ -216,6 +216,7 @@ def test_short_memory_halves_the_columns_and_changes_nothing_else(way: str, monk
     assert_agree(found, whole_hessian("dropout", 4))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("cudagraphs", marks=needs_gpu)])
 def test_compiled_operations_give_the_same(compiler: str) -> None:
     network = NETWORKS["batch norm mlp"]

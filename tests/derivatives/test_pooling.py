@@ -99,6 +99,7 @@ def masked(program: Any, arguments: tuple[Tensor, ...]) -> int:
     return sum(sizes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_numbers_are_the_same_and_the_masks_smaller(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, smaller = NETWORKS[name]

@@ -50,6 +50,7 @@ def image_folder(root: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
 def test_an_example_runs(run_example: functools.partial[str], tmp_path: Path, name: str) -> None:
     folder = [str(image_folder(tmp_path / "images"))] if name == "images_in_folders.py" else []
@@ -70,12 +71,14 @@ def losses(printed: str) -> list[float]:
     return [float(loss) for loss in re.findall(r"validation loss (\d+\.\d+)", printed)]
 
 
+@pytest.mark.long
 def test_an_own_model_takes_thirty_lines_and_is_learned(run_example: functools.partial[str]) -> None:
     assert len((EXAMPLES / "fds_own_model.py").read_text().splitlines()) <= 30
     (loss,) = losses(run_example("fds_own_model.py"))
     assert loss < 0.2  # of two classes, where guessing gives 0.69
 
 
+@pytest.mark.long
 def test_adamw_is_learned(run_example: functools.partial[str]) -> None:
     printed = run_example("fds_adamw.py")
     (loss,) = losses(printed)
@@ -83,6 +86,7 @@ def test_adamw_is_learned(run_example: functools.partial[str]) -> None:
     assert "'beta1'" in printed
 
 
+@pytest.mark.long
 def test_an_ensemble_of_shards_agrees(run_example: functools.partial[str]) -> None:
     first, second, third, fourth = losses(run_example("fds_ensemble.py"))
     assert first == second != third == fourth  # the shards of a replica train alike, the replicas do not

@@ -131,6 +131,7 @@ def test_names_of_functions_and_folders() -> None:
     assert names == ["digits", "mine", "mine-small", "deep"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_comparison_trains_an_own_problem_from_its_file(folder: Path) -> None:
     study = compare(

@@ -46,6 +46,7 @@ class StoppedError(Exception):
     """Ends the driver in the middle."""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_stopped_run_goes_on_and_a_finished_one_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = trials.Recorder.on_trial_result

@@ -93,6 +93,7 @@ def run(tmp_path: Path, scheduler: TrialScheduler | None, **config: Any) -> Any:
     return trial
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_scheduler_and_trainable_give_the_same_schedule(tmp_path: Path) -> None:
     options = {"milestones": [[3, 32]], "replicates": 2}
@@ -125,6 +126,7 @@ class Reporting(ArbiterTrainable):
         return super().step() | {"cpus": self.trial_resources.required_resources["CPU"]}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_resources_grow_with_the_batch_and_the_schedule_stays(tmp_path: Path) -> None:
     seen: list[tuple[int, float]] = []

@@ -281,6 +281,7 @@ def test_a_users_trainable_gets_the_batch_size_that_its_numbers_ask_for(tmp_path
     assert len(set(expected)) >= 3
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_lost_worker_goes_on_at_the_size_decided(tmp_path: Path) -> None:
     scheduler = BatchAdaptiveScheduler(max_batch_size=300, min_batch_size=4)

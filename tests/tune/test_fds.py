@@ -59,6 +59,7 @@ def run(tmp_path: Path, scheduler: FDSScheduler | None, **config: Any) -> tune.R
     ).fit()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     "options",

@@ -104,6 +104,7 @@ def test_a_member_whose_group_has_ended_reports_its_last_result_and_is_done(monk
 # ------------------------------------------------------------------------------------------------- on Ray
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_group_makes_the_same_outer_steps_although_members_die(tmp_path: Path) -> None:
     dies = {"computing": [1, 0, 1], "waiting": [0, 1, 0]}
@@ -122,6 +123,7 @@ def test_a_group_makes_the_same_outer_steps_although_members_die(tmp_path: Path)
         assert last[0]["outer_state"]["values"][name] == pytest.approx(entries, rel=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_shards_that_do_not_replay_the_same_training_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="of replica 0 ended outer step 1 at different weights") as stopped:

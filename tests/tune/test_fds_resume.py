@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 COMPARED = ("outer_state", "outer_step", "hypergradient", "validation_loss", "best")
 
 
+@pytest.mark.long
 # Not even torn checkpoints do: the one before is used.
 @pytest.mark.parametrize(("ensemble", "killed_at"), [(1, [0, 2]), (2, [2])])
 def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_session: str, ensemble: int, killed_at: list[int]) -> None:

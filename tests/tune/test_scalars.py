@@ -90,6 +90,7 @@ def tags(file: Path) -> set[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_the_real_loggers_write_the_metrics_of_every_method(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")

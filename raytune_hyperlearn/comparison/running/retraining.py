@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.running.method import problem_source
 from raytune_hyperlearn.results import VALIDATION_LOSS
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 from raytune_hyperlearn.tune.training_function import TrainingFunctionTrainable
-
-HEARTBEAT = 60.0
-"""Seconds between two lines on a pipe."""
 
 
 def retrain(
@@ -40,7 +36,7 @@ def retrain(
     """
     distinct = list({_key(setting): dict(setting) for setting in settings}.values())
     trainable, shared = _retraining(experiment)
-    with Bar(console=console, disable=not console.is_terminal) as bar, tempfile.TemporaryDirectory() as storage:
+    with Bar(console) as bar, tempfile.TemporaryDirectory() as storage:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": experiment.cpus_per_trial, "gpu": experiment.gpus_per_trial}),
             param_space={
@@ -69,20 +65,14 @@ def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str,
 
 
 class _Counter(tune.Callback):
-    """Moves a progress bar by one for every finished setting; on a pipe, a line a minute and one at the end."""
+    """Moves a progress bar by one for every finished setting."""
 
     def __init__(self, bar: Bar, what: str, total: int) -> None:
-        self._bar, self._what, self._total = bar, what, total
+        self._bar = bar
         self._task = bar.add_task(what, total=total)
-        self._done, self._told = 0, time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._bar.advance(self._task)
-        self._done += 1
-        now = time.monotonic()
-        if not self._bar.console.is_terminal and (self._done == self._total or now - self._told > HEARTBEAT):
-            self._told = now
-            self._bar.console.print(f"{self._what}: {self._done} of {self._total}", highlight=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

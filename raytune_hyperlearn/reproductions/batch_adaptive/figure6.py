@@ -24,7 +24,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 from scipy import stats
 from torch import nn
 
@@ -32,6 +31,7 @@ from raytune_hyperlearn.algorithms.ruled_sgd import RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.baselines.batch_sizes import Constant
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, look
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
@@ -169,24 +169,20 @@ class Updates:
         before, whole = self.loss(), self.whole_gradient()
         measured, means, exact, diagonal, along_whole = [], [], [], [], []
         scale = learning_rate / self.settings.batch_size**0.5
-        batches = track(
-            self.batches(),
-            description=f"updates with η = {learning_rate:g}",
-            total=self.settings.batches,
-            console=self.console,
-        )
-        for index, batch in enumerate(batches):
-            self.model.train(dropout)
-            drawn = self.drawn(batch, "exact")
-            step = tuple(c + f for c, f in zip(self.carried, drawn.gradient, strict=True))
-            means.append(-learning_rate * float(inner_product(drawn.gradient, step)))
-            exact.append(scale * deviation_along(drawn, drawn.gradient))
-            along_whole.append(scale * deviation_along(drawn, whole))
-            if index < self.settings.diagonal_batches:
-                drawn = self.drawn(batch, "diagonal")
-                diagonal.append(scale * deviation_along(drawn, drawn.gradient))
-            self.model.eval()
-            measured.append(self.loss_after(step, learning_rate) - before)
+        with Bar(self.console) as bar:
+            what, count = f"updates with η = {learning_rate:g}", self.settings.batches
+            for index, batch in enumerate(bar.track(self.batches(), total=count, description=what)):
+                self.model.train(dropout)
+                drawn = self.drawn(batch, "exact")
+                step = tuple(c + f for c, f in zip(self.carried, drawn.gradient, strict=True))
+                means.append(-learning_rate * float(inner_product(drawn.gradient, step)))
+                exact.append(scale * deviation_along(drawn, drawn.gradient))
+                along_whole.append(scale * deviation_along(drawn, whole))
+                if index < self.settings.diagonal_batches:
+                    drawn = self.drawn(batch, "diagonal")
+                    diagonal.append(scale * deviation_along(drawn, drawn.gradient))
+                self.model.eval()
+                measured.append(self.loss_after(step, learning_rate) - before)
         return Sample(learning_rate, dropout, *map(np.array, (measured, means, exact, diagonal, along_whole)))
 
     def batches(self) -> Iterator[Instances]:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.batch_adaptive import Covariance
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.reproductions.batch_adaptive.covariance_figures import draw_choices, draw_trajectories
@@ -87,7 +87,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Trains, probes, compares, draws."""
     settings = SETTINGS[scale]
     total = len(COVARIANCES) * sum(regime.epochs for regime in settings.regimes)
-    with Bar(console=console) as bar:
+    with Bar(console) as bar:
         task = bar.add_task("epochs trained", total=total)
         outcomes = [compare(regime, settings, lambda: bar.advance(task)) for regime in settings.regimes]
     return findings(outcomes, settings)

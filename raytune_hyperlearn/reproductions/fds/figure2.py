@@ -17,11 +17,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, plain_log_axis, time_axis
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
@@ -88,14 +88,15 @@ def collect(training: LeNetTraining, settings: Settings, file: Path, console: Co
     split = training.split(0)  # the validation images are the same for all seeds
     rates = schedule(settings, training.steps)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    for seed in track(range(len(lines), settings.seeds), "seeds", console=console):
-        drawn = derived_seed(seed, Purpose.ENSEMBLE)
-        row = {
-            "unshared": training.unshared(rates, split, drawn).values["learning_rate"],
-            "greedy": training.greedy(rates, split, drawn).values["learning_rate"],
-        }
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+    with Bar(console) as bar:
+        for seed in bar.track(range(len(lines), settings.seeds), description="seeds"):
+            drawn = derived_seed(seed, Purpose.ENSEMBLE)
+            row = {
+                "unshared": training.unshared(rates, split, drawn).values["learning_rate"],
+                "greedy": training.greedy(rates, split, drawn).values["learning_rate"],
+            }
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 

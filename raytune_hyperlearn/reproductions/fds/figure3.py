@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, MethodStyle
 from raytune_hyperlearn.comparison.reporting.tables import Table
@@ -59,7 +59,7 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     settings = SETTINGS[scale]
     trainings = [LeNetTraining(setting) for setting in settings.settings]  # missing data are an error before all else
     courses = {}
-    with Bar(console=console) as bar:
+    with Bar(console) as bar:
         for setting, training in zip(settings.settings, trainings, strict=True):
             courses[setting.data] = learn_all(training, settings, output / f"{setting.data}.jsonl", bar)
     return findings(courses, settings)

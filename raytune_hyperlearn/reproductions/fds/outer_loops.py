@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Scores, Setting
 

@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.progress import Progress as Bar
-
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, load
 from raytune_hyperlearn.problems.data import cifar
@@ -200,7 +200,7 @@ def race_all(contests: tuple[Contest, ...], courses: Mapping[str, Course], outpu
                 runs[f"{contest.name}/{name}"] = Run(course, begin, seed, folder / f"{name}.jsonl")
                 seconds = contest.black_box_seconds if method in BLACK_BOX else contest.fds_seconds
                 limits[f"{contest.name}/{name}"] = seconds
-    with Bar(console=console) as bar:
+    with Bar(console) as bar:
         race(runs, limits, bar, "processor seconds")
 
 

@@ -71,6 +71,7 @@ def opened(
     return page, complaints
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_everything_is_laid_out_without_complaint(chromium: Any, report: Path, width: int, scheme: str) -> None:

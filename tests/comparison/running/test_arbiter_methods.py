@@ -72,6 +72,7 @@ def test_a_part_of_an_epoch_is_refused() -> None:
         setup_method(experiment(epochs=2.5), "arbiter-replay", 0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_runs_of_arbiter_and_of_a_control_that_learns_first(tmp_path: Path) -> None:
     fast = {"min_batch_size": 32, "batch_size": 64, "agent_lr": 1e-3}

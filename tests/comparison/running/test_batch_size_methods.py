@@ -71,6 +71,7 @@ def test_bad_options_are_refused_before_anything_starts(name: str, options: dict
         setup_method(experiment(method_options={name: options}), name, 0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_run_records_every_epoch_with_its_training_loss(tmp_path: Path) -> None:
     small = experiment(methods=("ba-momentum", "manual"), seeds=(0,), epochs=2.0, workers=1, time_limit=60.0)

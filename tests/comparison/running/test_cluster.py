@@ -37,6 +37,7 @@ def call(program: str, argument: str, **environment: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "environment", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}]
 )

@@ -107,6 +107,7 @@ def tuned(asked: Experiment, name: str, trials: int, folder: Path) -> list[dict[
     return [result.metrics for result in results if result.metrics is not None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pbt", "pb2"])
 def test_members_of_a_population_copy_others_and_record_the_course_of_their_weights(
     ray_session: str, tmp_path: Path, name: str
@@ -123,6 +124,7 @@ def test_members_of_a_population_copy_others_and_record_the_course_of_their_weig
     assert len({member["pid"] for member in members}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["asha", "tpe"])
 def test_bad_trials_are_stopped_early_and_good_ones_trained_to_the_end(
     ray_session: str, tmp_path: Path, name: str

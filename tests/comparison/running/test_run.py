@@ -83,6 +83,7 @@ def finished(ray_session: str, tmp_path_factory: pytest.TempPathFactory) -> Fini
     return Finished(experiment, folder, announced)
 
 
+@pytest.mark.long
 class TestWhatARunLeaves:
     def test_every_method_has_rows_and_a_summary(self, finished: Finished) -> None:
         assert finished.announced == [("fds", 1), ("rs", 1), ("hb", 1)]
@@ -213,6 +214,7 @@ class Crashing(SGDTrainable):
         raise ValueError("layer is 3; it must be one of 0, 1\nand more")
 
 
+@pytest.mark.long
 def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     ray_session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +261,7 @@ def mortal(trainable: Any, marker: Path, steps: int, seconds_to_restart: float =
     return Mortal
 
 
+@pytest.mark.long
 def test_the_time_limit_holds_while_a_worker_restarts(
     ray_session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +279,7 @@ def test_the_time_limit_holds_while_a_worker_restarts(
     assert 10 <= run.wall_seconds < 15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "epochs", "options", "ending"),
     [("fds", 1.0, {"outer_steps": 4}, "outer_steps"), ("arbiter-constant", 4.0, {}, "ended")],
@@ -510,6 +514,7 @@ def drivers() -> Iterator[Callable[..., Driver]]:
         driver.process.communicate()
 
 
+@pytest.mark.long
 def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folder(
     ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
 ) -> None:
@@ -557,6 +562,7 @@ def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folde
     assert run.wall_seconds >= 10
 
 
+@pytest.mark.long
 def test_a_searcher_whose_driver_is_killed_records_each_evaluation_once(
     ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
 ) -> None:

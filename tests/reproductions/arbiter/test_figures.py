@@ -278,6 +278,7 @@ def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return summary
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_tiny_run_on_ray_is_what_the_trainings_do_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_ray = written("arbiter-figure4", tmp_path / "ray", monkeypatch)
@@ -295,6 +296,7 @@ def test_a_tiny_run_on_ray_is_what_the_trainings_do_alone(tmp_path: Path, monkey
     assert alone["numbers"]["10 → 30 | arbiter-constant | 0"]["mean_batch_size"] == [10, 10, 30, 30]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["arbiter-figure3", "arbiter-figure5"])
 def test_tiny_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arbiter_trainings, "_run", run_here)

@@ -58,6 +58,7 @@ def alone(training: Training, seed: int, epochs: int) -> list[dict[str, Any]]:
     return [trainable.step() for _ in range(epochs)]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_trajectories_are_what_each_training_does_alone(tmp_path: Path) -> None:
     trajectories = train_all(small_problem, TRAININGS, 2, (3, 5), tmp_path, Console(quiet=True))

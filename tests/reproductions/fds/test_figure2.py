@@ -162,7 +162,7 @@ def test_verdicts_can_fail() -> None:
 
 
 def test_scales() -> None:
-    assert list(SETTINGS) == ["smoke", "small", "paper"]
+    assert list(SETTINGS) == ["smoke", "small", "medium", "paper"]
     paper = SETTINGS["paper"]
     assert (paper.setting.data, paper.setting.validation, paper.setting.steps, paper.seeds) == ("svhn", 2_000, 250, 100)
     assert (paper.setting.batch_size, paper.setting.momentum, paper.learning_rate) == (128, 0.9, 0.01)

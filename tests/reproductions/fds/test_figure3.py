@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.progress import Progress
+from rich.console import Console
 
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.reproductions.fds import lenet_training as fds_trainings
 from raytune_hyperlearn.reproductions.fds.figure3 import SETTINGS, findings, outer_panels, schedule_panels
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Scores
@@ -35,7 +36,7 @@ def small_training(monkeypatch: pytest.MonkeyPatch) -> LeNetTraining:
 
 
 def test_all_methods_learn_from_zero_by_the_same_rule(training: LeNetTraining, tmp_path: Path) -> None:
-    with Progress(disable=True) as bar:
+    with Bar(Console(quiet=True)) as bar:
         course = learn_all(training, SMALL, tmp_path / "blobs.jsonl", bar)
     assert list(course) == [*LEARNED, "cosine"]
     for method, count in zip(LEARNED, (4, 4, 2), strict=True):
@@ -53,7 +54,7 @@ def test_all_methods_learn_from_zero_by_the_same_rule(training: LeNetTraining, t
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_a_stopped_outer_loop_goes_on(training: LeNetTraining, tmp_path: Path, method: str) -> None:
-    with Progress(disable=True) as bar:
+    with Bar(Console(quiet=True)) as bar:
         whole = learn(training, method, SMALL, tmp_path / "whole.jsonl", bar)
         learn(training, method, replace(SMALL, outer_steps=2), tmp_path / "part.jsonl", bar)
         part = learn(training, method, SMALL, tmp_path / "part.jsonl", bar)
@@ -117,6 +118,6 @@ def test_panels() -> None:
 
 
 def test_scales() -> None:
-    assert list(SETTINGS) == ["smoke", "small", "paper"]
+    assert list(SETTINGS) == ["smoke", "small", "medium", "paper"]
     assert [setting.data for setting in SETTINGS["paper"].settings] == ["mnist", "svhn"]
     assert all(setting.steps == 0 and setting.images == 0 for setting in SETTINGS["paper"].settings)

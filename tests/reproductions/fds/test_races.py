@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from rich.progress import Progress
+from rich.console import Console
 
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds import races
@@ -151,14 +152,14 @@ def test_runs_take_turns_by_the_part_of_their_seconds(tmp_path: Path, monkeypatc
 
     costly = Costly()
     runs = {name: Run(costly, partial(rival, "rs"), 0, tmp_path / f"{name}.jsonl") for name in ("long", "short")}
-    with Progress(disable=True) as bar:
+    with Bar(Console(quiet=True)) as bar:
         race(runs, {"long": 8.0, "short": 2.0}, bar, "race")
     assert {name: run.seconds for name, run in runs.items()} == {"long": 8.0, "short": 2.0}
     order: list[str] = []
     runs = {name: Run(costly, partial(rival, "rs"), 0, tmp_path / f"{name}.jsonl") for name in runs}
     for name, run in runs.items():
         monkeypatch.setattr(run, "advance", partial(lambda n, go: (order.append(n), go()), name, run.advance))
-    with Progress(disable=True) as bar:
+    with Bar(Console(quiet=True)) as bar:
         race(runs, {"long": 16.0, "short": 4.0}, bar, "race")
     assert order.count("short") == 2
     assert order[:5].count("short") == 1

@@ -125,6 +125,7 @@ def test_what_is_raced_on(contest: Any) -> None:
     assert course.steps == {"fashion-mnist": 445, "cifar10": 62, "cleaning": 200}[contest.name]
 
 
+@pytest.mark.long
 def test_hundreds_of_weights_are_learned_and_not_found_by_search(tmp_path: Path) -> None:
     """The smoke scale: with a weight per example FDS is far ahead of every other method, and finds the wrong labels."""
     found = run("smoke", tmp_path, Console(quiet=True))
