@@ -110,19 +110,19 @@ def test_everything_is_told_and_drawn() -> None:
 
 
 def test_scales() -> None:
-    assert [len(contests) for contests in SETTINGS.values()] == [3, 3, 4]
-    for scale in ("small", "paper"):
+    assert [len(contests) for contests in SETTINGS.values()] == [3, 3, 3, 4]
+    for scale in ("small", "medium", "paper"):
         assert all(contest.seeds == 3 and contest.confirmations == 3 for contest in SETTINGS[scale])  # type: ignore[index]
 
 
-@pytest.mark.parametrize("contest", SETTINGS["small"], ids=lambda contest: contest.name)
+@pytest.mark.parametrize("contest", [*SETTINGS["small"], SETTINGS["medium"][0]], ids=lambda contest: str(contest.name))
 def test_what_is_raced_on(contest: Any) -> None:
     try:
         course = contest.course()
     except MissingDataError as missing:
         pytest.skip(str(missing))
-    assert course.space.dimensions == {"fashion-mnist": 9, "cifar10": 58, "cleaning": 5_000}[contest.name]
-    assert course.steps == {"fashion-mnist": 445, "cifar10": 62, "cleaning": 200}[contest.name]
+    assert course.space.dimensions == {"fashion-mnist": 9, "mnist": 9, "cifar10": 58, "cleaning": 5_000}[contest.name]
+    assert course.steps == {"fashion-mnist": 445, "mnist": 188, "cifar10": 62, "cleaning": 200}[contest.name]
 
 
 @pytest.mark.long
