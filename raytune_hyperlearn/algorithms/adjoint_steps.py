@@ -10,11 +10,11 @@ the adjoints p = ∂L/∂w, q = ∂L/∂v and c = ∂L/∂b of the validation lo
     ∂L/∂α_t = −p · v_{t+1}        ∂L/∂μ_t = r · v_t        ∂L/∂ξ_t = r · w_t
     p ← p + ξ r + H_t r + (∂s_t/∂w)ᵀ c        q ← μ r        c ← (∂s_t/∂b)ᵀ c
 
-with H_t the Hessian of the batch loss; where the gradient is clamped, H_t sees 0 in place of r. Restricted to the
-parameters of one layer, the same products are the derivatives with respect to values of that layer alone. With weights
-ω_i inside the batch loss (1/N) Σ ω_i ℓ_i, ∂L/∂ω_i = (1/N) r · ∇ℓ_i. One Hessian product per step gives everything:
-the cost does not depend on how many values are learned. That is :class:`SGDAdjoint`; :class:`MapAdjoint` does the same
-for any :class:`UpdateMap` by differentiating it as a whole.
+with H_t the Hessian of the batch loss; where the gradient is bounded, r reaches H_t through the bound's derivative.
+Restricted to the parameters of one layer, the same products are the derivatives with respect to values of that layer
+alone. With weights ω_i inside the batch loss (1/N) Σ ω_i ℓ_i, ∂L/∂ω_i = (1/N) r · ∇ℓ_i. One Hessian product per step
+gives everything: the cost does not depend on how many values are learned. That is :class:`SGDAdjoint`;
+:class:`MapAdjoint` does the same for any :class:`UpdateMap` by differentiating it as a whole.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, State, UpdateMap
 from raytune_hyperlearn.derivatives.adjoint_products import AdjointProductOptions, AdjointProducts
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 
 VELOCITY = "velocity"
 
@@ -182,7 +183,7 @@ class SGDAdjoint:
 
     Attributes:
         model: The network and loss; its parameters are the initial w_0.
-        gradient_clamp: Bound k > 0 on batch gradients, clamped to [−k, k] element by element, or None.
+        bound: On batch gradients, or None.
         groups: Groups of parameters with hyperparameters of their own (:mod:`.groups`).
         slices: Slopes are then by slices of the parameters [G]; with hyperparameters for all parameters only.
         examples: Weights of the training examples, or None: all are 1 and not differentiated.
@@ -190,15 +191,13 @@ class SGDAdjoint:
     """
 
     model: FunctionalModel
-    gradient_clamp: float | None = None
+    bound: GradientBound | None = None
     groups: Groups = field(default_factory=dict)
     slices: Slices | None = None
     examples: ExampleWeights | None = None
     options: AdjointProductOptions = field(default_factory=AdjointProductOptions)
 
     def __post_init__(self) -> None:
-        if self.gradient_clamp is not None and not self.gradient_clamp > 0:
-            raise ValueError(f"gradient_clamp is {self.gradient_clamp}; it must be positive or None")
         for name in self.groups:
             if name not in HYPERPARAMETERS:
                 raise ValueError(f"groups hold {name!r}; they must be of {', '.join(HYPERPARAMETERS)}")
@@ -215,7 +214,7 @@ class SGDAdjoint:
     @cached_property
     def products(self) -> AdjointProducts:
         """Gradients and products of the model's batch loss; what they record serves every run."""
-        return AdjointProducts(self.model, self.options, self.gradient_clamp)
+        return AdjointProducts(self.model, self.options, self.bound)
 
     @property
     def defaults(self) -> Mapping[str, float]:
@@ -234,8 +233,8 @@ class SGDAdjoint:
         """The first line of the formulas above."""
         w, v = before.parameters, before.memory[VELOCITY]
         loss, gradient, statistics = self.products.gradient(w, before.memory[STATISTICS], *batch, self._weights(step))
-        if self.gradient_clamp is not None:
-            gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
+        if self.bound is not None:
+            gradient = self.bound.apply(gradient)
         velocity, moved = torch.empty_like(w), torch.empty_like(w)
         for here, (rate, momentum, decay) in self._in_use(hyperparameters):
             torch.add(gradient[here], w[here], alpha=decay, out=velocity[here]).add_(v[here], alpha=momentum)

@@ -18,8 +18,8 @@ the value. Sharing is the reuse of column k for W contiguous steps, so the memor
 whose window has not begun are zero and need no Hessian product.
 
 Beyond the paper: BatchNorm's running statistics decide the validation loss as well, so they carry tangents
-too, and a clamped gradient passes no tangent where it is clamped. With both, h is the exact derivative of what
-training computes.
+too, and those of a bounded gradient go through the bound's derivative
+(:mod:`raytune_hyperlearn.derivatives.gradient_bounds`). With both, h is the exact derivative of what training computes.
 
 This is the hand-derived, fast case of :mod:`raytune_hyperlearn.algorithms.forward_mode`, which has the loop over
 the steps, greedy horizons among them; other optimizers are in :mod:`raytune_hyperlearn.algorithms.tangent_steps`.
@@ -45,28 +45,28 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 
 
 @dataclass(frozen=True)
 class Clamps:
-    """Element-wise bounds that keep one batch from dominating ([FDS] appendix C); None means no bound.
+    """Bounds that keep one batch from dominating ([FDS] appendix C); None means no bound.
 
     Attributes:
-        gradient: c > 0; batch gradients are clamped to [−c, c], in training without tangents as well.
+        gradient: On batch gradients, in training without tangents as well.
         product: c > 0; H Z is clamped to [−c, c]; the hypergradient is then no longer exact.
     """
 
-    gradient: float | None = None
+    gradient: GradientBound | None = None
     product: float | None = None
 
     def __post_init__(self) -> None:
-        for name, bound in (("gradient", self.gradient), ("product", self.product)):
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name}_clamp is {bound}; it must be positive or None")
+        if self.product is not None and not self.product > 0:
+            raise ValueError(f"product_clamp is {self.product}; it must be positive or None")
 
     def clamp(self, gradient: Tensor, HZ: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient [D] and its tangents H Z [K, D]; where the gradient is clamped it has none.
+        """The bounded gradient [D] and its tangents [K, D].
 
         Args:
             gradient: Gradient [D].
@@ -76,8 +76,8 @@ class Clamps:
             Both, clamped.
         """
         if self.gradient is not None:
-            HZ = HZ.masked_fill(gradient.abs() > self.gradient, 0.0)
-            gradient = gradient.clamp(-self.gradient, self.gradient)
+            HZ = self.gradient.derivative(gradient, HZ)
+            gradient = self.gradient.apply(gradient)
         if self.product is not None:
             HZ = HZ.clamp(-self.product, self.product)
         return gradient, HZ

@@ -21,6 +21,7 @@ from raytune_hyperlearn.algorithms.optimizers import set_hyperparameters, torch_
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Shapes
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import LossFunction
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay")
 
@@ -46,7 +47,7 @@ def sgd_step(
     loss: LossFunction,
     batch: tuple[Tensor, Tensor],
     hyperparameters: dict[str, float],
-    gradient_clamp: float | None = None,
+    bound: GradientBound | None = None,
 ) -> Tensor:
     """One update on one batch.
 
@@ -56,7 +57,7 @@ def sgd_step(
         loss: Per-example loss; the batch's mean is minimized.
         batch: Inputs [N, …] and targets [N, …].
         hyperparameters: Of this step, by name: the optimizer's own, or those of its groups.
-        gradient_clamp: Bound c of the batch gradient, clamped to [−c, c] element by element, or None.
+        bound: On the batch gradient, or None.
 
     Returns:
         The batch loss before the update [], detached.
@@ -66,8 +67,8 @@ def sgd_step(
     optimizer.zero_grad(set_to_none=True)
     value = loss(model(inputs), targets).mean()
     value.backward()
-    if gradient_clamp is not None:
-        torch.nn.utils.clip_grad_value_(model.parameters(), gradient_clamp)
+    if bound is not None:
+        bound.apply_to(model.parameters())
     optimizer.step()
     return value.detach()
 
@@ -78,7 +79,7 @@ def train(
     batches: Iterable[tuple[Tensor, Tensor]],
     values: Values,
     horizon: int,
-    gradient_clamp: float | None = None,
+    bound: GradientBound | None = None,
     shapes: Shapes = EQUAL_WINDOWS,
     groups: Groups | None = None,
     optimizer: OptimizerName = "sgd",
@@ -91,7 +92,7 @@ def train(
         batches: ``horizon`` batches.
         values: Schedules of the optimizer's hyperparameters.
         horizon: T, over which the schedules are laid.
-        gradient_clamp: As in :func:`sgd_step`.
+        bound: As in :func:`sgd_step`.
         shapes: Shapes of the schedules.
         groups: Groups of parameters with schedules of their own.
         optimizer: Another one in SGD's place.
@@ -99,4 +100,4 @@ def train(
     model.train()
     steps = torch_optimizer(model, optimizer, groups)
     for step, batch in enumerate(batches):
-        sgd_step(model, steps, loss, batch, shapes.at_step(values, step, horizon), gradient_clamp)
+        sgd_step(model, steps, loss, batch, shapes.at_step(values, step, horizon), bound)

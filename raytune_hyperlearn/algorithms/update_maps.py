@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from raytune_hyperlearn.algorithms.groups import Groups, grouped, names_in_use
 from raytune_hyperlearn.derivatives.functional import FunctionalModel, LossFunction
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 
 Batch = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
@@ -195,10 +196,10 @@ class GradientUpdate(UpdateMap):
         objective: The training loss; the model's own where none is given.
         groups: Groups of parameters with values of their own (:mod:`.groups`), by hyperparameter: group
             ``features.0`` then has ``learning_rate@features.0`` in place of ``learning_rate``.
-        gradient_clamp: Bound c > 0 on batch gradients, clamped to [−c, c] element by element, or None.
+        bound: On batch gradients, or None.
 
     Raises:
-        ValueError: In one line, if ``groups`` do not fit the optimizer or the model, or the bound is not positive.
+        ValueError: In one line, if ``groups`` do not fit the optimizer or the model.
     """
 
     def __init__(
@@ -207,15 +208,13 @@ class GradientUpdate(UpdateMap):
         defaults: Mapping[str, float],
         objective: Objective | None = None,
         groups: Groups | None = None,
-        gradient_clamp: float | None = None,
+        bound: GradientBound | None = None,
     ) -> None:
         for name in groups or {}:
             if name not in defaults:
                 raise ValueError(f"groups hold {name!r}; they must be of {', '.join(defaults)}")
-        if gradient_clamp is not None and not gradient_clamp > 0:
-            raise ValueError(f"gradient_clamp is {gradient_clamp}; it must be positive or None")
         self.objective = objective or plain(model.loss)
-        self.gradient_clamp = gradient_clamp
+        self.bound = bound
         self._spreads = {name: Spread.of(model, groups or {}, name) for name in groups or {}}
         own = {
             key: value
@@ -250,8 +249,8 @@ class GradientUpdate(UpdateMap):
         Returns:
             New parameters [D] and the optimizer's new tensors.
         """
-        if self.gradient_clamp is not None:
-            gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
+        if self.bound is not None:
+            gradient = self.bound.apply(gradient)
         by_parameter = {name: spread(hyperparameters) for name, spread in self._spreads.items()}
         return self.rule(parameters, state, gradient, {**hyperparameters, **by_parameter})
 
@@ -284,7 +283,7 @@ class SGD(GradientUpdate):
         objective: As :class:`GradientUpdate`.
         nesterov: Nesterov's momentum; dampening is then to be left at 0.
         groups: As :class:`GradientUpdate`.
-        gradient_clamp: As :class:`GradientUpdate`.
+        bound: As :class:`GradientUpdate`.
     """
 
     def __init__(
@@ -294,12 +293,12 @@ class SGD(GradientUpdate):
         *,
         nesterov: bool = False,
         groups: Groups | None = None,
-        gradient_clamp: float | None = None,
+        bound: GradientBound | None = None,
     ) -> None:
         defaults = {"learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 0.0}
         if not nesterov:
             defaults["dampening"] = 0.0
-        super().__init__(model, defaults, objective, groups, gradient_clamp)
+        super().__init__(model, defaults, objective, groups, bound)
         self.nesterov = nesterov
 
     def initial_state(self) -> State:
@@ -341,7 +340,7 @@ class Adam(GradientUpdate):
         objective: As :class:`GradientUpdate`.
         amsgrad: Divide by the largest s so far.
         groups: As :class:`GradientUpdate`.
-        gradient_clamp: As :class:`GradientUpdate`.
+        bound: As :class:`GradientUpdate`.
     """
 
     weight_decay = 0.0
@@ -353,11 +352,11 @@ class Adam(GradientUpdate):
         *,
         amsgrad: bool = False,
         groups: Groups | None = None,
-        gradient_clamp: float | None = None,
+        bound: GradientBound | None = None,
     ) -> None:
         defaults = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
         defaults["weight_decay"] = self.weight_decay
-        super().__init__(model, defaults, objective, groups, gradient_clamp)
+        super().__init__(model, defaults, objective, groups, bound)
         self.amsgrad = amsgrad
 
     def initial_state(self) -> State:

@@ -100,6 +100,7 @@ class Experiment:
             its scores are their means, so that hyperparameters are compared and not lucky starts.
         confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
+        gradient_norm: bound on a batch gradient's norm, likewise; only one of the two may be given.
         optimizer: what trains, and whose hyperparameters are searched: sgd, adam or adamw; own for a training function.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
@@ -127,6 +128,7 @@ class Experiment:
     replicates: Annotated[Count, Field(le=10_000)] = 1
     confirmations: Annotated[Whole, Field(le=10_000)] = 0
     gradient_clamp: Positive | None = None
+    gradient_norm: Positive | None = None
     optimizer: Optimizer = "sgd"
     space: dict[str, SpaceEntry] = field(default_factory=dict)
     method_options: dict[str, dict[str, Plain]] = field(default_factory=dict)
@@ -147,6 +149,8 @@ class Experiment:
             raise ValueError(f"concurrent is {self.concurrent}; through Ray's client ({self.address}) it must be 1")
         if self.focus is not None and self.focus not in self.methods:
             raise ValueError(f"focus is {shown(self.focus)}; it must be None or one of {', '.join(self.methods)}")
+        if self.gradient_clamp is not None and self.gradient_norm is not None:
+            raise ValueError(f"gradient_norm is {self.gradient_norm:g} beside gradient_clamp; only one may be given")
         if self.reference is not None:
             reference_from_mapping(self.reference).require_match(self.problem, self.epochs)
 

@@ -28,6 +28,7 @@ from torch.func import grad_and_value, jvp
 from raytune_hyperlearn.derivatives.column_chunks import random_state, set_random_state
 from raytune_hyperlearn.derivatives.differentiability import undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.hessian_products import PRECISIONS, kept_bytes
 from raytune_hyperlearn.derivatives.recording import recorded
 
@@ -50,7 +51,7 @@ class Pulled(NamedTuple):
 
 
 Way = Callable[..., Pulled]
-"""(model, clamp, w [D], b [B], r [D], c [B], inputs [N, …], targets [N, …], ω [N] or nothing) ↦ :class:`Pulled`."""
+"""(model, bound, w [D], b [B], r [D], c [B], inputs [N, …], targets [N, …], ω [N] or nothing) ↦ :class:`Pulled`."""
 
 
 def mean_loss(
@@ -83,7 +84,7 @@ def weighted_gradient(
 
 def double_backward(
     model: FunctionalModel,
-    clamp: float | None,
+    bound: GradientBound | None,
     w: Tensor,
     b: Tensor,
     r: Tensor,
@@ -92,14 +93,14 @@ def double_backward(
     targets: Tensor,
     weights: Tensor | None = None,
 ) -> Pulled:
-    """A backward pass through the gradient's graph; where |g| exceeds ``clamp``, r counts as 0."""
+    """A backward pass through the gradient's graph, which r enters through the bound's derivative."""
     with torch.enable_grad():
         leaves = [w.detach().requires_grad_(), b.detach().requires_grad_()]
         if weights is not None:
             leaves.append(weights.detach().requires_grad_())
         loss, updated, _ = mean_loss(model, leaves[0], leaves[1], inputs, targets, *leaves[2:])
         (slope,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
-        outputs = [(slope, _unclamped(r, slope.detach(), clamp)), (updated, c)]
+        outputs = [(slope, _through(bound, slope.detach(), r)), (updated, c)]
         reached = [(output, weight) for output, weight in outputs if output.requires_grad and output.numel()]
         found = torch.autograd.grad(
             [output for output, _ in reached], leaves, [weight for _, weight in reached], materialize_grads=True
@@ -110,7 +111,7 @@ def double_backward(
 
 def forward_over_reverse(
     model: FunctionalModel,
-    clamp: float | None,
+    bound: GradientBound | None,
     w: Tensor,
     b: Tensor,
     r: Tensor,
@@ -119,10 +120,10 @@ def forward_over_reverse(
     targets: Tensor,
     weights: Tensor | None = None,
 ) -> Pulled:
-    """The tangent of one backward pass; a clamp costs one more, since its mask has to be known before."""
-    if clamp is not None:
+    """The tangent of one backward pass; a bound costs one more, since the gradient has to be known before."""
+    if bound is not None:
         before = random_state(w.device)
-        r = _unclamped(r, weighted_gradient(model, w, b, inputs, targets, weights)[1], clamp)
+        r = _through(bound, weighted_gradient(model, w, b, inputs, targets, weights)[1], r)
         set_random_state(w.device, before)
 
     def extended(w: Tensor, b: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,18 +178,18 @@ class AdjointProducts:
     Args:
         model: The functional model.
         options: How.
-        gradient_clamp: Bound on batch gradients, or None.
+        bound: On batch gradients, or None.
     """
 
     def __init__(
         self,
         model: FunctionalModel,
         options: AdjointProductOptions | None = None,
-        gradient_clamp: float | None = None,
+        bound: GradientBound | None = None,
     ) -> None:
         self.model = model
         self.options = options or AdjointProductOptions()
-        self.gradient_clamp = gradient_clamp
+        self.bound = bound
         self._programs: dict[str, Callable[..., Any] | None] = {}
         self._recording = False
         self._proven = False
@@ -217,7 +218,7 @@ class AdjointProducts:
     def gradient(
         self, w: Tensor, b: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss [], gradient [D] as it is, not clamped, and b' [B]."""
+        """Loss [], gradient [D] as it is, not bounded, and b' [B]."""
         arguments = _given(w, b, inputs, targets, weights)
         compute = self._chosen("gradient", partial(weighted_gradient, self.model), arguments)
         return compute(*arguments)  # type: ignore[no-any-return]
@@ -234,7 +235,7 @@ class AdjointProducts:
     ) -> Pulled:
         """The products of a batch; shapes as in :data:`Way`."""
         arguments = _given(w, b, r, c, inputs, targets, weights)
-        way = partial(WAYS[self.options.way], self.model, self.gradient_clamp)
+        way = partial(WAYS[self.options.way], self.model, self.bound)
         with self._reduced_precision(w.device):
             found = self._chosen("pull back", way, arguments)(*arguments)
         return Pulled(*(part.to(w.dtype) for part in found))
@@ -254,9 +255,9 @@ class AdjointProducts:
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
-def _unclamped(r: Tensor, slope: Tensor, clamp: float | None) -> Tensor:
-    """R with zeros where the gradient is clamped."""
-    return r if clamp is None else r.masked_fill(slope.abs() > clamp, 0.0)
+def _through(bound: GradientBound | None, slope: Tensor, r: Tensor) -> Tensor:
+    """The adjoint of the gradient as it is, from that of the bounded gradient."""
+    return r if bound is None else bound.derivative(slope, r)
 
 
 def _given(*arguments: Tensor | None) -> tuple[Tensor, ...]:

@@ -153,8 +153,8 @@ class ArbiterTrainable(HyperLearningTrainable):
                 training.next_batch_size = size
 
     def _training(self, options: TrainingOptions, seed: int, recorded: list[int] | None = None) -> BatchSizeTraining:
-        clamp = self.settings.gradient_clamp
-        return BatchSizeTraining(self.problem, self.split, options, int(self.epochs), seed, clamp, recorded)
+        bound = self.settings.bound
+        return BatchSizeTraining(self.problem, self.split, options, int(self.epochs), seed, bound, recorded)
 
     def _learned_schedule(self, seed: int) -> list[int]:
         """The schedule that Arbiter learns from this seed."""

@@ -35,6 +35,7 @@ from raytune_hyperlearn.checked import (
     record,
     unknown,
 )
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
@@ -193,7 +194,7 @@ class BatchSizeTraining:
         options: How to train.
         epochs: The whole training, over which schedules are laid.
         seed: Of initialization, data order and agent.
-        gradient_clamp: Bound on batch gradients, element by element, or None.
+        bound: On batch gradients, or None.
         recorded: The schedule that a control is made from.
 
     Attributes:
@@ -210,11 +211,11 @@ class BatchSizeTraining:
         options: TrainingOptions,
         epochs: int,
         seed: int,
-        gradient_clamp: float | None = None,
+        bound: GradientBound | None = None,
         recorded: Sequence[int] | None = None,
     ) -> None:
         self.problem, self.split, self.options = problem, split, options
-        self.epochs, self.gradient_clamp = epochs, gradient_clamp
+        self.epochs, self.bound = epochs, bound
         self.device = split.train.device
         self.seed = derived_seed(seed, Purpose.REPLAYED_SCHEDULE) if options.chosen_by == "replay" else seed
         self.model = initialize(problem.model, self.seed).to(self.device)
@@ -297,13 +298,13 @@ class BatchSizeTraining:
     def _inner_step(self, batch: tuple[Tensor, Tensor], now: dict[str, float]) -> Tensor:
         """One update of the network; returns the learning rate, zero-dimensional."""
         if isinstance(self.optimizer, torch.optim.SGD):
-            sgd_step(self.model, self.optimizer, self.problem.loss, batch, now, self.gradient_clamp)
+            sgd_step(self.model, self.optimizer, self.problem.loss, batch, now, self.bound)
             return torch.tensor(now["learning_rate"], dtype=torch.float64)
         inputs, targets = batch
         self.optimizer.zero_grad()
         self.problem.loss(self.model(inputs), targets).mean().backward()
-        if self.gradient_clamp is not None:
-            torch.nn.utils.clip_grad_value_(self.model.parameters(), self.gradient_clamp)
+        if self.bound is not None:
+            self.bound.apply_to(self.model.parameters())
         self.optimizer.step()
         return self.optimizer.hyperparameters["learning_rate"]
 

@@ -71,7 +71,7 @@ class BatchSizeOptions(FromConfig):
 class BatchAdaptiveTrainable(HyperLearningTrainable):
     """One epoch of instances per ``step``, in batches whose sizes a rule chooses; batch adaptive training by default.
 
-    Config keys: the shared ones (``batch_size`` is of no use here, ``gradient_clamp`` must be None), the fields of
+    Config keys: the shared ones (``batch_size`` is of no use here, gradients must have no bound), the fields of
     :class:`BatchSizeOptions`, and ``trial_seed`` (seed of initialization, data order and dropout; by default it
     depends on the run's seed alone, so that all rules start from the same network and data order).
 
@@ -90,10 +90,10 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
             ValueError: In one line, if an option is not allowed or a gradient clamp is given.
         """
         self.options = BatchSizeOptions.from_config(config)
-        if self.settings.gradient_clamp is not None:
-            raise ValueError(
-                f"gradient_clamp is {self.settings.gradient_clamp}; {type(self).__name__} has none, it must be None"
-            )
+        for name in ("gradient_clamp", "gradient_norm"):
+            given = getattr(self.settings, name)
+            if given is not None:
+                raise ValueError(f"{name} is {given}; {type(self).__name__} has none, it must be None")
         trial_seed = SeedOfTrial.from_config(config).trial_seed
         seeds = self.replicate_seeds(
             derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed

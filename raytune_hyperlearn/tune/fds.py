@@ -110,7 +110,7 @@ class FDSTrainable(HyperLearningTrainable):
         if self.member.shards > 1 and options.hessian.way == "auto":
             # Shards that chose by their own measurements would not compute alike.
             options = replace(options, hessian=replace(options.hessian, way="forward_over_reverse"))
-        self.inner = options.inner_step(self.functional, self.settings.gradient_clamp, space)
+        self.inner = options.inner_step(self.functional, self.settings.bound, space)
         self.hypergradients = Hypergradients(self.inner, options.differentiation, Keeping(options.memory_limit))
         for name in space.parts:
             if name not in self.inner.defaults:

@@ -37,6 +37,7 @@ from raytune_hyperlearn.checked import (
     record,
 )
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from raytune_hyperlearn.hyperparameters import Space
 
@@ -189,40 +190,40 @@ class FDSOptions(FromConfig):
         """
         return self.outer_steps is not None and outer_step + 1 >= self.outer_steps
 
-    def inner_step(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> InnerStep:
+    def inner_step(self, model: FunctionalModel, bound: GradientBound | None, space: Space) -> InnerStep:
         """How one step of training carries tangents along.
 
         Args:
             model: What is trained.
-            gradient_clamp: Bound on batch gradients, or None.
+            bound: On batch gradients, or None.
             space: Whose groups the optimizer has.
 
         Raises:
-            ValueError: If an own optimizer is to be clamped or given groups here.
+            ValueError: If an own optimizer's gradients are to be bounded or it is given groups here.
         """
         groups = space.groups
         if self.optimizer == "sgd" and self.objective is None:
             products = HessianProducts(model, self.hessian)
-            return SGDStep(model, products, Clamps(gradient_clamp, self.product_clamp), groups)
-        update = self._update(model, gradient_clamp, space)
+            return SGDStep(model, products, Clamps(bound, self.product_clamp), groups)
+        update = self._update(model, bound, space)
         if isinstance(update, GradientUpdate):
             return GradientStep(update, self.hessian, self.product_clamp)
         if self.product_clamp is not None:
             raise ValueError(f"product_clamp is {self.product_clamp}; {type(update).__name__} allows None only")
         return inner_step(update, self.hessian)
 
-    def _update(self, model: FunctionalModel, gradient_clamp: float | None, space: Space) -> UpdateMap:
+    def _update(self, model: FunctionalModel, bound: GradientBound | None, space: Space) -> UpdateMap:
         """The optimizer as an update map."""
         if not isinstance(self.optimizer, str):
-            if gradient_clamp is not None:
-                raise ValueError(f"gradient_clamp is {gradient_clamp}; an own optimizer must clamp by itself")
+            if bound is not None:
+                raise ValueError(f"{bound}; an own optimizer must bound gradients by itself")
             if space.groups:
                 raise ValueError(f"groups of {next(iter(space.groups))} are set; an own optimizer must make its own")
             return self.optimizer(model)
         objective = None if self.objective is None else OBJECTIVES[self.objective](space)
         if self.optimizer == "sgd":
-            return SGD(model, objective, groups=space.groups, gradient_clamp=gradient_clamp)
-        return OPTIMIZERS[self.optimizer](model, objective, groups=space.groups, gradient_clamp=gradient_clamp)
+            return SGD(model, objective, groups=space.groups, bound=bound)
+        return OPTIMIZERS[self.optimizer](model, objective, groups=space.groups, bound=bound)
 
 
 def _class_weights(space: Space) -> Objective:

@@ -127,8 +127,8 @@ class HypergradientDescentTrainable(ReplicatesTrainable[SGDHD]):
             inputs, targets = batch
             optimizer.zero_grad()
             self.problem.loss(model(inputs), targets).mean().backward()
-            if self.settings.gradient_clamp is not None:
-                torch.nn.utils.clip_grad_value_(model.parameters(), self.settings.gradient_clamp)
+            if self.settings.bound is not None:
+                self.settings.bound.apply_to(model.parameters())
             optimizer.step()
             for name, value in optimizer.hyperparameters.items():
                 totals[name] += value

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raytune_hyperlearn.checked import FromConfig, NonNegative, Positive, Whole, read, record
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
@@ -41,22 +42,20 @@ class Optimizing:
         self.optimizer, self._annealing = optimizer, annealing
         self._rates = [group["lr"] for group in optimizer.param_groups]
 
-    def step(self, loss: Tensor, fraction: float, gradient_clamp: float | None) -> None:
+    def step(self, loss: Tensor, fraction: float, bound: GradientBound | None) -> None:
         """One update.
 
         Args:
             loss: Of the batch [], with its graph.
             fraction: Of the training that is done.
-            gradient_clamp: Bound on every element of the gradient, or None.
+            bound: On the gradient, or None.
         """
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._annealing(fraction)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if gradient_clamp is not None:
-            torch.nn.utils.clip_grad_value_(
-                [p for g in self.optimizer.param_groups for p in g["params"]], gradient_clamp
-            )
+        if bound is not None:
+            bound.apply_to([p for g in self.optimizer.param_groups for p in g["params"]])
         self.optimizer.step()
 
     def begin(self) -> None:
@@ -199,7 +198,7 @@ class OneRunTrainable(HyperLearningTrainable):
             order = batches(self.split.train, problem.batch_size, horizon, seed, problem.augmentation)
             for step, (inputs, targets) in enumerate(order):
                 loss = problem.loss(model(inputs), targets).mean()
-                optimizing.step(loss, step / horizon, self.settings.gradient_clamp)
+                optimizing.step(loss, step / horizon, self.settings.bound)
             some = min(RENEWING_BATCHES, horizon)
             optimizing.finish(model, batches(self.split.train, problem.batch_size, some, seed, problem.augmentation))
         model.eval()

@@ -125,7 +125,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
         now = self.settings.space.at_step({name: [value] for name, value in self.present.items()}, first, self.horizon)
 
         def update(step: int, batch: tuple[Tensor, Tensor]) -> None:
-            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
+            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.bound)
 
         return self.train_on(index, first, end, update)
 

@@ -136,7 +136,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
 
         def update(step: int, batch: tuple[Tensor, Tensor]) -> None:
             now = shapes.at_step(self.values, step, self.horizon)
-            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.gradient_clamp)
+            sgd_step(model, optimizer, self.problem.loss, batch, now, self.settings.bound)
 
         return self.train_on(index, self.done_steps, end, update)
 

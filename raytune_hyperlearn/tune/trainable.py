@@ -28,6 +28,7 @@ from raytune_hyperlearn.checked import (
     record,
     unknown,
 )
+from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound, gradient_bound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
@@ -56,7 +57,8 @@ class TrialSettings(FromConfig):
         seed: Seed of the run: of its split, and of everything that is drawn anew for each evaluation.
         epochs: Full budget in passes over the training part; None takes the problem's own.
         batch_size: None takes the problem's own.
-        gradient_clamp: Bound on batch gradients, element by element, or None.
+        gradient_clamp: Bound on every element of batch gradients, or None.
+        gradient_norm: Bound on the norm of batch gradients, or None; only one of the two is allowed.
         replicates: Networks trained per evaluation, each from its own initialization and data order; scores are means.
             More than one measures the hyperparameters instead of a lucky start.
     """
@@ -72,7 +74,16 @@ class TrialSettings(FromConfig):
     epochs: Positive | None = None
     batch_size: Count | None = None
     gradient_clamp: Positive | None = None
+    gradient_norm: Positive | None = None
     replicates: Count = 1
+
+    def __post_init__(self) -> None:
+        gradient_bound(self.gradient_clamp, self.gradient_norm)
+
+    @property
+    def bound(self) -> GradientBound | None:
+        """What batch gradients are bounded by."""
+        return gradient_bound(self.gradient_clamp, self.gradient_norm)
 
 
 @record
@@ -284,8 +295,8 @@ class HyperLearningTrainable(tune.Trainable):
         model = self.new_model(seed)
         with private_random_numbers(derived_seed(seed, Purpose.DROPOUT, 0), self.device):
             order = batches(self.split.train, self.problem.batch_size, horizon, seed, self.problem.augmentation)
-            clamp = self.settings.gradient_clamp
-            train(model, self.problem.loss, order, values, horizon, clamp, shapes, space.groups, optimizer)
+            bound = self.settings.bound
+            train(model, self.problem.loss, order, values, horizon, bound, shapes, space.groups, optimizer)
         model.eval()
         return self.score(model)
 

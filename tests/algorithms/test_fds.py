@@ -15,6 +15,7 @@ from benchmarks.memory import LiveTensors
 from raytune_hyperlearn.algorithms.fds import Clamps, Hypergradient, hypergradient
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS, train
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound, NormBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from tests.algorithms.unrolled import (
     training_batches,
@@ -40,7 +41,7 @@ class Run:
         weight_decay: Its schedule.
         horizon: Steps.
         learned: What is differentiated.
-        gradient_clamp: Bound on batch gradients.
+        bound: On batch gradients.
         hessian: How Hessian products are computed.
     """
 
@@ -49,7 +50,7 @@ class Run:
     weight_decay: Sequence[float] = (0.03, 0.01)
     horizon: int = 11
     learned: Sequence[str] = HYPERPARAMETERS
-    gradient_clamp: float | None = None
+    bound: GradientBound | None = None
     hessian: HessianProductOptions = BATCHED
 
     @property
@@ -59,7 +60,8 @@ class Run:
 
 RUNS = {
     "windows of unequal length": Run(),
-    "gradient clamp": Run(gradient_clamp=0.02),
+    "gradient clamp": Run(bound=ElementBound(0.02)),
+    "gradient norm": Run(bound=NormBound(0.3)),
     "one learned": Run(learned=("momentum",), learning_rate=(0.2,)),
     "two learned": Run(learned=("weight_decay", "learning_rate")),
     "more values than steps": Run(
@@ -73,8 +75,8 @@ WAYS = {
     ),
     "not recorded": Run(hessian=HessianProductOptions(recorded=False)),
     "reverse over reverse": Run(hessian=HessianProductOptions(way="reverse_over_reverse")),
-    "column by column": Run(hessian=HessianProductOptions(way="sequential"), gradient_clamp=0.02),
-    "chunks": Run(hessian=HessianProductOptions(chunk=2), gradient_clamp=0.02),
+    "column by column": Run(hessian=HessianProductOptions(way="sequential"), bound=ElementBound(0.02)),
+    "chunks": Run(hessian=HessianProductOptions(chunk=2), bound=ElementBound(0.02)),
 }
 
 
@@ -98,7 +100,7 @@ def forward_mode(name: str, run: Run) -> Hypergradient:
             run.values,
             run.horizon,
             run.learned,
-            Clamps(gradient=run.gradient_clamp),
+            Clamps(gradient=run.bound),
         )
 
 
@@ -107,7 +109,7 @@ def trained(network: Network, values: Mapping[str, Sequence[float]], run: Run) -
     model = network.build()
     with torch.random.fork_rng():
         torch.manual_seed(MASKS)
-        train(model, cross_entropy, training_batches(network, run.horizon), values, run.horizon, run.gradient_clamp)
+        train(model, cross_entropy, training_batches(network, run.horizon), values, run.horizon, run.bound)
     return model.eval()
 
 
@@ -137,7 +139,7 @@ def test_hypergradients_are_those_of_reverse_mode_through_the_unrolled_run(name:
     with torch.random.fork_rng():
         torch.manual_seed(MASKS)
         batches = training_batches(network, run.horizon)
-        loss, expected = unrolled_hypergradient(network, batches, run.values, run.gradient_clamp)
+        loss, expected = unrolled_hypergradient(network, batches, run.values, run.bound)
     assert found.validation_loss == pytest.approx(loss, rel=1e-12)
     assert list(found.values) == list(run.learned)
     for hyperparameter, entries in found.values.items():
@@ -153,8 +155,9 @@ def test_hypergradients_are_finite_differences_of_plain_training(name: str, kind
         assert entries == pytest.approx(differences, rel=1e-4, abs=1e-10)
 
 
-def test_a_gradient_clamp_that_runs_use_does_clamp_something() -> None:
-    clamped, free = (forward_mode("mlp", run).values for run in (RUNS["gradient clamp"], Run()))
+@pytest.mark.parametrize("kind", ["gradient clamp", "gradient norm"])
+def test_a_bound_that_runs_use_does_bound_something(kind: str) -> None:
+    clamped, free = (forward_mode("mlp", run).values for run in (RUNS[kind], Run()))
     assert clamped["learning_rate"] != pytest.approx(free["learning_rate"], rel=1e-2)
     assert max(abs(entry) for entry in clamped["learning_rate"]) > 1e-3
 

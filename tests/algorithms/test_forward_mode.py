@@ -36,6 +36,7 @@ from raytune_hyperlearn.algorithms.update_maps import (
 )
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, NormBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts, Linearized
 from raytune_hyperlearn.problems import Examples
 from raytune_hyperlearn.problems import batches as problem_batches
@@ -526,7 +527,9 @@ def no_synchronization(device: torch.device) -> Iterator[None]:
 QUEUED: dict[str, tuple[Callable[[FunctionalModel], InnerStep], Values]] = {
     "by hand": (
         lambda model: SGDStep(
-            model, HessianProducts(model, HessianProductOptions(record_after=2)), Clamps(gradient=0.1, product=1.0)
+            model,
+            HessianProducts(model, HessianProductOptions(record_after=2)),
+            Clamps(gradient=NormBound(0.1), product=1.0),
         ),
         SGD_VALUES,
     ),
@@ -640,7 +643,7 @@ def test_options_are_checked(make: Callable[[], object], message: str) -> None:
 def test_clamped_products_are_those_of_the_path_by_hand() -> None:
     network = NETWORKS["batch norm mlp"]
     model, bound = functional(network), 0.01
-    clamped = GradientStep(SGD(model, gradient_clamp=0.05), product_clamp=bound)
+    clamped = GradientStep(SGD(model, bound=ElementBound(0.05)), product_clamp=bound)
     (found,) = forward_mode(clamped, network, SGD_VALUES)
     with torch.random.fork_rng():
         torch.manual_seed(MASKS)
@@ -651,9 +654,9 @@ def test_clamped_products_are_those_of_the_path_by_hand() -> None:
             validation_batches(network),
             SGD_VALUES,
             STEPS,
-            clamps=Clamps(gradient=0.05, product=bound),
+            clamps=Clamps(gradient=ElementBound(0.05), product=bound),
         )
-    (free,) = forward_mode(GradientStep(SGD(model, gradient_clamp=0.05)), network, SGD_VALUES)
+    (free,) = forward_mode(GradientStep(SGD(model, bound=ElementBound(0.05))), network, SGD_VALUES)
     for name, schedule in expected.values.items():
         assert found.values[name] == pytest.approx(schedule, rel=1e-10)
         assert free.values[name] != pytest.approx(schedule, rel=1e-3)

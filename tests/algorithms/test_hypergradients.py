@@ -14,6 +14,7 @@ from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep
 from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts
 from tests.algorithms.test_kinds_of_models import KINDS, STEPS, VALUES, Kind
 from tests.algorithms.unrolled import training_batches, validation_batches
@@ -100,8 +101,8 @@ def test_what_reverse_mode_cannot_do_goes_forward() -> None:
 
 def test_every_step_has_its_counterpart() -> None:
     model = FunctionalModel(KINDS["regression"].build(), cross_entropy)
-    by_hand = adjoint_of(SGDStep(model, HessianProducts(model), Clamps(gradient=0.5)))
+    by_hand = adjoint_of(SGDStep(model, HessianProducts(model), Clamps(gradient=ElementBound(0.5))))
     assert isinstance(by_hand, SGDAdjoint)
-    assert by_hand.gradient_clamp == 0.5
+    assert by_hand.bound == ElementBound(0.5)
     for inner in (GradientStep(SGD(model)), MapStep(SGD(model))):
         assert isinstance(adjoint_of(inner), MapAdjoint)

@@ -14,10 +14,11 @@ from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.groups import layers
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Hats, Shapes, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep
-from raytune_hyperlearn.algorithms.update_maps import SGD, AdamW, GradientUpdate, label_smoothing
+from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate, label_smoothing
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.adjoint_products import AdjointProductOptions
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound, NormBound
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from tests.algorithms.unrolled import training_batches, unrolled_hypergradient, validation_batches
 from tests.plain_networks import NETWORKS, cross_entropy
@@ -85,9 +86,11 @@ def test_equals_the_unrolled_graph(network: str, values: Values, inner: str) -> 
         (SGD, SGD_VALUES, Shapes({"learning_rate": Windows(3, (1, 4, 2)), "momentum": Hats(2)}), "dropout"),
         (lambda model: AdamW(model, label_smoothing()), ADAM_VALUES, EQUAL_WINDOWS, "batch norm mlp"),
         (lambda model: SGD(model, nesterov=True), SGD_VALUES, EQUAL_WINDOWS, "tied"),
-        (lambda model: SGD(model, gradient_clamp=0.05), SGD_VALUES, EQUAL_WINDOWS, "frozen"),
+        (lambda model: SGD(model, bound=ElementBound(0.05)), SGD_VALUES, EQUAL_WINDOWS, "frozen"),
+        (lambda model: SGD(model, bound=NormBound(0.2)), SGD_VALUES, EQUAL_WINDOWS, "frozen"),
+        (lambda model: Adam(model, bound=NormBound(0.2)), {"learning_rate": [0.01, 0.02]}, EQUAL_WINDOWS, "frozen"),
     ],
-    ids=["dropout and windows", "adamw", "tied", "clamped and frozen"],
+    ids=["dropout and windows", "adamw", "tied", "clamped and frozen", "norm", "adam and norm"],
 )
 def test_equals_forward_mode(
     update: Callable[[FunctionalModel], GradientUpdate], values: Values, shapes: Shapes, network: str
@@ -144,8 +147,6 @@ def test_refusals() -> None:
         by_reverse_mode(SGDAdjoint, "mlp", SGD_VALUES, Shapes({"momentum": Windows(3)}))
     with pytest.raises(ValueError, match="horizon is 0; it must be at least 1"):
         by_reverse_mode(SGDAdjoint, "mlp", SGD_VALUES, steps=0)
-    with pytest.raises(ValueError, match="gradient_clamp is -1; it must be positive or None"):
-        SGDAdjoint(update.model, gradient_clamp=-1)
     with pytest.raises(ValueError, match="groups hold 'rate'; they must be of learning_rate"):
         SGDAdjoint(update.model, groups={"rate": {}})
     with pytest.raises(ValueError, match="slices hold 3 parameters; they must hold all"):
@@ -154,15 +155,16 @@ def test_refusals() -> None:
         AdjointProductOptions("fast")
 
 
+@pytest.mark.parametrize("bound", [ElementBound(0.05), NormBound(0.3)], ids=str)
 @pytest.mark.parametrize("way", ["double_backward", "forward_over_reverse"])
 @pytest.mark.parametrize("network", ["dropout", "batch norm cnn"])
-def test_by_hand_equals_forward_mode_with_dropout_and_clamps(network: str, way: str) -> None:
-    written, clamp = NETWORKS[network], 0.05
+def test_by_hand_equals_forward_mode_with_dropout_and_bounds(network: str, way: str, bound: GradientBound) -> None:
+    written = NETWORKS[network]
     found = by_reverse_mode(
-        lambda model: SGDAdjoint(model, gradient_clamp=clamp, options=AdjointProductOptions(way)), network, SGD_VALUES
+        lambda model: SGDAdjoint(model, bound, options=AdjointProductOptions(way)), network, SGD_VALUES
     )
     model = FunctionalModel(written.build(), cross_entropy)
-    inner = SGDStep(model, HessianProducts(model), Clamps(gradient=clamp))
+    inner = SGDStep(model, HessianProducts(model), Clamps(gradient=bound))
     with torch.random.fork_rng():
         torch.manual_seed(5)
         batches, held_out = training_batches(written, STEPS), validation_batches(written)

@@ -7,16 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step, train
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound, NormBound
 from tests.algorithms.unrolled import training_batches, unrolled_training
 from tests.plain_networks import NETWORKS, cross_entropy
 
 HORIZON = 9
 
 
-def trained(name: str, values: dict[str, list[float]], gradient_clamp: float | None = None) -> nn.Module:
+def trained(name: str, values: dict[str, list[float]], bound: GradientBound | None = None) -> nn.Module:
     network = NETWORKS[name]
     model = network.build()
-    train(model, cross_entropy, training_batches(network, HORIZON), values, HORIZON, gradient_clamp)
+    train(model, cross_entropy, training_batches(network, HORIZON), values, HORIZON, bound)
     return model
 
 
@@ -39,15 +40,15 @@ def test_constant_hyperparameters_give_the_trajectory_of_torch_sgd(
         torch.testing.assert_close(found.state_dict()[key], value, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("clamp", [None, 0.02])
+@pytest.mark.parametrize("bound", [None, ElementBound(0.02), NormBound(0.3)], ids=str)
 @pytest.mark.parametrize("name", ["mlp", "batch norm mlp", "frozen"])
-def test_schedules_follow_the_update_rule(name: str, clamp: float | None) -> None:
+def test_schedules_follow_the_update_rule(name: str, bound: GradientBound | None) -> None:
     """v ← μ v + g + ξ w, w ← w − α v written out, through windows of zero momentum too."""
     values = {"learning_rate": [0.2, 0.0, 0.1], "momentum": [0.9, 0.0, 0.8, 0.4], "weight_decay": [0.01, 0.0]}
-    model = trained(name, values, clamp)
+    model = trained(name, values, bound)
     exact = {key: torch.tensor(schedule, dtype=torch.float64) for key, schedule in values.items()}
     network = NETWORKS[name]
-    weights, statistics = unrolled_training(network, training_batches(network, HORIZON), exact, clamp)
+    weights, statistics = unrolled_training(network, training_batches(network, HORIZON), exact, bound)
     for key, value in {**weights, **statistics}.items():
         torch.testing.assert_close(model.state_dict()[key], value.detach(), rtol=1e-11, atol=1e-13)
 

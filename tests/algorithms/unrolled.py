@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.values import Values
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound, NormBound
 from tests.plain_networks import Network, State, plain_cross_entropy
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -26,7 +27,7 @@ def unrolled_training(
     network: Network,
     batches: Batches,
     values: Mapping[str, Tensor],
-    gradient_clamp: float | None = None,
+    bound: GradientBound | None = None,
 ) -> tuple[State, State]:
     """Parameters and running statistics after training, with the graph of every step attached.
 
@@ -34,7 +35,7 @@ def unrolled_training(
         network: Starts at its own initial state.
         batches: One per step; their number is the horizon.
         values: learning_rate, momentum and weight_decay, each one-dimensional, that gradients shall flow to.
-        gradient_clamp: Bound on batch gradients.
+        bound: On batch gradients.
     """
     trainable, frozen, statistics = network.initial()
     weights = {name: value.requires_grad_() for name, value in trainable.items()}
@@ -47,8 +48,13 @@ def unrolled_training(
         outputs, statistics = network.forward({**weights, **frozen}, statistics, inputs, True)
         loss = plain_cross_entropy(outputs, targets).mean()
         slopes = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        if gradient_clamp is not None:
-            slopes = tuple(slope.clamp(-gradient_clamp, gradient_clamp) for slope in slopes)
+        if isinstance(bound, ElementBound):
+            slopes = tuple(slope.clamp(-bound.largest, bound.largest) for slope in slopes)
+        if isinstance(bound, NormBound):
+            norm = torch.stack([(slope**2).sum() for slope in slopes]).sum().sqrt()
+            slopes = (
+                tuple(slope * (bound.largest / (norm + 1e-6)) for slope in slopes) if norm > bound.largest else slopes
+            )
         gradients = dict(zip(weights, slopes, strict=True))
         velocity = {n: momentum * velocity[n] + gradients[n] + decay * weights[n] for n in weights}
         weights = {n: weights[n] - rate * velocity[n] for n in weights}
@@ -65,11 +71,11 @@ def validation_loss(network: Network, weights: State, statistics: State) -> Tens
 
 
 def unrolled_hypergradient(
-    network: Network, batches: Batches, values: Values, gradient_clamp: float | None = None
+    network: Network, batches: Batches, values: Values, bound: GradientBound | None = None
 ) -> tuple[float, dict[str, list[float]]]:
     """Validation loss after training, and its derivative divided by the number of steps that shared each value."""
     leaves = {name: torch.tensor(v, dtype=torch.float64, requires_grad=True) for name, v in values.items()}
-    weights, statistics = unrolled_training(network, batches, leaves, gradient_clamp)
+    weights, statistics = unrolled_training(network, batches, leaves, bound)
     loss = validation_loss(network, weights, statistics)
     slopes = torch.autograd.grad(loss, list(leaves.values()))
     return loss.item(), {

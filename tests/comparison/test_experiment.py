@@ -74,6 +74,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no epochs": ({"epochs": 0, "reference": None}, "epochs is 0; it must be a number in (0, 1000000000]"),
     "min over full": ({"min_epochs": 28}, "min_epochs is 28; it must be at most epochs (27)"),
     "no workers": ({"workers": 0}, "workers is 0; it must be a whole number in [1, 100000]"),
+    "two bounds on gradients": (
+        {"gradient_clamp": 1.0, "gradient_norm": 1.0},
+        "gradient_norm is 1 beside gradient_clamp; only one may be given",
+    ),
     "concurrent runs through the client": (
         {"concurrent": 2, "address": "ray://head:10001"},
         "concurrent is 2; through Ray's client (ray://head:10001) it must be 1",

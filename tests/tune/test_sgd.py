@@ -74,6 +74,16 @@ def test_a_gradient_clamp_bounds_every_element() -> None:
     assert max(moved) >= 0.3 * bound * (1 - 1e-4) - 0.3 * 1e-3 * largest
 
 
+def test_a_gradient_norm_bounds_the_whole_gradient() -> None:
+    bound, without_decay = 1e-3, {**VALUES, "weight_decay": [0.0]}
+    config = {**CONFIG, "hyperparameters": without_decay, "gradient_norm": bound, "epochs": 0.125}  # one step
+    trainable = SGDTrainable(config)
+    before = torch.cat([p.detach().flatten() for p in trainable.models[0].parameters()])
+    trainable.step()
+    moved = torch.cat([p.detach().flatten() for p in trainable.models[0].parameters()]) - before
+    assert moved.norm().item() == pytest.approx(0.3 * bound, rel=2e-3)  # the bound's ε is a thousandth of it
+
+
 def test_training_in_parts_reports_on_the_way_and_ends_the_same() -> None:
     whole = SGDTrainable(dict(CONFIG)).step()
     parts = SGDTrainable({**CONFIG, "epochs_per_step": 0.75})  # 6, 6 and the remaining 4 steps

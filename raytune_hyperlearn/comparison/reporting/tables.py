@@ -307,7 +307,7 @@ def given_table(study: Study, styles: Styles) -> Table:
 def shared_table(study: Study) -> Table:
     """What all methods were given alike."""
     experiment = study.experiment
-    clamp = experiment.gradient_clamp
+    clamp, norm = experiment.gradient_clamp, experiment.gradient_norm
     rows = [
         ("problem", experiment.problem),
         ("wall-clock per run", seconds(experiment.time_limit)),
@@ -318,6 +318,7 @@ def shared_table(study: Study) -> Table:
         ("processors per trial", str(experiment.cpus_per_trial)),
         ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
         ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
+        ("bound on every gradient's norm", "none" if norm is None else f"{norm:g}"),
         ("networks per evaluation", str(experiment.replicates)),
         ("chosen by", experiment.metric.replace("_", " ")),
         ("seeds", ", ".join(map(str, experiment.seeds))),

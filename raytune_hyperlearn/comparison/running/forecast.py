@@ -22,6 +22,7 @@ from raytune_hyperlearn.comparison.running.duration import duration_text, plan_t
 from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import gradient_bound
 from raytune_hyperlearn.problems import Problem, StoredExamples, TrainingFunction, batches, check_problem
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds_options import FDSOptions
@@ -110,7 +111,8 @@ def forecast_of_function(function: TrainingFunction, experiment: Experiment) -> 
 
 def _costs_rows(problem: Problem, experiment: Experiment, model: FunctionalModel, batch: Batch) -> Mapping[str, str]:
     space = experiment.searched
-    inner = FDSOptions().inner_step(model, experiment.gradient_clamp, space)
+    bound = gradient_bound(experiment.gradient_clamp, experiment.gradient_norm)
+    inner = FDSOptions().inner_step(model, bound, space)
     adjoint, learned = adjoint_of(inner), list(space.learned)
     costs = measured(inner, adjoint, batch, learned)
     horizon = problem.horizon(experiment.epochs)

@@ -58,7 +58,8 @@ def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str,
     """What trains again, and the part of its config that is its own."""
     if experiment.optimizer == "own":
         return TrainingFunctionTrainable, {}
-    shared = {"gradient_clamp": experiment.gradient_clamp, "resplit": True}
+    bounds = {"gradient_clamp": experiment.gradient_clamp, "gradient_norm": experiment.gradient_norm}
+    shared = {**bounds, "resplit": True}
     if experiment.optimizer == "sgd":
         return RetrainingTrainable, {**shared, "space": experiment.space}
     return RetrainingTrainable, {**shared, "space": experiment.searched, "optimizer": experiment.optimizer}

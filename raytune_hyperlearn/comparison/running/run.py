@@ -55,8 +55,11 @@ def check_experiment(experiment: Experiment) -> None:
     """
     if experiment.optimizer != "own":
         _check_problem(experiment)
-    elif experiment.gradient_clamp is not None:
-        raise ValueError(f"gradient_clamp is {experiment.gradient_clamp}; with a training function it must be None")
+    else:
+        for name in ("gradient_clamp", "gradient_norm"):
+            if getattr(experiment, name) is not None:
+                given = getattr(experiment, name)
+                raise ValueError(f"{name} is {given}; with a training function it must be None")
     for method in experiment.methods:
         try:
             _make_first_trial(experiment, method)
@@ -249,5 +252,6 @@ def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[
         "epochs": experiment.epochs,
         "replicates": experiment.replicates,
         "gradient_clamp": experiment.gradient_clamp,
+        "gradient_norm": experiment.gradient_norm,
         **setup.config,
     }

@@ -53,6 +53,7 @@ ENTRIES: dict[str, list[Any]] = {
     "replicates": [1, 2],
     "confirmations": [0, 3],
     "gradient_clamp": [None, 1.0],
+    "gradient_norm": [None, 1.0],
     "space": [
         {},
         {"learning_rate": {"values": 3}},

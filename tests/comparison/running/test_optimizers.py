@@ -33,14 +33,18 @@ def doubles() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("doubles")
-def test_black_box_methods_train_as_fds_does_from_the_same_seed() -> None:
+@pytest.mark.parametrize("bounds", [{}, {"gradient_norm": 0.3}], ids=str)
+def test_black_box_methods_train_as_fds_does_from_the_same_seed(bounds: dict[str, float]) -> None:
     config: dict[str, Any] = {"problem": small_problem, "space": SPACE, "seed": 5, "epochs": 2.0, "optimizer": "adamw"}
+    free, config = FDSTrainable(config).train(), config | bounds
     learned = FDSTrainable(config).train()
+    assert (learned["hypergradient"] == free["hypergradient"]) == (not bounds)
     values = SPACE.initial()
     trained = RetrainingTrainable({**config, "hyperparameters": values, "retrainings": 1})
     again = trained.train_and_score(values, 2.0, derived_seed(5, Purpose.OUTER_STEP, 0, 0), "adamw")
     assert learned["hyperparameters"] == values
-    assert learned["validation_loss"] == pytest.approx(again["validation_loss"], rel=1e-12)
+    # Adam divides tiny gradients by their size: a norm that is summed in another order shows after the tenth digit.
+    assert learned["validation_loss"] == pytest.approx(again["validation_loss"], rel=1e-8)
     evaluated = SGDTrainable({**config, "hyperparameters": values, "trial_seed": 3}).train()
     seed = derived_seed(3, Purpose.REPLICATE, 0)
     assert evaluated["validation_loss"] == trained.train_and_score(values, 2.0, seed, "adamw")["validation_loss"]

@@ -75,9 +75,10 @@ def test_methods_that_train_by_themselves_refuse_it(method: str, message: str) -
 def test_what_needs_a_network_says_so() -> None:
     with pytest.raises(ValueError, match=r"problem is the training function parabola; .* needs a Problem"):
         load("mine.py:parabola")
-    experiment = experiment_from_settings({"problem": "mine.py:parabola", "methods": ["rs"], "gradient_clamp": 1.0})
-    with pytest.raises(ValueError, match=r"gradient_clamp is 1.0; with a training function it must be None"):
-        check_experiment(experiment)
+    for bound in ("gradient_clamp", "gradient_norm"):
+        experiment = experiment_from_settings({"problem": "mine.py:parabola", "methods": ["rs"], bound: 1.0})
+        with pytest.raises(ValueError, match=rf"{bound} is 1.0; with a training function it must be None"):
+            check_experiment(experiment)
     done = CliRunner().invoke(app, ["reference", "mine.py:parabola"])
     assert done.exit_code == 2
     assert "a training function has none" in done.output
