@@ -42,6 +42,7 @@ ONLY_READ = {
         "import torch": "tests/testing/test_conformance.py runs it",
         "import pytest": "tests/testing/test_conformance.py runs it",
     },
+    "docs/how-to/own-data.md": {"from ray.air": "it needs MLflow; tests/tune/test_scalars.py runs it"},
     "docs/how-to/cluster.md": {"hyperlearn compare": "it needs a cluster"},
     "docs/how-to/use.md": {
         "from lightning": "tests/integrations runs it, with what is left out here",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
 
 from raytune_hyperlearn import SearchSpace, compare
@@ -119,3 +121,36 @@ def test_the_real_loggers_write_the_metrics_of_every_method(tmp_path: Path) -> N
         row = json.loads((tmp_path / f"{method}.result.json").read_text().splitlines()[0])
         assert set(row["hyperparameters"]["learning_rate"]) == {"0", "1"}
         assert not set(STATE) & set(row)
+
+
+class Trial:
+    """What a logger asks of Tune's trial."""
+
+    def __init__(self, local_path: str) -> None:
+        self.local_path, self.trial_id, self.config = local_path, "a", {"seed": 0, "epochs": 2.0}
+
+
+def test_mlflow_is_shown_every_value_of_a_schedule_as_a_metric_of_its_own(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")  # mlflow-skinny comes without it
+    where = f"sqlite:///{tmp_path / 'runs.db'}"
+    logger = Scalars(deepcopy(MLflowLoggerCallback(tracking_uri=where, experiment_name="digits")))
+    trial = Trial(str(tmp_path))
+    result = {
+        "training_iteration": 1,
+        "validation_loss": 0.5,
+        "hyperparameters": {"learning_rate": [0.1, 0.2]},
+        "outer_state": {"values": {"momentum": [0.9]}},
+        "config": trial.config,
+    }
+    logger.setup()
+    logger.on_trial_start(iteration=0, trials=[], trial=trial)
+    logger.on_trial_result(0, [], trial, result)
+    logger.on_trial_complete(iteration=1, trials=[], trial=trial)
+    client = mlflow.MlflowClient(where)
+    (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert run.data.metrics["validation_loss"] == 0.5
+    shown = {name: value for name, value in run.data.metrics.items() if name.startswith("hyperparameters")}
+    assert shown == {"hyperparameters/learning_rate/0": 0.1, "hyperparameters/learning_rate/1": 0.2}
+    assert not [name for name in run.data.metrics if name.split("/")[0] in STATE]
+    assert run.data.params == {"seed": "0", "epochs": "2.0"}
