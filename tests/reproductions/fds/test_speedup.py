@@ -122,7 +122,7 @@ def test_what_is_raced_on(contest: Any) -> None:
     except MissingDataError as missing:
         pytest.skip(str(missing))
     assert course.space.dimensions == {"fashion-mnist": 9, "mnist": 9, "cifar10": 58, "cleaning": 5_000}[contest.name]
-    assert course.steps == {"fashion-mnist": 445, "mnist": 188, "cifar10": 62, "cleaning": 200}[contest.name]
+    assert course.steps == {"fashion-mnist": 445, "mnist": 138, "cifar10": 62, "cleaning": 200}[contest.name]
 
 
 @pytest.mark.long
