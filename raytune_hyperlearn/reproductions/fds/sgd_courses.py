@@ -45,7 +45,7 @@ class SGDCourse:
 
     def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By PyTorch's own SGD."""
-        parts, steps = self._split(split), self._steps(share)
+        parts, steps = self._split(split), self.length(share)
         model = initialize(self.problem.model, seed)
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         train(model, self.problem.loss, order, values, steps, groups=self._space.groups)
@@ -55,7 +55,7 @@ class SGDCourse:
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """By reverse mode."""
-        parts, steps = self._split(split), self._steps(share)
+        parts, steps = self._split(split), self.length(share)
         self.model.load_initial(initialize(self.problem.model, seed))
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         held_out = validation_batches(parts.validation)
@@ -69,7 +69,8 @@ class SGDCourse:
             self._splits[seed] = self.problem.split(seed)
         return self._splits[seed]
 
-    def _steps(self, share: float) -> int:
+    def length(self, share: float) -> int:
+        """Steps of a training that is a share of the full one, at least one."""
         return max(1, round(share * self.steps))
 
     @torch.no_grad()
