@@ -160,9 +160,9 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 30, 45),
     ),
     "medium": (
-        Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 40, 240),
-        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 40, 200),
-        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 20, 80),
+        Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 20, 160),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 25, 100),
+        cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 10, 60),
     ),
     "paper": (
         Contest("fashion-mnist", "Fashion-MNIST, LeNet", _fashion_mnist, 300, 1_500),
