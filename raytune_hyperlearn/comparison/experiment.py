@@ -29,6 +29,7 @@ from raytune_hyperlearn.comparison.reference_record import reference_from_mappin
 from raytune_hyperlearn.hyperparameters import Optimizer, Space, optimizer_space
 
 Metric = Literal["validation_loss", "validation_accuracy"]
+Precision = Literal["full", "bf16-mixed"]
 Member = TypeVar("Member")
 LARGEST_SEED = 2**32 - 1
 """The largest seed that numpy's older generators take."""
@@ -101,6 +102,7 @@ class Experiment:
         confirmations: fresh seeds with which every run's incumbent is trained again at the end, outside the clock.
         gradient_clamp: bound on every element of a batch gradient in every method's training; None for no bound.
         gradient_norm: bound on a batch gradient's norm, likewise; only one of the two may be given.
+        precision: full, or bf16-mixed: models of every method compute in bfloat16 under autocast.
         optimizer: what trains, and whose hyperparameters are searched: sgd, adam or adamw; own for a training function.
         space: the search space shared by all methods: by hyperparameter values, init, step and range, or a number
             where it is fixed.
@@ -129,6 +131,7 @@ class Experiment:
     confirmations: Annotated[Whole, Field(le=10_000)] = 0
     gradient_clamp: Positive | None = None
     gradient_norm: Positive | None = None
+    precision: Precision = "full"
     optimizer: Optimizer = "sgd"
     space: dict[str, SpaceEntry] = field(default_factory=dict)
     method_options: dict[str, dict[str, Plain]] = field(default_factory=dict)

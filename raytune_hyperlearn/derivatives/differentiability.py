@@ -121,8 +121,8 @@ def _first_failing(model: nn.Module, inputs: Tensor, trial: Trial) -> str | None
             return next(
                 (
                     f"{name} ({type(module).__name__})" if name else type(module).__name__
-                    for name, module, call in _recorded_calls(model, inputs)
-                    if _fails(trial, module, call)
+                    for name, module, call, autocast in _recorded_calls(model, inputs)
+                    if _fails(trial, module, call, autocast)
                 ),
                 None,
             )
@@ -132,13 +132,19 @@ def _first_failing(model: nn.Module, inputs: Tensor, trial: Trial) -> str | None
                     buffer.copy_(value)
 
 
-def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Module, Call]]:
-    """The first call of every module in a forward pass, in the order in which they end: inner ones first."""
-    calls: dict[str, tuple[nn.Module, Call]] = {}
+def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Module, Call, torch.autocast]]:
+    """The first call of every module in a forward pass, in the order in which they end: inner ones first.
+
+    The last entry is the autocast in which the call was made.
+    """
+    calls: dict[str, tuple[nn.Module, Call, torch.autocast]] = {}
+    device = inputs.device.type
 
     def recorder(name: str) -> Any:
         def record(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], _output: Any) -> None:
-            calls.setdefault(name, (module, (arguments, options)))
+            dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+            autocast = torch.autocast(device, dtype, enabled, cache_enabled=False)
+            calls.setdefault(name, (module, (arguments, options), autocast))
 
         return record
 
@@ -148,12 +154,13 @@ def _recorded_calls(model: nn.Module, inputs: Tensor) -> list[tuple[str, nn.Modu
     finally:
         for hook in hooks:
             hook.remove()
-    return [(name, module, call) for name, (module, call) in calls.items()]
+    return [(name, *call) for name, call in calls.items()]
 
 
-def _fails(trial: Trial, module: nn.Module, call: Call) -> bool:
+def _fails(trial: Trial, module: nn.Module, call: Call, autocast: torch.autocast) -> bool:
     try:
-        trial(module, call)
+        with autocast:
+            trial(module, call)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # NotImplementedError is one

@@ -67,7 +67,8 @@ class NormBound:
 
     def apply(self, gradient: Tensor) -> Tensor:
         """The bounded gradient [D]."""
-        return gradient * (self.largest / (torch.linalg.vector_norm(gradient) + EPSILON)).clamp(max=1.0)
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        return gradient * (self.largest / (norm + EPSILON)).clamp(max=1.0)
 
     def derivative(self, gradient: Tensor, moved: Tensor) -> Tensor:
         """Tangents or adjoints [..., D] of the bounded gradient from those of the gradient [D] as it is."""

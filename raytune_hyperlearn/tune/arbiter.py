@@ -59,6 +59,7 @@ class ArbiterTrainable(HyperLearningTrainable):
     validation set is smaller than B_max).
     """
 
+    full_precision_only: ClassVar[bool] = True
     allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {
         "trial_seed",
         DECIDED,

@@ -81,6 +81,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
     of all replicates). ``hyperparameters`` holds the mean batch size of every epoch so far.
     """
 
+    full_precision_only: ClassVar[bool] = True
     allowed: ClassVar[frozenset[str]] = frozenset(BatchSizeOptions.__dataclass_fields__) | {"trial_seed"}
 
     def start(self, config: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace, Space
 from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
+from raytune_hyperlearn.problems.mixed_precision import Precision, with_precision
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
 from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result
@@ -59,6 +60,7 @@ class TrialSettings(FromConfig):
         batch_size: None takes the problem's own.
         gradient_clamp: Bound on every element of batch gradients, or None.
         gradient_norm: Bound on the norm of batch gradients, or None; only one of the two is allowed.
+        precision: ``"full"``, or ``"bf16-mixed"``: models compute under autocast, see :mod:`.mixed_precision`.
         replicates: Networks trained per evaluation, each from its own initialization and data order; scores are means.
             More than one measures the hyperparameters instead of a lucky start.
     """
@@ -75,6 +77,7 @@ class TrialSettings(FromConfig):
     batch_size: Count | None = None
     gradient_clamp: Positive | None = None
     gradient_norm: Positive | None = None
+    precision: Precision = "full"
     replicates: Count = 1
 
     def __post_init__(self) -> None:
@@ -132,6 +135,9 @@ class HyperLearningTrainable(tune.Trainable):
 
     takes_groups: ClassVar[bool] = False
     """Whether a subclass can train with values of their own for groups of parameters."""
+
+    full_precision_only: ClassVar[bool] = False
+    """Whether a subclass takes derivatives that bfloat16 would spoil."""
 
     config: dict[str, Any]
     settings: TrialSettings
@@ -203,6 +209,8 @@ class HyperLearningTrainable(tune.Trainable):
         if not isinstance(self.settings.space, self.spaces):
             kind, allowed = type(self.settings.space).__name__, " or ".join(kind.__name__ for kind in self.spaces)
             raise ValueError(f"space is of type {kind}; {type(self).__name__} needs a {allowed}")
+        if self.full_precision_only and self.settings.precision != "full":
+            raise ValueError(f"precision is {self.settings.precision!r}; {type(self).__name__} needs 'full'")
         self.device = assigned_device()
         self.problem = self._load_once(self.settings.problem)
         if self.settings.batch_size is not None:
@@ -260,7 +268,7 @@ class HyperLearningTrainable(tune.Trainable):
         Args:
             seed: Of the initialization.
         """
-        return initialize(self.problem.model, seed).to(self.device)
+        return with_precision(initialize(self.problem.model, seed).to(self.device), self.settings.precision)
 
     def score(self, outputs: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Validation and test loss and accuracy of ``outputs``, a function in evaluation mode.

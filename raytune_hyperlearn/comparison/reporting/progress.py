@@ -198,8 +198,8 @@ class Progress:
             number = os.fstat(file.fileno()).st_ino
             if number != self._file:
                 self._file, self._offset = number, 0
-                for run in self._under_way.values():
-                    run.begin_anew()
+                for known in self._under_way.values():
+                    known.begin_anew()
             file.seek(self._offset)
             fresh = file.read()
         complete = fresh[: fresh.rfind(b"\n") + 1]

@@ -319,6 +319,7 @@ def shared_table(study: Study) -> Table:
         ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
         ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
         ("bound on every gradient's norm", "none" if norm is None else f"{norm:g}"),
+        ("precision of training", experiment.precision),
         ("networks per evaluation", str(experiment.replicates)),
         ("chosen by", experiment.metric.replace("_", " ")),
         ("seeds", ", ".join(map(str, experiment.seeds))),

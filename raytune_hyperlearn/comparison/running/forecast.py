@@ -24,6 +24,7 @@ from raytune_hyperlearn.derivatives.differentiability import layer_without_forwa
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.gradient_bounds import gradient_bound
 from raytune_hyperlearn.problems import Problem, StoredExamples, TrainingFunction, batches, check_problem
+from raytune_hyperlearn.problems.mixed_precision import with_precision
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.fds_options import FDSOptions
 
@@ -64,7 +65,7 @@ def forecast(problem: Problem, experiment: Experiment, device: torch.device | st
     """
     problem = problem.to(device)
     check_problem(problem)
-    model = initialize(problem.model, 0).to(device)
+    model = with_precision(initialize(problem.model, 0).to(device), experiment.precision)
     part = problem.split(0).train
     batch = next(batches(part, problem.batch_size, 1, 0, problem.augmentation))
     failing = undifferentiable_layer(model, batch[0])

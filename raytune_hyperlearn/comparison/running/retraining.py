@@ -59,7 +59,7 @@ def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str,
     if experiment.optimizer == "own":
         return TrainingFunctionTrainable, {}
     bounds = {"gradient_clamp": experiment.gradient_clamp, "gradient_norm": experiment.gradient_norm}
-    shared = {**bounds, "resplit": True}
+    shared = {**bounds, "precision": experiment.precision, "resplit": True}
     if experiment.optimizer == "sgd":
         return RetrainingTrainable, {**shared, "space": experiment.space}
     return RetrainingTrainable, {**shared, "space": experiment.searched, "optimizer": experiment.optimizer}

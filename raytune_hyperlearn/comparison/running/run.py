@@ -56,10 +56,10 @@ def check_experiment(experiment: Experiment) -> None:
     if experiment.optimizer != "own":
         _check_problem(experiment)
     else:
-        for name in ("gradient_clamp", "gradient_norm"):
-            if getattr(experiment, name) is not None:
+        for name, only in (("gradient_clamp", None), ("gradient_norm", None), ("precision", "full")):
+            if getattr(experiment, name) != only:
                 given = getattr(experiment, name)
-                raise ValueError(f"{name} is {given}; with a training function it must be None")
+                raise ValueError(f"{name} is {given}; with a training function it must be {only}")
     for method in experiment.methods:
         try:
             _make_first_trial(experiment, method)
@@ -253,5 +253,6 @@ def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[
         "replicates": experiment.replicates,
         "gradient_clamp": experiment.gradient_clamp,
         "gradient_norm": experiment.gradient_norm,
+        "precision": experiment.precision,
         **setup.config,
     }

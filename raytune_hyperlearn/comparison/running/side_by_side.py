@@ -49,7 +49,8 @@ def side_by_side(
         ValueError: In one line, if a callback cannot be sent to another process.
     """
     _require_copies(callbacks)
-    waiting, under_way = deque(missing), []
+    waiting = deque(missing)
+    under_way: list[Any] = []
     try:
         while waiting or under_way:
             while waiting and len(under_way) < experiment.concurrent:
@@ -65,12 +66,11 @@ def side_by_side(
 
 def _start(experiment: Experiment, method: str, seed: int, folder: Path, callbacks: Sequence[Callback]) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task = _run.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    task = ray.remote(_run).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
     environment = {name: os.environ[name] for name in QUIET if name in os.environ}
     return task.remote(environment, os.getcwd(), experiment, method, seed, folder, list(callbacks))
 
 
-@ray.remote
 def _run(
     environment: dict[str, str],
     directory: str,

@@ -54,6 +54,7 @@ ENTRIES: dict[str, list[Any]] = {
     "confirmations": [0, 3],
     "gradient_clamp": [None, 1.0],
     "gradient_norm": [None, 1.0],
+    "precision": ["full", "bf16-mixed"],
     "space": [
         {},
         {"learning_rate": {"values": 3}},
