@@ -43,6 +43,7 @@ from pydantic import AfterValidator as AfterValidator
 from pydantic import AllowInfNan, ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
 from pydantic import BeforeValidator as BeforeValidator
 from pydantic import InstanceOf as InstanceOf
+from pydantic_core import core_schema
 from typing_extensions import dataclass_transform
 
 Record = TypeVar("Record")
@@ -65,7 +66,16 @@ def _python_scalar(value: object) -> object:
     return float(value) if isinstance(value, numbers.Real) else value
 
 
-_SCALAR = BeforeValidator(_python_scalar)
+class _Scalar:
+    """Takes numpy's numbers too; JSON has none, and is read in a fraction of the time without asking."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        inner = handler(source)
+        asked = core_schema.no_info_before_validator_function(_python_scalar, inner)
+        return core_schema.json_or_python_schema(inner, asked)
+
+
+_SCALAR = _Scalar()
 Whole = Annotated[int, Field(ge=0), _SCALAR]
 """A whole number of at least 0."""
 Count = Annotated[int, Field(ge=1), _SCALAR]

@@ -71,11 +71,11 @@ def write_report(folders: list[Path], path: Path, focus: str | None = None) -> s
             raise ValueError(f"folder is {folder}; it must be a comparison's folder, which holds {EXPERIMENT_FILE}")
         read_experiment(folder / EXPERIMENT_FILE)
     from raytune_hyperlearn.comparison.analysis.results import load_studies  # after the checks: matplotlib and
-    from raytune_hyperlearn.comparison.reporting.page import build_report  # scipy take seconds to import
+    from raytune_hyperlearn.comparison.reporting.page import write_page  # scipy take seconds to import
     from raytune_hyperlearn.comparison.reporting.tables import summary_table
 
-    built = build_report(folders, path, focus)
     studies = load_studies(folders, focus)
+    built = write_page(studies, path)
     for study in studies:
         summary = summary_table(study)
         table = Table(title=summary.title, title_justify="left", box=None, padding=(0, 2, 0, 0))

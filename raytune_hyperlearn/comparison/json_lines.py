@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+BLOCK = 65536
+"""Bytes that the end of a file is looked for in at a time."""
+
 
 class LineWriter:
     """Appends rows to a file of JSON lines; each is with the operating system before ``append`` returns.
@@ -75,11 +78,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def whole_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every line's place, for messages, and the line as it is; a torn last one is left out."""
-    *lines, tail = path.read_bytes().split(b"\n")
-    if _parses(tail):  # whole but for its newline
-        lines.append(tail)
-    for number, line in enumerate(lines, start=1):
-        yield f"{path} line {number}", line
+    name = str(path)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") or _parses(line):  # the last one may lack its newline
+                yield f"{name} line {number}", line.removesuffix(b"\n")
 
 
 @contextmanager
@@ -113,24 +116,31 @@ def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def is_torn(path: Path) -> bool:
     """Whether a file's last line was torn."""
-    tail = path.read_bytes().rpartition(b"\n")[2]
+    tail = _last_line(path)
     return bool(tail) and not _parses(tail)
 
 
 def _mend_last_line(path: Path) -> None:
-    if not path.exists() or path.stat().st_size == 0:
+    tail = _last_line(path) if path.exists() else b""
+    if not tail:
         return
     with path.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n":
-            return
-        file.seek(0)
-        content = file.read()
-        tail = content[content.rfind(b"\n") + 1 :]
+        end = file.seek(0, os.SEEK_END)
         if _parses(tail):
             file.write(b"\n")
         else:
-            file.truncate(len(content) - len(tail))
+            file.truncate(end - len(tail))
+
+
+def _last_line(path: Path) -> bytes:
+    """What stands after the last newline."""
+    with path.open("rb") as file:
+        start, tail = file.seek(0, os.SEEK_END), b""
+        while start and b"\n" not in tail:
+            size = min(start, BLOCK)
+            start = file.seek(start - size)
+            tail = file.read(size) + tail
+    return tail.rpartition(b"\n")[2]
 
 
 def _parses(line: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -173,26 +173,26 @@ def check_rows(folder: Path) -> None:
     for path in (folder / RECORDS_FILE, folder / RUNS_FILE, folder / CONFIRMATIONS_FILE):
         if path.exists() and is_torn(path):
             LOGGER.warning("%s: its last line is torn and is left out", path)
-    records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
+    records = _read_rows(folder / RECORDS_FILE, Record) if (folder / RECORDS_FILE).exists() else ()
+    counts = Counter((record.method, record.seed) for record in records)
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
-    require_results(folder, records, runs)
+    require_results(folder, counts, runs)
     read_confirmations(folder / CONFIRMATIONS_FILE)
 
 
-def require_results(folder: Path, records: Iterable[Record], runs: Iterable[Run]) -> None:
+def require_results(folder: Path, counts: Mapping[tuple[str, int], int], runs: Iterable[Run]) -> None:
     """Refuses records that were emptied or cut short; one result, whose line was torn, may be missing.
 
     Args:
         folder: named in the error.
-        records: all of its records.
+        counts: how many records it holds, by method and seed.
         runs: all of its summaries.
 
     Raises:
         ValueError: in one line, if there are fewer results of a finished run than its summary counts.
     """
-    counts = Counter((record.method, record.seed) for record in records)
     for run in runs:
-        found = counts[run.method, run.seed]
+        found = counts.get((run.method, run.seed), 0)
         if found < run.evaluations - 1 or found == 0 < run.evaluations:
             raise ValueError(
                 f"{folder / RECORDS_FILE} holds {found} results of method {run.method!r} with seed {run.seed}; it must "

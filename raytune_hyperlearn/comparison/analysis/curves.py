@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from raytune_hyperlearn.comparison.analysis.rows import Rows, rows_of
 from raytune_hyperlearn.comparison.experiment import Metric
 from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reference_record import Reference
@@ -85,9 +86,11 @@ class Quartiles:
     upper: float
 
 
-def in_time(records: Iterable[Record], time_limit: float) -> list[Record]:
+def in_time(records: Iterable[Record], time_limit: float) -> Rows:
     """The rows observed at or before the limit, by time; rows of equal time keep their order."""
-    return sorted((record for record in records if record.time <= time_limit), key=lambda record: record.time)
+    rows = rows_of(records)
+    kept = np.flatnonzero(rows.column("time") <= time_limit)
+    return rows.only(kept[np.argsort(rows.column("time")[kept], kind="stable")])
 
 
 @dataclass(frozen=True)
@@ -126,34 +129,40 @@ class Columns:
         return eligible[scores < best_before]
 
 
-def columns(records: Sequence[Record], metric: Metric) -> Columns:
+def columns(records: Iterable[Record], metric: Metric) -> Columns:
     """The rows of one run, by time already, as columns."""
+    rows = rows_of(records)
     return Columns(
-        times=np.array([record.time for record in records], dtype=float),
-        budgets=np.array([record.budget for record in records], dtype=float),
-        scores=np.array([score(r, metric) if is_usable(r, metric) else math.inf for r in records], dtype=float),
-        worker_seconds=np.array([record.worker_seconds for record in records], dtype=float),
-        epochs=np.array(epochs_spent(records), dtype=float),
+        times=rows.column("time"),
+        budgets=rows.column("budget"),
+        scores=scores(rows, metric),
+        worker_seconds=rows.column("worker_seconds"),
+        epochs=epochs_spent(rows),
     )
 
 
-def epochs_spent(records: Iterable[Record]) -> list[float]:
-    """Epochs of training that each row of one run cost.
+def scores(rows: Rows, metric: Metric) -> FloatArray:
+    """The :func:`score` of each row, infinite where it is not usable (:func:`is_usable`), shape [R]."""
+    values = rows.column(metric)
+    signed = values if metric == "validation_loss" else -values
+    return np.where(rows.is_completed & np.isfinite(values), signed, math.inf)
+
+
+def epochs_spent(records: Iterable[Record]) -> FloatArray:
+    """Epochs of training that each row of one run cost, shape [R].
 
     A trial that trains on reports growing budgets: a row costs what it adds. An outer step of FDS costs the training
     that is differentiated and, where it is scored on a larger budget, that training as well.
     """
-    reached: dict[str, float] = {}
-    spent = []
-    for record in records:
-        inner = record.info.get("inner_epochs")
-        if inner is not None:
-            spent.append(float(inner) + (record.budget if record.budget > inner else 0.0))
-            continue
-        before = reached.get(record.trial, 0.0)
-        reached[record.trial] = record.budget
-        spent.append(record.budget - before if record.budget > before else record.budget)
-    return spent
+    rows = rows_of(records)
+    budgets, inner = rows.column("budget"), rows.column("inner_epochs")
+    spent = inner + np.where(budgets > inner, budgets, 0.0)
+    trained = np.flatnonzero(np.isnan(inner))
+    trained = trained[np.argsort(rows.column("trial")[trained], kind="stable")]
+    trials, reached = rows.column("trial")[trained], budgets[trained]
+    goes_on = np.concatenate([[False], (trials[1:] == trials[:-1]) & (reached[1:] > reached[:-1])])[: len(trained)]
+    spent[trained] = reached - np.where(goes_on, np.concatenate([[0.0], reached])[:-1], 0.0)
+    return np.asarray(spent)
 
 
 def incumbents(records: Iterable[Record], metric: Metric, time_limit: float = math.inf) -> tuple[Record, ...]:

@@ -13,6 +13,7 @@ Each is divided by its sum, so that the columns can be compared.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import warnings
 from collections import Counter, defaultdict
@@ -21,15 +22,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 
-from raytune_hyperlearn.comparison.analysis.curves import FloatArray, is_usable, score
+from raytune_hyperlearn.comparison.analysis.curves import FloatArray, score, scores
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.analysis.rows import Rows, evenly, thinned
 from raytune_hyperlearn.comparison.records import Record
 
 FEWEST_ROWS = 20
 """Evaluations that an evaluator needs before its answer means anything."""
-MOST_ROWS = 1000
+MOST_ROWS = 250
+"""Evaluations that an evaluator is given, drawn at random from more; fANOVA's time grows with their square."""
+DRAW_SEED = 0
+MOST_STEPS = 1000
+LAST_STEPS = 5
+"""The last outer steps, by which windows are chosen: none of them is left out."""
 TREES = 32
 
 
@@ -71,19 +79,27 @@ class Importances:
     Attributes:
         columns: shares by evaluator and value's name; each column sums to 1.
         rows_used: evaluations behind the black-box evaluators; 0 where there were too few.
+        rows_known: evaluations that these were drawn from.
         source: whose evaluations these were, in words.
         budget: their budget in epochs.
     """
 
     columns: dict[str, dict[str, float]]
     rows_used: int
+    rows_known: int
     source: str
     budget: float
 
 
 def outer_steps(study: Study, result: RunResult) -> tuple[OuterSteps, ...]:
-    """The outer steps of a run that reports hypergradients, one entry per hyperparameter; none for other runs."""
-    rows = [row for row in study.records_in_time(result) if _has_hypergradient(row)]
+    """The outer steps of a run that reports hypergradients, one entry per hyperparameter; none for other runs.
+
+    Of more than ``MOST_STEPS`` so many, evenly spaced, and the last ``LAST_STEPS``.
+    """
+    every = study.records_in_time(result)
+    reported = np.flatnonzero(every.column("has_hypergradient"))
+    shown = np.union1d(evenly(len(reported), MOST_STEPS), np.arange(max(0, len(reported) - LAST_STEPS), len(reported)))
+    rows = [row for row in every.only(reported[shown]) if _has_hypergradient(row)]
     found = []
     for name in dict.fromkeys(name for row in rows for name in row.info["hypergradient"]):
         own = [row for row in rows if len(row.info["hypergradient"].get(name, ())) == len(row.hyperparameters[name])]
@@ -119,11 +135,11 @@ def importances(study: Study, black_box: frozenset[str]) -> Importances:
         shares = shared_out(hypergradient_importance(study, method))
         if shares:
             columns[f"hypergradients ({method})"] = shares
-    rows, source, budget = _comparable_rows(study, black_box)
+    rows, count, source, budget = _comparable_rows(study, black_box)
     if len(rows) < FEWEST_ROWS or importlib.util.find_spec("optuna") is None:
-        return Importances(columns, 0, source, budget)
+        return Importances(columns, 0, count, source, budget)
     columns |= _optuna_importances(study, rows)
-    return Importances(columns, len(rows), source, budget)
+    return Importances(columns, len(rows), count, source, budget)
 
 
 def hypergradient_importance(study: Study, method: str) -> dict[str, float]:
@@ -154,24 +170,26 @@ def budget_correlations(study: Study, method: str) -> dict[tuple[float, float], 
     Returns:
         By pair of budgets the number of settings and the correlation; pairs with fewer than five settings are absent.
     """
-    scored: dict[Any, dict[float, float]] = defaultdict(dict)
-    for result in study.runs_of(method):
-        for row in study.records_in_time(result):
-            if is_usable(row, study.metric):
-                scored[result.seed, setting_key(row)][row.budget] = score(row, study.metric)
-    budgets = sorted({budget for values in scored.values() for budget in values})
+    scored = _scored_on_several(study, method)
+    by_budget = {budget: own.set_index(["seed", "setting"])["score"] for budget, own in scored.groupby("budget")}
     found = {}
-    for i, small in enumerate(budgets):
-        for large in budgets[i + 1 :]:
-            pairs = np.array([(v[small], v[large]) for v in scored.values() if small in v and large in v])
-            if len(pairs) >= 5 and np.ptp(pairs[:, 0]) > 0 and np.ptp(pairs[:, 1]) > 0:
-                found[small, large] = len(pairs), float(scipy.stats.spearmanr(*pairs.T).statistic)
+    for (small, first), (large, second) in itertools.combinations(sorted(by_budget.items()), 2):
+        pairs = first.to_frame("small").join(second.rename("large"), how="inner")
+        if len(pairs) >= 5 and np.ptp(pairs["small"]) > 0 and np.ptp(pairs["large"]) > 0:
+            found[small, large] = len(pairs), float(scipy.stats.spearmanr(pairs["small"], pairs["large"]).statistic)
     return found
 
 
-def setting_key(record: Record) -> Any:
-    """What a row evaluated: equal for the same hyperparameters on another budget."""
-    return tuple((name, tuple(values)) for name, values in record.hyperparameters.items())
+def _scored_on_several(study: Study, method: str) -> pd.DataFrame:
+    """Seed, setting, budget and last score of the settings that were evaluated on several budgets."""
+    parts = []
+    for result in study.runs_of(method):
+        rows = study.records_in_time(result)
+        own = {"setting": rows.column("setting"), "budget": rows.column("budget"), "score": scores(rows, study.metric)}
+        parts.append(pd.DataFrame(own).assign(seed=result.seed))
+    every = pd.concat(parts)
+    known = every[np.isfinite(every["score"])].drop_duplicates(["seed", "setting", "budget"], keep="last")
+    return known[known.duplicated(["seed", "setting"], keep=False)]
 
 
 def _has_hypergradient(record: Record) -> bool:
@@ -179,32 +197,36 @@ def _has_hypergradient(record: Record) -> bool:
     return isinstance(found, Mapping) and all(np.isfinite(entries).all() for entries in found.values())
 
 
-def _comparable_rows(study: Study, black_box: frozenset[str]) -> tuple[list[Record], str, float]:
-    """Evaluations at the budget that most have: of random search where it has enough, else of all black-box methods."""
+def _comparable_rows(study: Study, black_box: frozenset[str]) -> tuple[list[Record], int, str, float]:
+    """Evaluations at the budget that most have: of random search where it has enough, else of all black-box methods.
+
+    Returns:
+        At most ``MOST_ROWS`` of them, how many there are, whose they are, and the budget.
+    """
     random = _usable(study, [method for method in study.methods if method == "rs"])
-    rows, source = random, "random search"
-    if _most_common_count(random) < FEWEST_ROWS:
-        rows, source = _usable(study, [m for m in study.methods if m in black_box]), "all black-box methods"
-    if not rows:
-        return [], source, math.nan
-    budget = Counter(row.budget for row in rows).most_common(1)[0][0]
-    kept = [row for row in rows if row.budget == budget]
-    thinned = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_ROWS)).round().astype(int))
-    return [kept[i] for i in thinned], source, budget
+    runs, source = random, "random search"
+    if _most_common(random)[1] < FEWEST_ROWS:
+        runs, source = _usable(study, [m for m in study.methods if m in black_box]), "all black-box methods"
+    budget, count = _most_common(runs)
+    if not count:
+        return [], 0, source, math.nan
+    kept = [rows.only(rows.column("budget") == budget) for rows in runs]
+    places, drawn = thinned(count, MOST_ROWS, DRAW_SEED), list[Record]()
+    for rows in kept:
+        drawn += rows.only(places[(places >= 0) & (places < len(rows))])
+        places = places - len(rows)
+    return drawn, count, source, budget
 
 
-def _usable(study: Study, methods: Iterable[str]) -> list[Record]:
-    return [
-        row
-        for method in methods
-        for result in study.runs_of(method)
-        for row in study.records_in_time(result)
-        if is_usable(row, study.metric) and row.hyperparameters
-    ]
+def _usable(study: Study, methods: Iterable[str]) -> list[Rows]:
+    every = [study.records_in_time(result) for method in methods for result in study.runs_of(method)]
+    return [rows.only(np.isfinite(scores(rows, study.metric)) & rows.column("has_setting")) for rows in every]
 
 
-def _most_common_count(rows: Sequence[Record]) -> int:
-    return max(Counter(row.budget for row in rows).values(), default=0)
+def _most_common(runs: Iterable[Rows]) -> tuple[float, int]:
+    """The budget that most rows have, and how many have it."""
+    counts = Counter(budget for rows in runs for budget in rows.column("budget").tolist())
+    return counts.most_common(1)[0] if counts else (math.nan, 0)
 
 
 def _optuna_importances(study: Study, rows: Sequence[Record]) -> dict[str, dict[str, float]]:

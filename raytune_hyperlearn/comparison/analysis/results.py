@@ -19,6 +19,7 @@ from raytune_hyperlearn.comparison.analysis.curves import (
     regret_curve,
     regret_zero,
 )
+from raytune_hyperlearn.comparison.analysis.rows import Rows, read_rows, rows_by_run, rows_of
 from raytune_hyperlearn.comparison.environment import read_environment
 from raytune_hyperlearn.comparison.experiment import Experiment, Metric, read_experiment
 from raytune_hyperlearn.comparison.records import (
@@ -31,7 +32,6 @@ from raytune_hyperlearn.comparison.records import (
     Record,
     Run,
     read_confirmations,
-    read_records,
     read_runs,
     require_results,
 )
@@ -39,6 +39,9 @@ from raytune_hyperlearn.comparison.reference_record import Reference, reference_
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Pair = tuple[str, int]
+"""A run's method and seed."""
 
 # What folders of one problem may differ in; all else must agree for their curves to stand in one figure.
 POOLED_SETTINGS = ("name", "methods", "seeds", "address", "method_options", "confirmations", "focus")
@@ -52,7 +55,7 @@ class RunResult:
     Attributes:
         method: name of the method.
         seed: seed of the run.
-        records: its rows in the order of observation, late ones included.
+        records: its rows in the order of observation, late ones included; each is made when it is asked for.
         chosen: the rows that became its incumbent within the time limit, in order.
         run: its summary; None where the driver was killed before writing one.
         positions: where each chosen row stands on each clock, shape [E].
@@ -62,7 +65,7 @@ class RunResult:
 
     method: str
     seed: int
-    records: tuple[Record, ...]
+    records: Rows
     chosen: tuple[Record, ...]
     run: Run | None
     positions: Mapping[Clock, FloatArray]
@@ -72,7 +75,7 @@ class RunResult:
     @property
     def errors(self) -> tuple[str, ...]:
         """First lines of the exceptions that ended evaluations, each once, in the order of their first appearance."""
-        return tuple(dict.fromkeys(record.error for record in self.records if record.error))
+        return tuple(filter(None, self.records.errors()))
 
     @property
     def incumbent(self) -> Record | None:
@@ -134,8 +137,8 @@ class Study:
     @property
     def error_of_all(self) -> str:
         """The first exception if every evaluation of every run crashed; empty where one did not, or none began."""
-        rows = [record for result in self.runs.values() for record in result.records]
-        return rows[0].error if rows and all(record.status == "crashed" for record in rows) else ""
+        begun = [result.records for result in self.runs.values() if result.records]
+        return begun[0][0].error if begun and all(rows.statuses().keys() == {"crashed"} for rows in begun) else ""
 
     def runs_of(self, method: str) -> tuple[RunResult, ...]:
         """The runs of one method, by seed.
@@ -145,7 +148,7 @@ class Study:
         """
         return tuple(result for (name, _), result in self.runs.items() if name == method)
 
-    def records_in_time(self, result: RunResult) -> list[Record]:
+    def records_in_time(self, result: RunResult) -> Rows:
         """The run's rows that count: those observed within the time limit.
 
         Args:
@@ -210,12 +213,12 @@ def load_study(folder: Path) -> Study:
     if not (folder / EXPERIMENT_FILE).is_file():
         raise ValueError(f"folder is {str(folder)!r}; it must hold {EXPERIMENT_FILE} and {RECORDS_FILE}")
     experiment = read_experiment(folder / EXPERIMENT_FILE)
-    records = read_records(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ()
+    rows, owners = read_rows(folder / RECORDS_FILE) if (folder / RECORDS_FILE).exists() else ({}, ())
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else ()
-    _require_own_rows(folder, experiment, records, runs)
-    require_results(folder, records, runs)
+    _require_own_rows(folder, experiment, owners, [*rows, *((run.method, run.seed) for run in runs)])
+    require_results(folder, {pair: len(own) for pair, own in rows.items()}, runs)
     environment = read_environment(folder / ENVIRONMENT_FILE)
-    study = study_of_records(experiment, records, runs, read_confirmations(folder / CONFIRMATIONS_FILE))
+    study = _study(experiment, rows, runs, read_confirmations(folder / CONFIRMATIONS_FILE))
     return dataclasses.replace(study, environments=(environment,) if environment else (), folders=(folder,))
 
 
@@ -226,10 +229,16 @@ def study_of_records(
     confirmations: Iterable[Confirmation] = (),
 ) -> Study:
     """The study of rows in memory, all of the experiment's methods and seeds."""
+    return _study(experiment, rows_by_run(records), runs, confirmations)
+
+
+def _study(
+    experiment: Experiment, rows: Mapping[Pair, Rows], runs: Iterable[Run], confirmations: Iterable[Confirmation]
+) -> Study:
     return Study(
         experiment,
         None if experiment.reference is None else reference_from_mapping(experiment.reference),
-        _runs(experiment, records, runs, confirmations),
+        _runs(experiment, rows, runs, confirmations),
         (),
         (),
     )
@@ -296,24 +305,22 @@ def join(first: Study, second: Study) -> Study:
 
 
 def _runs(
-    experiment: Experiment, records: Iterable[Record], runs: Iterable[Run], confirmations: Iterable[Confirmation]
-) -> dict[tuple[str, int], RunResult]:
-    rows: dict[tuple[str, int], list[Record]] = {pair: [] for pair in _pairs(experiment)}
-    for record in records:
-        rows[record.method, record.seed].append(record)
+    experiment: Experiment, rows: Mapping[Pair, Rows], runs: Iterable[Run], confirmations: Iterable[Confirmation]
+) -> dict[Pair, RunResult]:
+    none = rows_of(())
     summaries = {(run.method, run.seed): run for run in runs}
     confirmed = {(row.method, row.seed): row for row in confirmations}
     return {
-        pair: _run_result(experiment, pair, own, summaries.get(pair), confirmed.get(pair))
-        for pair, own in rows.items()
-        if own or pair in summaries
+        pair: _run_result(experiment, pair, rows.get(pair, none), summaries.get(pair), confirmed.get(pair))
+        for pair in _pairs(experiment)
+        if pair in rows or pair in summaries
     }
 
 
 def _run_result(
     experiment: Experiment,
-    pair: tuple[str, int],
-    records: Sequence[Record],
+    pair: Pair,
+    records: Rows,
     run: Run | None,
     confirmation: Confirmation | None,
 ) -> RunResult:
@@ -323,7 +330,7 @@ def _run_result(
     on_clocks = {clock: own.positions(clock) for clock in CLOCKS}
     return RunResult(
         *pair,
-        tuple(records),
+        records,
         tuple(rows[place] for place in places),
         run,
         {clock: positions[places] for clock, positions in on_clocks.items()},
@@ -332,15 +339,17 @@ def _run_result(
     )
 
 
-def _require_own_rows(folder: Path, experiment: Experiment, records: Sequence[Record], runs: Sequence[Run]) -> None:
-    for record in records:
-        if (record.experiment, record.problem) != (experiment.name, experiment.problem):
+def _require_own_rows(
+    folder: Path, experiment: Experiment, owners: Iterable[tuple[str, str]], pairs: Iterable[Pair]
+) -> None:
+    for name, problem in owners:
+        if (name, problem) != (experiment.name, experiment.problem):
             raise ValueError(
                 f"{folder / RECORDS_FILE}: rows must be of experiment {experiment.name!r} on {experiment.problem!r}, "
-                f"not of {record.experiment!r} on {record.problem!r}"
+                f"not of {name!r} on {problem!r}"
             )
     planned = set(_pairs(experiment))
-    for method, seed in [(row.method, row.seed) for row in records] + [(run.method, run.seed) for run in runs]:
+    for method, seed in pairs:
         if (method, seed) not in planned:
             raise ValueError(
                 f"{folder}: rows must be of the methods and seeds in {EXPERIMENT_FILE}, "
@@ -348,7 +357,7 @@ def _require_own_rows(folder: Path, experiment: Experiment, records: Sequence[Re
             )
 
 
-def _pairs(experiment: Experiment) -> list[tuple[str, int]]:
+def _pairs(experiment: Experiment) -> list[Pair]:
     return [(method, seed) for method in experiment.methods for seed in experiment.seeds]
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from raytune_hyperlearn.comparison.analysis.curves import (
     Quantity,
     Quartiles,
@@ -19,7 +21,11 @@ from raytune_hyperlearn.comparison.analysis.curves import (
     time_to_target,
 )
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.analysis.rows import Rows
 from raytune_hyperlearn.comparison.records import Record
+
+Evaluated = tuple[int, float, int]
+"""An evaluation: a number for its setting, its budget and, where it tells methods apart, its loss."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,12 @@ def area_limits(study: Study) -> tuple[float, float]:
     return max([*firsts, 1e-3]), study.experiment.time_limit
 
 
-def failures_by_status(records: Iterable[Record]) -> dict[str, int]:
+def failures_by_status(runs: Iterable[Rows]) -> dict[str, int]:
     """How many rows ended in each status other than completed."""
-    return dict(Counter(record.status for record in records if record.status != "completed"))
+    total: Counter[str] = Counter()
+    for rows in runs:
+        total.update(rows.statuses())
+    return {status: count for status, count in total.items() if status != "completed"}
 
 
 def same_evaluations(study: Study) -> tuple[tuple[str, str], ...]:
@@ -124,32 +133,31 @@ def same_evaluations(study: Study) -> tuple[tuple[str, str], ...]:
     A run of one may have got further than the other's: then all that the shorter one evaluated is in the longer one.
     """
     begun = [method for method in study.methods if any(result.records for result in study.runs_of(method))]
-    return tuple(pair for pair in itertools.combinations(begun, 2) if _is_same(study, *pair))
+    known = {method: _evaluated(study, method) for method in begun}
+    return tuple((one, other) for one, other in itertools.combinations(begun, 2) if _is_same(known[one], known[other]))
 
 
-def _is_same(study: Study, first: str, second: str) -> bool:
-    evaluated = [_evaluated(study, method) for method in (first, second)]
-    shared = evaluated[0].keys() & evaluated[1].keys()
-    pairs = [(evaluated[0][seed], evaluated[1][seed]) for seed in shared]
+def _is_same(first: Mapping[int, set[Evaluated]], second: Mapping[int, set[Evaluated]]) -> bool:
+    pairs = [(first[seed], second[seed]) for seed in first.keys() & second.keys()]
     return bool(pairs) and all(one <= other or other <= one for one, other in pairs)
 
 
-def _evaluated(study: Study, method: str) -> dict[int, set[str]]:
+def _evaluated(study: Study, method: str) -> dict[int, set[Evaluated]]:
     """What each run evaluated, by seed; without runs that evaluated nothing."""
-    rows = {result.seed: study.records_in_time(result) for result in study.runs_of(method)}
-    known = {seed: {_identity(row) for row in records if row.hyperparameters} for seed, records in rows.items()}
+    known = {result.seed: _identities(study.records_in_time(result)) for result in study.runs_of(method)}
     return {seed: identities for seed, identities in known.items() if identities}
 
 
-def _identity(record: Record) -> str:
+def _identities(rows: Rows) -> set[Evaluated]:
     """Budget and setting, and for what no searcher proposed the loss, by which methods differ that learn online."""
-    proposed = "config_id" in record.info
-    return repr((record.budget, sorted(record.hyperparameters.items()), None if proposed else record.validation_loss))
+    own = rows.only(rows.column("has_setting"))
+    losses = np.where(own.column("has_config_id"), 0.0, own.column("validation_loss")).view(np.int64)  # NaN is NaN
+    return set(zip(own.column("setting").tolist(), own.column("budget").tolist(), losses.tolist(), strict=True))
 
 
-def _model_picks(rows: Iterable[Record]) -> int | None:
-    known = [record.info["model_based_pick"] for record in rows if "model_based_pick" in record.info]
-    return sum(known) if known else None
+def _model_picks(runs: Iterable[Rows]) -> int | None:
+    known = [picks[picks >= 0] for picks in (rows.column("model_pick") for rows in runs)]
+    return sum(int(picks.sum()) for picks in known) if any(map(len, known)) else None
 
 
 def speed_up(faster: float, slower: float) -> float:
@@ -166,7 +174,8 @@ def speed_up(faster: float, slower: float) -> float:
 
 def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSummary:
     results = study.runs_of(method)
-    rows = [record for result in results for record in study.records_in_time(result)]
+    rows = [study.records_in_time(result) for result in results]
+    counted = sum(map(len, rows))
     curves = [study.curve(result, "validation") for result in results]
     times = [[time_to_target(curve, target) for curve in curves] for target in study.experiment.targets]
     summaries = [result.run for result in results if result.run is not None]
@@ -176,9 +185,9 @@ def _summary(study: Study, method: str, limits: tuple[float, float]) -> MethodSu
         validation=quartiles(final_regret(study, result, "validation") for result in results),
         test=quartiles(final_regret(study, result, "test") for result in results),
         area=quartiles(area_over_log_time(curve, *limits) if curve.times.size else math.inf for curve in curves),
-        evaluations=len(rows),
+        evaluations=counted,
         model_picks=_model_picks(rows),
-        late=sum(len(result.records) for result in results) - len(rows),
+        late=sum(len(result.records) for result in results) - counted,
         failures=failures_by_status(rows),
         startup_seconds=quartiles(run.startup_seconds for run in summaries).median,
         searcher_seconds=quartiles(run.searcher_seconds for run in summaries).median,

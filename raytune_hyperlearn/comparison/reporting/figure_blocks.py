@@ -29,6 +29,7 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
     windows_data,
 )
 from raytune_hyperlearn.comparison.reporting.insight_figures import (
+    MOST_TRIALS,
     draw_outer_steps,
     draw_timelines,
     draw_windows,
@@ -46,6 +47,8 @@ from raytune_hyperlearn.comparison.reporting.line_figures import (
     rank_panel,
 )
 from raytune_hyperlearn.comparison.reporting.method_figures import (
+    MOST_DOTS,
+    EvaluationsPanel,
     draw_evaluations,
     draw_schedules,
     draw_values,
@@ -59,7 +62,12 @@ from raytune_hyperlearn.comparison.reporting.rank_figures import (
 )
 from raytune_hyperlearn.comparison.reporting.regret_figures import LINEAR_BELOW, draw_regret, draw_swatch, regret_panels
 from raytune_hyperlearn.comparison.reporting.styles import Styles
-from raytune_hyperlearn.comparison.reporting.training_figures import draw_training, training_panels
+from raytune_hyperlearn.comparison.reporting.training_figures import (
+    MOST_POINTS,
+    TrainingPanel,
+    draw_training,
+    training_panels,
+)
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ def learned_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Fi
             training,
             "Loss on the whole training part after each epoch of instances, without dropout, over epochs and over the "
             "run's wall-clock, and the mean batch size of each epoch; one line per seed, of the methods that train a "
-            "single network at batch sizes of their own.",
+            "single network at batch sizes of their own." + _thinned_lines(training),
             "small",
             training_data(training),
         ),
@@ -263,7 +271,8 @@ def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Figur
         draw_timelines,
         timelines,
         "The first seed of each method: a bar per evaluation on the worker that did it, darker for a larger budget, "
-        "black where it failed. Gaps are scheduling, restarts and the searcher's own computing.",
+        "black where it failed. Gaps are scheduling, restarts and the searcher's own computing."
+        + (f" Of a longer run the first {MOST_TRIALS}." if any(panel.left_out for panel in timelines) else ""),
         "medium",
         timeline_data(timelines),
     ) + files.block(
@@ -272,10 +281,24 @@ def cost_blocks(study: Study, styles: Styles, files: FigureFiles) -> tuple[Figur
         draw_evaluations,
         panels,
         "A dot per evaluation of all seeds, larger for a larger budget; crosses at the upper edge failed or "
-        "diverged; the thin line is each seed's incumbent. Losses far above the others lie at the upper edge.",
+        "diverged; the thin line is each seed's incumbent. Losses far above the others lie at the upper edge."
+        + _thinned_dots(panels),
         "small",
         evaluation_data(panels),
     )
+
+
+def _thinned_dots(panels: Sequence[EvaluationsPanel]) -> str:
+    left_out = sum(panel.left_out for panel in panels)
+    if not left_out:
+        return ""
+    return f" Of each method's dots and crosses {MOST_DOTS:,} are drawn, chosen at random; {left_out:,} are left out."
+
+
+def _thinned_lines(panels: Sequence[TrainingPanel]) -> str:
+    if not any(line.left_out for panel in panels for line in panel.lines):
+        return ""
+    return f" Of a longer line {MOST_POINTS:,} points are drawn, evenly spaced."
 
 
 def rank_blocks(

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -75,6 +76,20 @@ def regret_data(study: Study, clocks: Sequence[Clock] = CLOCKS) -> FigureData:
     )
 
 
+class Thinned(Protocol):
+    """What draws some of its points."""
+
+    @property
+    def left_out(self) -> int:
+        """How many it does not draw."""
+
+
+def left_out_text(parts: Sequence[Thinned]) -> str:
+    """A sentence that says how many points are not drawn; empty where all are."""
+    total = sum(part.left_out for part in parts)
+    return f" {total:,} are left out, as in the figure." if total else ""
+
+
 def evaluation_data(panels: Sequence[EvaluationsPanel]) -> FigureData:
     """Every evaluation that completed or failed."""
     rows: list[tuple[Cell, ...]] = []
@@ -85,7 +100,8 @@ def evaluation_data(panels: Sequence[EvaluationsPanel]) -> FigureData:
     return FigureData(
         ("method", "seconds", "validation_loss", "budget_fraction", "status"),
         tuple(rows),
-        "One row per record within the time limit; budget_fraction = epochs of the row / epochs of the full budget.",
+        "One row per record within the time limit; budget_fraction = epochs of the row / epochs of the full budget."
+        + left_out_text(panels),
     )
 
 
@@ -132,7 +148,8 @@ def training_data(panels: Sequence[TrainingPanel]) -> FigureData:
     return FigureData(
         ("panel", "method", "line", "position", "value"),
         tuple(rows),
-        "One row per completed record that tells a training loss or a mean batch size.",
+        "One row per completed record that tells a training loss or a mean batch size."
+        + left_out_text([line for panel in panels for line in panel.lines]),
     )
 
 
@@ -181,7 +198,7 @@ def timeline_data(panels: Sequence[TimelinePanel]) -> FigureData:
         ("method", "seed", "worker", "start", "end", "budget_fraction", "failed"),
         tuple(rows),
         "end = the record's time, start = end − its training seconds; each evaluation takes the lowest worker that is "
-        "free when it starts.",
+        "free when it starts." + left_out_text(panels),
     )
 
 

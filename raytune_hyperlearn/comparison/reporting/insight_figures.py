@@ -79,6 +79,7 @@ class TimelinePanel:
         budgets: as a fraction of the full budget, shape [E].
         failed: whether each failed, shape [E].
         limit: the time limit in seconds.
+        left_out: later evaluations of the run.
     """
 
     style: MethodStyle
@@ -89,6 +90,7 @@ class TimelinePanel:
     budgets: FloatArray
     failed: FloatArray
     limit: float
+    left_out: int
 
 
 def outer_step_panels(study: Study, styles: Styles) -> tuple[OuterStepsPanel, ...]:
@@ -159,14 +161,20 @@ def lanes_of(starts: FloatArray, ends: FloatArray) -> FloatArray:
 
 
 def _timeline(study: Study, result: RunResult, style: MethodStyle) -> TimelinePanel:
-    rows = study.records_in_time(result)[:MOST_TRIALS]
-    ends = np.array([row.time for row in rows])
-    spent = np.array([row.training_seconds for row in rows])
-    starts = np.maximum(ends - np.nan_to_num(spent), 0.0)
-    budgets = np.array([row.budget for row in rows]) / study.experiment.epochs
-    failed = np.array([float(row.status != "completed") for row in rows])
+    every = study.records_in_time(result)
+    rows = every[:MOST_TRIALS]
+    ends = rows.column("time")
+    starts = np.maximum(ends - np.nan_to_num(rows.column("training_seconds")), 0.0)
     return TimelinePanel(
-        style, result.seed, starts, ends, lanes_of(starts, ends), budgets, failed, study.experiment.time_limit
+        style=style,
+        seed=result.seed,
+        starts=starts,
+        ends=ends,
+        lanes=lanes_of(starts, ends),
+        budgets=rows.column("budget") / study.experiment.epochs,
+        failed=(~rows.is_completed).astype(float),
+        limit=study.experiment.time_limit,
+        left_out=len(every) - len(rows),
     )
 
 

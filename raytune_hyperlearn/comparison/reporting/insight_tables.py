@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from raytune_hyperlearn.comparison.analysis.importance import (
     hypergradient_importance,
 )
 from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.summary import failures_by_status
 from raytune_hyperlearn.comparison.analysis.verdict import Estimate
 from raytune_hyperlearn.comparison.experiment import experiment_to_yaml
 from raytune_hyperlearn.comparison.reporting.explorer import record_note
 from raytune_hyperlearn.comparison.reporting.styles import Styles
-from raytune_hyperlearn.comparison.reporting.tables import Table
+from raytune_hyperlearn.comparison.reporting.tables import Table, failures_text
 from raytune_hyperlearn.comparison.reporting.wording import number, seconds
 
 MOST_FAILURES = 30
@@ -123,14 +124,12 @@ def interval_cell(estimate: Estimate) -> str:
 
 def failure_table(study: Study, styles: Styles) -> Table | None:
     """Evaluations that failed, with their settings; None where none did."""
-    failed = [
-        (result, row)
-        for result in study.runs.values()
-        for row in study.records_in_time(result)
-        if row.status != "completed"
-    ]
-    if not failed:
+    every = [(result, study.records_in_time(result)) for result in study.runs.values()]
+    failed = [(result, rows.only(~rows.is_completed)) for result, rows in every]
+    total = sum(len(rows) for _, rows in failed)
+    if not total:
         return None
+    first = itertools.islice(((result, row) for result, rows in failed for row in rows), MOST_FAILURES)
     rows = tuple(
         (
             styles[result.method].heading,
@@ -141,12 +140,10 @@ def failure_table(study: Study, styles: Styles) -> Table | None:
             record_note(row) or "–",
             row.error or "–",
         )
-        for result, row in failed[:MOST_FAILURES]
+        for result, row in first
     )
-    counts = Counter(row.status for _, row in failed)
-    total = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
-    note = f"In all: {total}."
-    note += f" The first {MOST_FAILURES} are shown." if len(failed) > MOST_FAILURES else ""
+    note = f"In all: {failures_text(failures_by_status(rows for _, rows in failed))}."
+    note += f" The first {MOST_FAILURES} are shown." if total > MOST_FAILURES else ""
     columns = ("method", "seed", "after", "status", "epochs", "settings", "error")
     return Table("Failed evaluations", columns, rows, note)
 
@@ -218,9 +215,10 @@ def _importance_note(found: Importances) -> str:
         "sums to 100 %."
     )
     if found.rows_used:
+        drawn = f", drawn at random from {found.rows_known:,}" if found.rows_known > found.rows_used else ""
         return note + (
             f" PED-ANOVA and fANOVA are Optuna's, from {found.rows_used} evaluations of {found.source} at "
-            f"{found.budget:g} epochs; they are global over what was sampled, so the columns need not agree."
+            f"{found.budget:g} epochs{drawn}; they are global over what was sampled, so the columns need not agree."
         )
     return note + f" Optuna's evaluators need the package optuna and at least {FEWEST_ROWS} evaluations at one budget."
 

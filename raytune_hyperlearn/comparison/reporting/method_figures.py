@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray, StepCurve
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
+from raytune_hyperlearn.comparison.analysis.rows import Rows, thinned
 from raytune_hyperlearn.comparison.analysis.summary import record_regret
-from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.drawing import (
     INK,
     draw_grid,
@@ -26,6 +26,9 @@ from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
 RunsSchedules = tuple[tuple[float, ...], ...]
 """One schedule per run."""
+MOST_DOTS = 1500
+"""Dots of a panel, and crosses; of more, so many drawn at random, for they would be one blot."""
+DRAW_SEED = 0
 CROWDED = 60  # more dots than this are drawn as pixels: as shapes they would make the page heavy
 
 
@@ -42,6 +45,7 @@ class EvaluationsPanel:
         incumbents: the incumbent's loss, one curve per run.
         limit: the time limit in seconds.
         span: lowest and highest loss over all panels of the figure.
+        left_out: evaluations that are not drawn, because there are more than ``MOST_DOTS``.
     """
 
     style: MethodStyle
@@ -52,6 +56,7 @@ class EvaluationsPanel:
     incumbents: tuple[StepCurve, ...]
     limit: float
     span: tuple[float, float]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,28 +89,51 @@ class ValuesPanel:
 
 def evaluation_panels(study: Study, styles: Styles) -> tuple[EvaluationsPanel, ...]:
     """What each method was doing: one panel per method."""
-    rows = {
-        method: [record for result in study.runs_of(method) for record in study.records_in_time(result)]
-        for method in study.methods
-    }
-    dots = {method: [record for record in own if _has_loss(record)] for method, own in rows.items()}
-    losses = [record.validation_loss for own in dots.values() for record in own]
-    if not losses:
+    dots = {method: _evaluated(study, method) for method in study.methods}
+    losses = np.concatenate([np.empty(0), *(own.losses for own in dots.values())])
+    if not losses.size:
         return ()
     # Far outliers would squeeze all others into a line; they are drawn at the upper edge instead.
-    span = min(losses), min(max(losses), 20 * float(np.median(losses)))
-    return tuple(
-        EvaluationsPanel(
-            style=styles[method],
-            times=np.array([record.time for record in dots[method]]),
-            losses=np.array([record.validation_loss for record in dots[method]]),
-            budgets=np.array([record.budget for record in dots[method]]) / study.experiment.epochs,
-            failed=np.array([record.time for record in own if record.status != "completed"]),
-            incumbents=tuple(_incumbent_loss(result) for result in study.runs_of(method)),
-            limit=study.experiment.time_limit,
-            span=span,
-        )
-        for method, own in rows.items()
+    span = float(losses.min()), min(float(losses.max()), 20 * float(np.median(losses)))
+    return tuple(_evaluations_panel(study, styles[method], method, own, span) for method, own in dots.items())
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """All of a method's rows that count: times, losses and budgets [E] of those that have a loss, times of failures."""
+
+    times: FloatArray
+    losses: FloatArray
+    budgets: FloatArray
+    failed: FloatArray
+
+
+def _evaluated(study: Study, method: str) -> _Evaluated:
+    runs = [study.records_in_time(result) for result in study.runs_of(method)]
+    with_loss = [rows.only(_has_loss(rows)) for rows in runs]
+    times, losses, budgets = (
+        np.concatenate([rows.column(name) for rows in with_loss]) for name in ("time", "validation_loss", "budget")
+    )
+    return _Evaluated(
+        times, losses, budgets, np.concatenate([rows.column("time")[~rows.is_completed] for rows in runs])
+    )
+
+
+def _evaluations_panel(
+    study: Study, style: MethodStyle, method: str, own: _Evaluated, span: tuple[float, float]
+) -> EvaluationsPanel:
+    dots = thinned(len(own.losses), MOST_DOTS, DRAW_SEED)
+    crosses = thinned(len(own.failed), MOST_DOTS, DRAW_SEED)
+    return EvaluationsPanel(
+        style=style,
+        times=own.times[dots],
+        losses=own.losses[dots],
+        budgets=own.budgets[dots] / study.experiment.epochs,
+        failed=own.failed[crosses],
+        incumbents=tuple(_incumbent_loss(result) for result in study.runs_of(method)),
+        limit=study.experiment.time_limit,
+        span=span,
+        left_out=len(own.losses) + len(own.failed) - len(dots) - len(crosses),
     )
 
 
@@ -241,8 +269,9 @@ def _incumbent_loss(result: RunResult) -> StepCurve:
     )
 
 
-def _has_loss(record: Record) -> bool:
-    return record.status == "completed" and math.isfinite(record.validation_loss) and record.validation_loss > 0
+def _has_loss(rows: Rows) -> npt.NDArray[np.bool_]:
+    losses = rows.column("validation_loss")
+    return np.asarray(rows.is_completed & np.isfinite(losses) & (losses > 0))
 
 
 def _widened(span: tuple[float, float]) -> tuple[float, float]:

@@ -148,7 +148,11 @@ def build_report(folders: Sequence[Path], output: Path, focus: str | None = None
     Raises:
         ValueError: if a folder is unreadable or the folders do not fit together; one line.
     """
-    studies = load_studies(folders, focus)
+    return write_page(load_studies(folders, focus), output)
+
+
+def write_page(studies: Sequence[Study], output: Path) -> Path:
+    """Writes the report of studies that are read already, as :func:`build_report` does."""
     styles = method_styles(dict.fromkeys(method for study in studies for method in study.experiment.methods))
     figures = output.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles, metric_value
 from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.rows import STATUSES
 from raytune_hyperlearn.comparison.analysis.statistics import PairedComparison
 from raytune_hyperlearn.comparison.analysis.summary import (
     MethodSummary,
@@ -39,6 +39,7 @@ from raytune_hyperlearn.comparison.reporting.wording import (
 )
 from raytune_hyperlearn.results import SCORES
 
+MOST_ERRORS = 100
 Summaries = Mapping[str, MethodSummary]
 
 
@@ -370,7 +371,7 @@ def runs_table(study: Study, styles: Styles) -> Table:
         )
         ended = "driver killed" if run is None else finish_text(run.finished)
         counted = study.records_in_time(result)
-        failures = failures_text(failures_by_status(counted))
+        failures = failures_text(failures_by_status([counted]))
         rows.append((name, str(result.seed), *times, str(len(counted)), failures, ended))
     rows += [(styles[method].heading, str(seed), "–", "–", "–", "0", "–", "not run") for method, seed in study.missing]
     columns = ("method", "seed", "start-up", "wall-clock", "searcher", "evaluations", "failures", "ended by")
@@ -379,13 +380,16 @@ def runs_table(study: Study, styles: Styles) -> Table:
 
 def errors_table(study: Study, styles: Styles) -> Table | None:
     """The exceptions that ended evaluations, run by run; None where nothing crashed."""
+    crashed = STATUSES.index("crashed")
     rows = tuple(
         (styles[result.method].heading, str(result.seed), str(crashes), error)
         for result in study.runs.values()
-        for error, crashes in Counter(record.error for record in result.records if record.status == "crashed").items()
+        for error, crashes in result.records.only(result.records.column("status") == crashed).errors().items()
     )
     note = "The first line of each exception. A crashed evaluation keeps its time and is never an incumbent."
-    return Table("Crashes", ("method", "seed", "evaluations", "exception"), rows, note) if rows else None
+    note += f" The first {MOST_ERRORS} of {len(rows):,} are shown." if len(rows) > MOST_ERRORS else ""
+    columns = ("method", "seed", "evaluations", "exception")
+    return Table("Crashes", columns, rows[:MOST_ERRORS], note) if rows else None
 
 
 def environment_table(environment: Mapping[str, Any]) -> Table:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.analysis.results import Study
-from raytune_hyperlearn.comparison.records import Record
+from raytune_hyperlearn.comparison.analysis.rows import evenly
 from raytune_hyperlearn.comparison.reporting.drawing import (
     draw_grid,
     label_line_ends,
@@ -22,6 +21,8 @@ from raytune_hyperlearn.comparison.reporting.drawing import (
 )
 from raytune_hyperlearn.comparison.reporting.styles import MethodStyle, Styles
 
+MOST_POINTS = 1000
+"""Points of a line; a figure is not as many pixels wide."""
 FEW_TICKS = 4.0
 """A logarithmic axis that spans less than this factor has hardly a round number to mark: it is drawn linear."""
 
@@ -34,11 +35,13 @@ class TrainingLine:
         style: the method's appearance.
         xs: abscissae in the order of training, shape [E].
         values: what is shown, positive and finite, shape [E].
+        left_out: points of the run between these that are not drawn.
     """
 
     style: MethodStyle
     xs: FloatArray
     values: FloatArray
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class TrainingPanel:
 
 def training_panels(study: Study, styles: Styles) -> tuple[TrainingPanel, ...]:
     """Training loss by epochs and by seconds, mean batch size by epochs; nothing where no record tells it."""
-    shown: tuple[tuple[str, str, str, Callable[[Record], float], str], ...] = (
-        ("Training loss by epoch", "epochs", "training loss", lambda record: record.budget, "training_loss"),
-        ("Training loss by second", "wall-clock seconds", "training loss", lambda record: record.time, "training_loss"),
-        ("Batch size by epoch", "epochs", "mean batch size", lambda record: record.budget, "mean_batch_size"),
+    shown = (
+        ("Training loss by epoch", "epochs", "training loss", "budget", "training_loss"),
+        ("Training loss by second", "wall-clock seconds", "training loss", "time", "training_loss"),
+        ("Batch size by epoch", "epochs", "mean batch size", "budget", "mean_batch_size"),
     )
     panels = (
         TrainingPanel(title, x_name, y_name, _lines(study, styles, x, entry))
@@ -78,17 +81,16 @@ def draw_training(panels: Sequence[TrainingPanel]) -> Figure:
     return draw_grid(panels, _draw_training_panel, columns=3, size=(4.3, 3.3), left_margin=0.75, right_margin=room)
 
 
-def _lines(study: Study, styles: Styles, x: Callable[[Record], float], entry: str) -> tuple[TrainingLine, ...]:
+def _lines(study: Study, styles: Styles, x: str, entry: str) -> tuple[TrainingLine, ...]:
     lines = []
     for result in study.runs.values():
-        points = [
-            (x(record), float(record.info[entry]))
-            for record in study.records_in_time(result)
-            if record.status == "completed" and entry in record.info
-        ]
-        kept = [(place, value) for place, value in points if math.isfinite(value) and value > 0]
+        rows = study.records_in_time(result)
+        told = np.where(np.isfinite(rows.column(entry)), rows.column(entry), 0.0) > 0
+        kept = rows.only(told & rows.is_completed)
         if kept:
-            lines.append(TrainingLine(styles[result.method], *np.array(kept).T))
+            drawn = kept.only(evenly(len(kept), MOST_POINTS))
+            left_out = len(kept) - len(drawn)
+            lines.append(TrainingLine(styles[result.method], drawn.column(x), drawn.column(entry), left_out))
     return tuple(lines)
 
 

@@ -153,7 +153,7 @@ def test_epochs_count_what_a_result_cost() -> None:
         make_record(trial="outer", budget=2, info={"inner_epochs": 2.0}),
         make_record(trial="outer", budget=27, info={"inner_epochs": 3.0}),
     ]
-    assert epochs_spent(rows) == [1, 2, 9, 2, 30]
+    assert epochs_spent(rows).tolist() == [1, 2, 9, 2, 30]
     np.testing.assert_array_equal(columns(rows, "validation_loss").positions("epochs"), [1, 3, 12, 14, 44])
     np.testing.assert_array_equal(columns(rows, "validation_loss").positions("evaluations"), [1, 2, 3, 4, 5])
 

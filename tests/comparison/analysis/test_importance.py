@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from raytune_hyperlearn.algorithms.windows import REMEMBERED
+from raytune_hyperlearn.comparison.analysis import importance
 from raytune_hyperlearn.comparison.analysis.importance import (
     budget_correlations,
     hypergradient_importance,
@@ -23,7 +24,8 @@ from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter
 from raytune_hyperlearn.comparison.reporting.figure_data import windows_data
 from raytune_hyperlearn.comparison.reporting.insight_figures import BEHIND_WINDOWS, draw_windows, windows_panels
-from raytune_hyperlearn.comparison.reporting.styles import method_styles
+from raytune_hyperlearn.comparison.reporting.insight_tables import importance_table
+from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES, method_styles
 from tests.comparison.synthetic import make_experiment, make_record
 
 
@@ -95,6 +97,29 @@ def test_optuna_finds_the_hyperparameter_that_the_loss_depends_on(tmp_path: Path
     for shares in found.columns.values():
         assert "weight decay" not in shares  # it never moved
         assert shares["learning rate"] > 0.8
+
+
+def test_of_many_evaluations_some_are_drawn_with_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(importance, "MOST_ROWS", 25)
+    generator = np.random.default_rng(0)
+    rows = [
+        make_record(
+            method="rs",
+            seed=i % 2,
+            time=0.5 + i,
+            validation_loss=float(rate),
+            hyperparameters={"learning_rate": [float(rate)], "momentum": [float(1 - rate)]},
+        )
+        for i, rate in enumerate(generator.uniform(size=40))
+    ]
+    study = study_of(tmp_path, rows)
+    found = importances(study, frozenset({"rs"}))
+    assert (found.rows_used, found.rows_known) == (25, 40)
+    assert found == importances(study, frozenset({"rs"}))
+    table = importance_table(study, found, METHOD_STYLES)
+    assert table is not None
+    assert "from 25 evaluations of random search at 27 epochs, drawn at random from 40;" in table.note
 
 
 def test_too_few_evaluations_tell_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.analysis.statistics import critical_difference
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import RecordWriter
+from raytune_hyperlearn.comparison.reporting import figure_blocks, method_figures
+from raytune_hyperlearn.comparison.reporting.figure_blocks import FigureFiles, cost_blocks
+from raytune_hyperlearn.comparison.reporting.figure_data import evaluation_data
 from raytune_hyperlearn.comparison.reporting.line_figures import draw_lines, line_source, rank_panel
 from raytune_hyperlearn.comparison.reporting.method_figures import (
     CROWDED,
@@ -156,6 +159,26 @@ def test_every_evaluation_is_a_dot_or_a_cross(study: Study) -> None:
         (dots,) = axes.collections
         assert len(dots.get_offsets()) == panel.times.size
         assert axes.get_ylim()[1] > np.max(panel.losses)
+
+
+def test_of_very_many_evaluations_some_are_drawn_and_the_figure_says_so(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluation_panels(study, METHOD_STYLES)
+    assert not any(panel.left_out for panel in whole)
+    monkeypatch.setattr(method_figures, "MOST_DOTS", 4)
+    monkeypatch.setattr(figure_blocks, "MOST_DOTS", 4)
+    panels = evaluation_panels(study, METHOD_STYLES)
+    for panel, full in zip(panels, whole, strict=True):
+        assert len(panel.losses) == min(4, len(full.losses))
+        assert set(panel.losses) <= set(full.losses)
+        left = len(full.losses) - len(panel.losses) + len(full.failed) - len(panel.failed)
+        assert panel.left_out == left
+        assert panel.span == full.span
+    left_out = sum(panel.left_out for panel in panels)
+    assert evaluation_data(panels).formula.endswith(f" {left_out} are left out, as in the figure.")
+    (_, block) = cost_blocks(study, METHOD_STYLES, FigureFiles(tmp_path, ""))
+    assert f"4 are drawn, chosen at random; {left_out} are left out." in block.caption
 
 
 def test_crowds_of_dots_are_drawn_as_pixels(study: Study) -> None:

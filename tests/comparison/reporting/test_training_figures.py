@@ -11,6 +11,7 @@ import pytest
 from raytune_hyperlearn.comparison.analysis.results import Study, load_study
 from raytune_hyperlearn.comparison.experiment import Experiment, write_experiment
 from raytune_hyperlearn.comparison.records import RecordWriter
+from raytune_hyperlearn.comparison.reporting import training_figures
 from raytune_hyperlearn.comparison.reporting.page import build_report
 from raytune_hyperlearn.comparison.reporting.styles import METHOD_STYLES
 from raytune_hyperlearn.comparison.reporting.training_figures import draw_training, training_panels
@@ -57,6 +58,13 @@ def test_panels_hold_the_records(study: Study) -> None:
     np.testing.assert_array_equal(by_second.lines[0].xs, [20, 40, 60])
     np.testing.assert_array_equal(constant.values, [1.0, 0.4])
     np.testing.assert_array_equal(sizes.lines[0].values, [32, 64, 96])
+
+
+def test_of_a_long_line_evenly_spaced_points_are_drawn(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_figures, "MOST_POINTS", 2)
+    (adaptive, constant) = training_panels(study, METHOD_STYLES)[0].lines
+    np.testing.assert_array_equal(adaptive.xs, [1, 3])
+    assert (adaptive.left_out, constant.left_out) == (1, 0)
 
 
 def test_drawing_shows_the_lines(study: Study) -> None:
