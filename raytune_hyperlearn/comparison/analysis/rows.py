@@ -146,8 +146,12 @@ def read_rows(path: Path) -> tuple[dict[Run, Rows], tuple[tuple[str, str], ...]]
     Raises:
         ValueError: if another line is not a record, naming file and line.
     """
-    owners: dict[tuple[str, str], None] = {}
-    return _by_run(_places(path), _File(path), owners), tuple(owners)
+    while True:
+        owners: dict[tuple[str, str], None] = {}
+        source = _File(path)
+        runs = _by_run(_places(path), source, owners)
+        if source.is_of(path):  # else it was replaced just now, and places are those of the other
+            return runs, tuple(owners)
 
 
 def thinned(count: int, most: int, seed: int) -> npt.NDArray[np.intp]:
@@ -183,6 +187,10 @@ class _File:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the file is still the one of that path."""
+        return os.path.samestat(os.fstat(self._descriptor), path.stat())
 
     def record(self, start: int, size: int) -> Record:
         return read_json(Record, os.pread(self._descriptor, size, start), str(self._path), "entry")

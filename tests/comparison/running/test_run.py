@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -560,6 +561,42 @@ def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folde
     assert run.finished == "time_limit"
     assert run.evaluations == len(ended)
     assert run.wall_seconds >= 10
+
+
+@pytest.mark.long
+def test_a_run_whose_disk_was_full_goes_on_when_there_is_space(
+    ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
+) -> None:
+    config, folder = tmp_path / "settings.yaml", tmp_path / "run"
+    settings = {"methods": ["fds"], "seeds": [3], "epochs": 1.0, "replicates": 1, "reference": None, "confirmations": 0}
+    options = {"time_limit": 600.0, "address": ray_session, "method_options": {"fds": {"outer_steps": 4}}}
+    config.write_text(yaml.safe_dump({**settings, **options}))
+    records = folder / "records.jsonl"
+
+    def size() -> int:
+        return records.stat().st_size if records.exists() else 0
+
+    driver = drivers("--config", config, "--output", folder)
+    driver.wait_until(lambda: size() > 0 and keeps_a_checkpoint(folder / "tune" / "fds-3"))
+    # No file of the driver's may grow any more: each write fails as on a full disk, in the process itself.
+    resource.prlimit(driver.process.pid, resource.RLIMIT_FSIZE, (size(), resource.RLIM_INFINITY))
+    status, _, errors = driver.end()
+    full = read_records(records)
+    assert status == 1, errors
+    assert errors.splitlines()[-1].endswith(
+        f"; every record before is kept, continue with: hyperlearn compare --resume {folder}"
+    )
+    assert "Traceback" not in errors
+    assert not (folder / ".lock").exists()
+    assert 1 <= len(full) <= 5
+
+    status, _, errors = drivers("--resume", folder).end()
+    assert status == 0, errors
+    ended = read_records(records)
+    assert [(row.trial, row.info["outer_step"]) for row in ended] == [(full[0].trial, i) for i in range(len(ended))]
+    assert ended[: len(full)] == full
+    (run,) = read_runs(folder / "runs.jsonl")
+    assert (run.finished, run.evaluations) == ("outer_steps", len(ended))
 
 
 @pytest.mark.long
