@@ -2,10 +2,11 @@
 
     python -m tests.soak --minutes 15 --seed 0
 
-A head and two nodes run one task after the other (FDS alone and as a group, BOHB, BA, Arbiter, HD). Each round has one
-to three faults, drawn by the seed; a driver that is down is started again with ``--resume``. Afterwards every run must
-have ended, no result may be there twice or be lost, runs without a limit must equal the undisturbed run bit for bit,
-and limits must hold within a worker's restart. The table says how many faults of which kind were survived.
+A head and two nodes run one task after the other (FDS alone and as a group, BOHB, BA, Arbiter, HD). In the first six
+rounds every kind of fault strikes once; then each round has one to three, drawn by the seed. A driver that is down is
+started again with ``--resume``. Afterwards every run must have ended, no result may be there twice or be lost, runs
+without a limit must equal the undisturbed run bit for bit, and limits must hold within a worker's restart. The table
+says how many faults of which kind were survived.
 
 The exit status is 1 if something did not hold; the folder of such a round is kept.
 """
@@ -37,6 +38,7 @@ prepare_environment("cluster")  # before Ray is imported
 
 from tests.soak.checks import complaints  # noqa: E402
 from tests.soak.faults import FAULTS, Machines, Scene  # noqa: E402
+from tests.soak.plan import faults_of_round  # noqa: E402
 from tests.soak.tasks import TASKS, Task  # noqa: E402
 
 ROUND_SECONDS = 480.0
@@ -68,10 +70,8 @@ class Soak:
         task = TASKS[number % len(TASKS)]
         undisturbed = self._undisturbed_run(task) if task.repeats else None
         kinds = [name for name in FAULTS if self.disk is not None or name != "disk full"]
-        # One kind by turns, so that every task meets every kind, and up to two at random.
-        turn = kinds[(number // len(TASKS) + number) % len(kinds)]
-        faults = [turn, *draw.choices(kinds, k=draw.randrange(3))]
-        draw.shuffle(faults)
+        survived = [kind for kind, _ in self.struck]
+        faults = faults_of_round(kinds, survived, sum(self.rounds.values()), len(TASKS), draw)
         folder = (self.disk or self.workplace) / f"{number}"
         struck, found = self._run(task, folder, faults, draw)
         found = found or complaints(task, folder, undisturbed)

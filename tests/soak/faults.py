@@ -167,8 +167,8 @@ FAULTS: dict[str, Callable[[Scene], bool]] = {
     "worker killed": worker_killed,
     "node lost": node_lost,
     "driver stopped (SIGTERM)": driver_stopped,
-    "disk full": disk_full,
     "kept state torn": state_torn,
+    "disk full": disk_full,
     "row torn": row_torn,
     "folder copied": folder_moved,
 }
