@@ -201,7 +201,7 @@ class Study:
         return regret_curve(result.chosen, self.metric, quantity, self.zero(quantity), result.positions[clock])
 
 
-def load_study(folder: Path) -> Study:
+def load_study(folder: str | Path) -> Study:
     """Reads one result folder.
 
     Args:
@@ -210,6 +210,7 @@ def load_study(folder: Path) -> Study:
     Raises:
         ValueError: if a file is missing or malformed, or its rows belong to another experiment; one line.
     """
+    folder = Path(folder)
     if not (folder / EXPERIMENT_FILE).is_file():
         raise ValueError(f"folder is {str(folder)!r}; it must hold {EXPERIMENT_FILE} and {RECORDS_FILE}")
     experiment = read_experiment(folder / EXPERIMENT_FILE)

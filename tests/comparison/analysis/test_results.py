@@ -23,7 +23,7 @@ def small_folder(folder: Path, **changes: Any) -> Path:
 
 
 def test_reads_a_whole_folder(result_folder: Path) -> None:
-    study = load_study(result_folder)
+    study = load_study(str(result_folder))
     assert len(study.runs) == 18
     assert study.missing == ()
     assert study.reference == make_reference()
