@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -167,9 +168,13 @@ class Experiment:
         """Processors of all trials that run at a time."""
         return self.workers * self.concurrent * self.cpus_per_trial
 
-    @property
+    @cached_property
     def searched(self) -> Space:
-        """The search space."""
+        """The search space: ``space``, read once.
+
+        Raises:
+            ValueError: In one line, if a hyperparameter or a setting of its schedule is not allowed.
+        """
         return optimizer_space(self.optimizer, self.space)
 
 

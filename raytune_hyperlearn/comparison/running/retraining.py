@@ -58,11 +58,14 @@ def _retraining(experiment: Experiment) -> tuple[type[tune.Trainable], dict[str,
     """What trains again, and the part of its config that is its own."""
     if experiment.optimizer == "own":
         return TrainingFunctionTrainable, {}
-    bounds = {"gradient_clamp": experiment.gradient_clamp, "gradient_norm": experiment.gradient_norm}
-    shared = {**bounds, "precision": experiment.precision, "resplit": True}
-    if experiment.optimizer == "sgd":
-        return RetrainingTrainable, {**shared, "space": experiment.space}
-    return RetrainingTrainable, {**shared, "space": experiment.searched, "optimizer": experiment.optimizer}
+    return RetrainingTrainable, {
+        "space": experiment.searched,
+        "optimizer": experiment.optimizer,
+        "gradient_clamp": experiment.gradient_clamp,
+        "gradient_norm": experiment.gradient_norm,
+        "precision": experiment.precision,
+        "resplit": True,
+    }
 
 
 class _Counter(tune.Callback):

@@ -247,7 +247,7 @@ def trial_config(setup: MethodSetup, experiment: Experiment, seed: int) -> dict[
         return {"problem": problem_source(experiment), **shared, **setup.config}
     return {
         "problem": problem_source(experiment),
-        "space": experiment.space if experiment.optimizer == "sgd" else experiment.searched,
+        "space": experiment.searched,
         "seed": seed,
         "epochs": experiment.epochs,
         "replicates": experiment.replicates,
