@@ -6,7 +6,7 @@ Ray Tune hands results on as mappings, to schedulers flattened by ``/``. Their n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,17 @@ ENDED = "ended"
 VALIDATION_LOSS = "validation_loss"
 SCORES = (VALIDATION_LOSS, "validation_accuracy", "test_loss", "test_accuracy")
 """What every trained network is scored by."""
+
+
+def worst_scores(unknown: Container[str] = ()) -> dict[str, float]:
+    """The scores of a training that diverged or crashed: infinite losses, nothing predicted right.
+
+    Args:
+        unknown: Names of accuracies that are not measured; they are NaN.
+    """
+    accuracies = {name: math.nan if name in unknown else 0.0 for name in SCORES}
+    return {name: math.inf if name.endswith("loss") else accuracies[name] for name in SCORES}
+
 
 SEPARATOR = "/"
 """Between the names of nested entries where Tune has flattened a result."""

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import ray
 import torch
@@ -22,31 +22,29 @@ from ray.tune.schedulers import FIFOScheduler, ResourceChangingScheduler, TrialS
 
 from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import FromConfig, record
+from raytune_hyperlearn.checked import record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.arbiter_training import NEEDS_RECORD, BatchSizeTraining, Epoch, TrainingOptions
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
-from raytune_hyperlearn.tune.scheduler import UPDATED_BY, HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.scheduler import UPDATED_BY, FromScheduler, HyperLearningScheduler
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
 
 DECIDED = "decided"
 
 
 @record
-class FromScheduler(FromConfig):
-    """What a scheduler puts into a trial's config: that it decides, and what it has decided last."""
+class FromArbiterScheduler(FromScheduler):
+    """What an :class:`ArbiterScheduler` puts into a trial's config: its last :func:`decision` too."""
 
-    updated_by: Literal["trainable", "scheduler"] = "trainable"
     decided: Mapping[str, Any] = field(default_factory=lambda: {"epoch": -1})
 
 
 class ArbiterTrainable(HyperLearningTrainable):
     """One epoch per ``step`` at the batch size that Arbiter, or a control of it, has chosen.
 
-    Config keys: the shared ones (``batch_size`` is B_0; ``epochs`` must be whole), the fields of
-    :class:`TrainingOptions`, and ``trial_seed`` (seed of initialization, data order and agent; by default it depends
-    on the run's seed alone, so that Arbiter and its controls start from the same network and data order).
+    Config keys: the shared ones (``batch_size`` is B_0; ``epochs`` must be whole) and the fields of
+    :class:`TrainingOptions`.
 
     A control that needs a learned schedule and is given none trains with Arbiter first, from the same seed, within
     its first step: that time counts, those scores do not.
@@ -60,11 +58,7 @@ class ArbiterTrainable(HyperLearningTrainable):
     """
 
     full_precision_only: ClassVar[bool] = True
-    allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {
-        "trial_seed",
-        DECIDED,
-        UPDATED_BY,
-    }
+    allowed: ClassVar[frozenset[str]] = frozenset(TrainingOptions.__dataclass_fields__) | {DECIDED, UPDATED_BY}
 
     def start(self, config: dict[str, Any]) -> None:
         """Check the options and build what is trained.
@@ -76,11 +70,9 @@ class ArbiterTrainable(HyperLearningTrainable):
         if self.epochs != int(self.epochs):
             raise ValueError(f"epochs is {self.epochs}; {type(self).__name__} needs a whole number")
         self.options.check_sizes(self.problem.batch_size, len(self.split.train), self.problem.name)
-        self.makes_decisions = FromScheduler.from_config(config).updated_by == "trainable"
-        trial_seed = SeedOfTrial.from_config(config).trial_seed
-        self.seeds = self.replicate_seeds(
-            derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
-        )
+        self.makes_decisions = FromArbiterScheduler.from_config(config).updates_itself
+        own_seed = derived_seed(self.settings.seed, Purpose.TRIAL)
+        self.seeds = self.replicate_seeds(self.options.trial_seed_or(own_seed))
         self.recorded: list[list[int]] | None = None
         self.trainings: list[BatchSizeTraining] = []
         if self.options.recorded is not None:
@@ -140,11 +132,11 @@ class ArbiterTrainable(HyperLearningTrainable):
             self._take_record(state["recorded"])
         for training, saved in zip(self.trainings, state["trainings"], strict=True):
             training.load_state_dict(saved)
-        self._follow(self.config.get(DECIDED, {"epoch": -1}))
+        self._follow(FromArbiterScheduler.from_config(self.config).decided)
 
     def make_again(self, steps: int) -> None:
         """As the agents decide, but for a decision in the config for the next epoch."""
-        decided = self.config.get(DECIDED, {"epoch": -1})
+        decided = FromArbiterScheduler.from_config(self.config).decided
         super().make_again(steps)
         self._follow(decided)
 

@@ -26,7 +26,6 @@ from raytune_hyperlearn.checked import (
     AfterValidator,
     BeforeValidator,
     Count,
-    FromConfig,
     Items,
     Lenient,
     NonNegative,
@@ -40,6 +39,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.memory import Memory, saved_bytes_per_instance, tensor_bytes
+from raytune_hyperlearn.tune.trainable import SeedOfTrial
 
 ChosenBy = Literal["arbiter", "heuristic", "mean", "replay", "random-walk"]
 InnerOptimizer = Literal["sgd", "sgd-hd", "adam-hd"]
@@ -78,7 +78,7 @@ def _ascending(milestones: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int]
 
 
 @record
-class TrainingOptions(FromConfig):
+class TrainingOptions(SeedOfTrial):
     """How a network is trained at chosen batch sizes; keys of the trial's config.
 
     Attributes:
@@ -96,6 +96,8 @@ class TrainingOptions(FromConfig):
         milestones: (epoch, batch size) pairs of a fixed heuristic, by ascending epoch from 1 on. At a milestone
             the batch size is the heuristic's and the agent is warmed up to it; in between the agent searches.
         recorded: One learned schedule per replicate for the controls; None lets the trial learn it first.
+        trial_seed: Seed of initialization, data order and agent; by default it depends on the run's seed alone, so that
+            Arbiter and its controls start from the same network and data order.
     """
 
     hyperparameters: Annotated[

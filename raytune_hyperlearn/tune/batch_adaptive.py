@@ -28,7 +28,7 @@ from raytune_hyperlearn.algorithms.batch_adaptive import GaussianWalkRule, Walk,
 from raytune_hyperlearn.algorithms.ruled_sgd import BatchSizeRule, RuledSGD
 from raytune_hyperlearn.algorithms.sampler import EpochSampler
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import Count, Described, Fraction, FromConfig, Positive, record
+from raytune_hyperlearn.checked import Count, Described, Fraction, Positive, record
 from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.results import COMPLETED, OUT_OF_MEMORY
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
@@ -41,7 +41,7 @@ REPORTED = ("loss", "drift", "deviation")
 
 
 @record
-class BatchSizeOptions(FromConfig):
+class BatchSizeOptions(SeedOfTrial):
     """How a network is trained at batch sizes that a rule chooses; keys of the trial's config.
 
     Attributes:
@@ -53,6 +53,8 @@ class BatchSizeOptions(FromConfig):
         micro_batch_size: Instances evaluated at once, or None to find the largest number that fits.
         channels_last: Keep images with their channels last in memory: the same training up to rounding, and faster
             where convolutions have many channels.
+        trial_seed: Seed of initialization, data order and dropout; by default it depends on the run's seed alone, so
+            that all rules start from the same network and data order.
     """
 
     rule: Annotated[
@@ -71,9 +73,8 @@ class BatchSizeOptions(FromConfig):
 class BatchAdaptiveTrainable(HyperLearningTrainable):
     """One epoch of instances per ``step``, in batches whose sizes a rule chooses; batch adaptive training by default.
 
-    Config keys: the shared ones (``batch_size`` is of no use here, gradients must have no bound), the fields of
-    :class:`BatchSizeOptions`, and ``trial_seed`` (seed of initialization, data order and dropout; by default it
-    depends on the run's seed alone, so that all rules start from the same network and data order).
+    Config keys: the shared ones (``batch_size`` is of no use here, gradients must have no bound) and the fields of
+    :class:`BatchSizeOptions`.
 
     Besides the shared names a result holds ``training_loss`` (of the whole training part, without dropout; the time
     that it takes is counted with test scoring, as no method uses it), ``batch_sizes`` (of every update of this
@@ -82,7 +83,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
     """
 
     full_precision_only: ClassVar[bool] = True
-    allowed: ClassVar[frozenset[str]] = frozenset(BatchSizeOptions.__dataclass_fields__) | {"trial_seed"}
+    allowed: ClassVar[frozenset[str]] = frozenset(BatchSizeOptions.__dataclass_fields__)
 
     def start(self, config: dict[str, Any]) -> None:
         """Check the options and build models and optimizers, one for each replicate.
@@ -95,10 +96,7 @@ class BatchAdaptiveTrainable(HyperLearningTrainable):
             given = getattr(self.settings, name)
             if given is not None:
                 raise ValueError(f"{name} is {given}; {type(self).__name__} has none, it must be None")
-        trial_seed = SeedOfTrial.from_config(config).trial_seed
-        seeds = self.replicate_seeds(
-            derived_seed(self.settings.seed, Purpose.TRIAL) if trial_seed is None else trial_seed
-        )
+        seeds = self.replicate_seeds(self.options.trial_seed_or(derived_seed(self.settings.seed, Purpose.TRIAL)))
         layout = torch.channels_last if self.options.channels_last else torch.preserve_format
         self.models = [self.new_model(seed).to(memory_format=layout) for seed in seeds]
         self.optimizers = [self._optimizer(model, seed) for model, seed in zip(self.models, seeds, strict=True)]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -31,7 +31,7 @@ from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.algorithms.values import Values
-from raytune_hyperlearn.checked import FromConfig, record
+from raytune_hyperlearn.checked import record
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
@@ -42,7 +42,7 @@ from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, ch
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE, Measured, best_so_far, ending, outer_update, scored
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
-from raytune_hyperlearn.tune.scheduler import UPDATED_BY
+from raytune_hyperlearn.tune.scheduler import UPDATED_BY, FromScheduler
 from raytune_hyperlearn.tune.trainable import (
     HyperLearningTrainable,
     TrialSettings,
@@ -52,10 +52,9 @@ from raytune_hyperlearn.tune.trainable import (
 
 
 @record
-class FromScheduler(FromConfig):
-    """What a scheduler puts into a trial's config."""
+class FromFDSScheduler(FromScheduler):
+    """What an :class:`FDSScheduler` puts into a trial's config."""
 
-    updated_by: Literal["trainable", "scheduler"] = "trainable"
     outer_state: Mapping[str, Any] | None = None
     mailbox: str | None = None
     ended: Ending | None = None
@@ -96,8 +95,8 @@ class FDSTrainable(HyperLearningTrainable):
         """
         self.options = FDSOptions.from_config(config)
         self.member = Member.from_config(config.get(MEMBER))
-        left = FromScheduler.from_config(config)
-        self.makes_updates = left.updated_by == "trainable"
+        left = FromFDSScheduler.from_config(config)
+        self.makes_updates = left.updates_itself
         space = self.settings.space
         self._check_member(space)
         if left.outer_state is not None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, HyperRates
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import AfterValidator, Finite, FromConfig, Lenient, Whole, read, record
+from raytune_hyperlearn.checked import AfterValidator, Finite, Lenient, read, record
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
 
 START, RATE = "start/", "rate/"
 
@@ -30,7 +30,7 @@ def _begin_with_a_purpose(drawn: dict[str, float]) -> dict[str, float]:
 
 
 @record
-class HypergradientDescentOptions(FromConfig):
+class HypergradientDescentOptions(SeedOfTrial):
     """What hypergradient descent can be told beyond the shared settings; keys of the trial's config.
 
     Attributes:
@@ -46,7 +46,6 @@ class HypergradientDescentOptions(FromConfig):
     hyper_rates: Lenient[HyperRates] = field(default_factory=HyperRates)
     drawn: Annotated[dict[str, Finite], AfterValidator(_begin_with_a_purpose)] = field(default_factory=dict)
     bounded: bool = False
-    trial_seed: Whole | None = None
 
     def start_values(self, space: Space) -> dict[str, float]:
         """One start value for each of the space's hyperparameters.
@@ -90,10 +89,8 @@ class HypergradientDescentTrainable(ReplicatesTrainable[SGDHD]):
         """Build the model and the optimizer that learns."""
         options = HypergradientDescentOptions.from_config(config)
         begin, rates = options.start_values(self.settings.space), options.rates()
-        self.trial_seed = options.trial_seed
-        if self.trial_seed is None:
-            identity = {"start": begin, "rates": [rates.learning_rate, rates.momentum, rates.weight_decay]}
-            self.trial_seed = evaluation_seed(self.settings.seed, identity, self.epochs)
+        identity = {"start": begin, "rates": [rates.learning_rate, rates.momentum, rates.weight_decay]}
+        self.trial_seed = options.trial_seed_or(evaluation_seed(self.settings.seed, identity, self.epochs))
         self.horizon = self.problem.horizon(self.epochs)
         self.steps_per_epoch = min(self.problem.horizon(1), self.horizon)
         bounds = self.settings.space.ranges() if options.bounded else {}

@@ -20,11 +20,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raytune_hyperlearn.checked import FromConfig, NonNegative, Positive, Whole, read, record
+from raytune_hyperlearn.checked import NonNegative, Positive, read, record
 from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
 
 RENEWING_BATCHES = 50
 """Batches that renew BatchNorm's statistics at an average of weights; the number in Schedule-Free's instructions."""
@@ -143,7 +143,7 @@ OPTIMIZERS: Mapping[str, type[ScheduleFreeOptions] | type[ProdigyOptions]] = {
 
 
 @record
-class OneRunOptions(FromConfig):
+class OneRunOptions(SeedOfTrial):
     """Which optimizer trains; keys of the trial's config.
 
     Attributes:
@@ -155,7 +155,6 @@ class OneRunOptions(FromConfig):
 
     optimizer: Literal["schedule-free", "prodigy"]
     options: Any = field(default_factory=dict)
-    trial_seed: Whole | None = None
 
     def of_the_optimizer(self) -> ScheduleFreeOptions | ProdigyOptions:
         """The optimizer's own options.
@@ -178,8 +177,7 @@ class OneRunTrainable(HyperLearningTrainable):
         """Read the options."""
         options = OneRunOptions.from_config(config)
         self.options = options.of_the_optimizer()
-        seed = options.trial_seed
-        self.trial_seed = derived_seed(self.settings.seed, Purpose.TRIAL) if seed is None else seed
+        self.trial_seed = options.trial_seed_or(derived_seed(self.settings.seed, Purpose.TRIAL))
 
     def step(self) -> dict[str, Any]:
         """Train and score."""

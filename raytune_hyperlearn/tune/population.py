@@ -13,15 +13,15 @@ from raytune_hyperlearn.algorithms.optimizers import torch_optimizer
 from raytune_hyperlearn.algorithms.schedules import equal_windows
 from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import Count, Finite, FromConfig, Whole, record
+from raytune_hyperlearn.checked import Count, Finite, record
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed, require_space
-from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
 
 
 @record
-class PopulationOptions(FromConfig):
+class PopulationOptions(SeedOfTrial):
     """What a member of a population is told; keys of the trial's config.
 
     Attributes:
@@ -44,7 +44,6 @@ class PopulationOptions(FromConfig):
     beta2: Finite | None = None
     epsilon: Finite | None = None
     intervals: Count = 1
-    trial_seed: Whole | None = None
     optimizer: OptimizerName = "sgd"
 
     def present(self, space: Space) -> dict[str, float]:
@@ -98,9 +97,7 @@ class PopulationTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
             if schedule.shape != "windows" or schedule.lengths or schedule.groups:
                 raise ValueError(f"{name} has a shape, lengths or groups; a population makes its own equal windows")
         self.present = options.present(self.settings.space)
-        trial_seed = options.trial_seed
-        if trial_seed is None:
-            trial_seed = evaluation_seed(self.settings.seed, self.present, self.epochs)
+        trial_seed = options.trial_seed_or(evaluation_seed(self.settings.seed, self.present, self.epochs))
         self.build(trial_seed, lambda model: torch_optimizer(model, options.optimizer))
         self.past: list[dict[str, float]] = []
 

@@ -9,19 +9,32 @@ depends on is in the result.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from raytune_hyperlearn.checked import FromConfig, record
 from raytune_hyperlearn.results import OUT_OF_MEMORY
 
 CONTINUE: str = TrialScheduler.CONTINUE
 STOP: str = TrialScheduler.STOP
 UPDATED_BY = "updated_by"
 """Config key: whether the ``"trainable"`` itself or the ``"scheduler"`` moves a trial's hyperparameters."""
+
+
+@record
+class FromScheduler(FromConfig):
+    """Who moves a trial's hyperparameters; a subclass adds what its own scheduler puts into the trial's config."""
+
+    updated_by: Literal["trainable", "scheduler"] = "trainable"
+
+    @property
+    def updates_itself(self) -> bool:
+        """Whether the trainable makes the updates itself."""
+        return self.updated_by == "trainable"
 
 
 class HyperLearningScheduler(FIFOScheduler):

@@ -13,13 +13,13 @@ from raytune_hyperlearn.algorithms.optimizer_defaults import DEFAULTS, Optimizer
 from raytune_hyperlearn.algorithms.optimizers import torch_optimizer
 from raytune_hyperlearn.algorithms.sgd import sgd_step
 from raytune_hyperlearn.algorithms.values import Numbers
-from raytune_hyperlearn.checked import FromConfig, Positive, Whole, record
+from raytune_hyperlearn.checked import Positive, record
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
-from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
 
 
 def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Numbers:
@@ -38,7 +38,7 @@ def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
 
 
 @record
-class SGDOptions(FromConfig):
+class SGDOptions(SeedOfTrial):
     """What plain training can be told beyond the shared settings; keys of the trial's config.
 
     Attributes:
@@ -52,7 +52,6 @@ class SGDOptions(FromConfig):
 
     hyperparameters: Mapping[str, Any] | None = None
     epochs_per_step: Positive | None = None
-    trial_seed: Whole | None = None
     optimizer: OptimizerName = "sgd"
 
 
@@ -94,9 +93,7 @@ class SGDTrainable(ReplicatesTrainable[torch.optim.Optimizer]):
         if given is None:
             given = {name: config[name] for name in space.flat_names() if name in config}
         self.values = self.schedules(trial_hyperparameters(space, given))
-        trial_seed = options.trial_seed
-        if trial_seed is None:
-            trial_seed = evaluation_seed(self.settings.seed, self.values, self.epochs)
+        trial_seed = options.trial_seed_or(evaluation_seed(self.settings.seed, self.values, self.epochs))
         self.build(trial_seed, lambda model: torch_optimizer(model, options.optimizer, space.groups))
         self.horizon = self.problem.horizon(self.epochs)
         self.epochs_per_step = options.epochs_per_step or self.epochs

@@ -36,7 +36,7 @@ from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredEx
 from raytune_hyperlearn.problems.mixed_precision import Precision, with_precision
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
-from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result
+from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result, worst_scores
 from raytune_hyperlearn.tune.checkpoint_files import read_checkpoint, write_checkpoint
 
 DIVERGENCE_FACTOR = 100.0
@@ -91,9 +91,21 @@ class TrialSettings(FromConfig):
 
 @record
 class SeedOfTrial(FromConfig):
-    """The config key ``trial_seed``: seed of initialization and data order; None derives it."""
+    """Base of the options of trainables that can be told what their networks start from.
 
-    trial_seed: Whole | None = None
+    Attributes:
+        trial_seed: Seed of initialization and data order; None derives it.
+    """
+
+    trial_seed: Whole | None = field(default=None, kw_only=True)
+
+    def trial_seed_or(self, derived: int) -> int:
+        """The seed that the config gives.
+
+        Args:
+            derived: Taken where the config gives none.
+        """
+        return derived if self.trial_seed is None else self.trial_seed
 
 
 def mean_scores(every: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -347,7 +359,6 @@ class HyperLearningTrainable(tune.Trainable):
             instances: Training examples read by this step.
             more: What the method adds.
         """
-        least = math.nan if self.problem.score is None else 0.0
         diverged = self.is_divergence(scores.get(VALIDATION_LOSS, math.nan))
         known = Result(
             status=DIVERGED if diverged else COMPLETED,
@@ -357,7 +368,7 @@ class HyperLearningTrainable(tune.Trainable):
             training_seconds=self.training_seconds,
             test_seconds=self.test_seconds,
         )
-        worst = dict(zip(SCORES, (math.inf, least, math.inf, least), strict=True))
+        worst = worst_scores(unknown=SCORES if self.problem.score is None else ())
         return {**known.to_mapping(), **(worst if diverged else scores), **more}
 
     def __init_subclass__(cls, **arguments: Any) -> None:

@@ -14,7 +14,7 @@ from raytune_hyperlearn.checked import Count, Described, FromConfig, InstanceOf,
 from raytune_hyperlearn.hyperparameters import OptimizerSpace
 from raytune_hyperlearn.problems import Purpose, TrainingFunction, derived_seed
 from raytune_hyperlearn.problems.references import ProblemSource
-from raytune_hyperlearn.results import COMPLETED, DIVERGED, VALIDATION_LOSS, Result
+from raytune_hyperlearn.results import COMPLETED, DIVERGED, VALIDATION_LOSS, Result, worst_scores
 from raytune_hyperlearn.tune.sgd import evaluation_seed, trial_hyperparameters
 from raytune_hyperlearn.tune.trainable import FROM_SEARCHERS, mean_scores, refuse_unknown_keys
 
@@ -82,6 +82,7 @@ class TrainingFunctionTrainable(tune.Trainable):
         scores = [reported.scores for reported in every if reported.scores is not None]
         means = mean_scores(scores)
         diverged = not math.isfinite(means[VALIDATION_LOSS])
+        unknown = [name for name, value in means.items() if math.isnan(value)]
         trained = [reported.epochs for reported in every if reported.epochs is not None]
         result = Result(
             status=DIVERGED if diverged else COMPLETED,
@@ -90,7 +91,7 @@ class TrainingFunctionTrainable(tune.Trainable):
             training_seconds=time.perf_counter() - begun,
         )
         again = {} if self.options.retrainings is None else {"scores": scores}
-        return result.to_mapping() | (_worst(means) if diverged else means) | again | {"done": True}
+        return result.to_mapping() | (worst_scores(unknown) if diverged else means) | again | {"done": True}
 
     def _seeds(self) -> list[int]:
         seed, again = self.options.seed, self.options.retrainings
@@ -104,11 +105,3 @@ class TrainingFunctionTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Nothing: a trial is one step."""
-
-
-def _worst(means: dict[str, float]) -> dict[str, float]:
-    """The scores of a divergence; what the function does not report stays unknown."""
-    return {
-        name: math.inf if name.endswith("loss") else (math.nan if math.isnan(value) else 0.0)
-        for name, value in means.items()
-    }

@@ -22,7 +22,7 @@ from raytune_hyperlearn.comparison.plain_data import to_mapping
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, Confirmation, read_confirmations
 from raytune_hyperlearn.comparison.running.methods import searched_space
 from raytune_hyperlearn.comparison.running.retraining import retrain
-from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS
+from raytune_hyperlearn.results import SCORES, VALIDATION_LOSS, worst_scores
 
 
 def confirm(experiment: Experiment, folder: Path, console: Console) -> None:
@@ -61,7 +61,7 @@ def _schedules(result: RunResult, names: list[str]) -> Numbers:
 
 def _confirmation(run: RunResult, row: dict[str, Any] | None, seeds: int) -> Confirmation:
     """The scores; a trial that crashed has the worst."""
-    worst = {name: math.inf if name.endswith("loss") else 0.0 for name in SCORES}
+    worst = worst_scores()
     every = row["scores"] if row is not None else [worst] * seeds
     finite = [scores if math.isfinite(scores[VALIDATION_LOSS]) else worst for scores in every]
     return Confirmation(run.method, run.seed, **{name: [scores[name] for scores in finite] for name in SCORES})
