@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from typing_extensions import Unpack
+
 from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer, require_hpbandster
-from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
+from raytune_hyperlearn.baselines.searcher import AskTellSearcher, TrialNames, check_budgets, check_count
 from raytune_hyperlearn.baselines.spaces import check_configuration_space
-from raytune_hyperlearn.results import VALIDATION_LOSS
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -48,11 +49,8 @@ class HpBandSterSearcher(AskTellSearcher):
         seed: int,
         eta: float = 3,
         iterations: int | None = None,
-        metric: str = VALIDATION_LOSS,
-        mode: str = "min",
-        budget_key: str = "epochs",
-        config_key: str | None = "hyperparameters",
         min_points_in_model: int | None = None,
+        **names: Unpack[TrialNames],
     ) -> None:
         """Check the arguments and build the optimizer.
 
@@ -64,13 +62,10 @@ class HpBandSterSearcher(AskTellSearcher):
             eta: factor between two rungs' budgets, >= 2. Where max_budget / min_budget is no power of it,
                 budgets are fractional: (1, 10) with eta 3 has the rungs 1.11, 3.33 and 10.
             iterations: brackets to run (for one-rung optimizers: evaluations), >= 1; None never finishes.
-            metric: key of the reported value; the trial's last result counts.
-            mode: "min" or "max".
-            budget_key: where a trial's config holds the budget.
-            config_key: where it holds the hyperparameters; None puts them at the top level.
             min_points_in_model: for optimizers with a density model: size of each of its two groups, good and bad, on
                 one budget; None is HpBandSter's default and its minimum, one more than the space has dimensions.
                 The first model-based pick comes after so many evaluations on one budget and dimensions + 1 more.
+            names: as `TrialNames` has them.
 
         Raises:
             ImportError: HpBandSter is not installed.
@@ -95,9 +90,7 @@ class HpBandSterSearcher(AskTellSearcher):
             iterations=iterations,
             **model,
         )
-        super().__init__(
-            self._optimizer, tuple(space), metric=metric, mode=mode, budget_key=budget_key, config_key=config_key
-        )
+        super().__init__(self._optimizer, tuple(space), **names)
 
     @property
     def budgets(self) -> tuple[float, ...]:

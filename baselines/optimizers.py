@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from typing_extensions import Unpack
+
 from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
-from raytune_hyperlearn.results import VALIDATION_LOSS
+from raytune_hyperlearn.baselines.searcher import TrialNames
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -38,11 +40,8 @@ class _FullBudgetSearcher(HpBandSterSearcher):
         max_budget: float,
         seed: int,
         iterations: int | None = None,
-        metric: str = VALIDATION_LOSS,
-        mode: str = "min",
-        budget_key: str = "epochs",
-        config_key: str | None = "hyperparameters",
         min_points_in_model: int | None = None,
+        **names: Unpack[TrialNames],
     ) -> None:
         """As `HpBandSterSearcher`, with `min_budget` = `max_budget`; `iterations` counts evaluations."""
         super().__init__(
@@ -51,11 +50,8 @@ class _FullBudgetSearcher(HpBandSterSearcher):
             max_budget=max_budget,
             seed=seed,
             iterations=iterations,
-            metric=metric,
-            mode=mode,
-            budget_key=budget_key,
-            config_key=config_key,
             min_points_in_model=min_points_in_model,
+            **names,
         )
 
 

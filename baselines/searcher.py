@@ -8,18 +8,67 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection, Hashable
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from ray.tune.search import Searcher
 
 from raytune_hyperlearn.baselines.evaluation import AskTell, Evaluation
+from raytune_hyperlearn.results import VALIDATION_LOSS
 
 CONFIG_ID = "config_id"
 MODEL_BASED_PICK = "model_based_pick"
 
 
-class AskTellSearcher(Searcher):
+class TrialNames(TypedDict, total=False):
+    """Where trials hold what a searcher suggests and is told; defaults as `AskTellSearcher` has them.
+
+    Attributes:
+        metric: key of the reported value; the trial's last result counts.
+        mode: "min" or "max".
+        budget_key: where a trial's config holds the budget.
+        config_key: where it holds the hyperparameters; None puts them at the top level.
+    """
+
+    metric: str
+    mode: str
+    budget_key: str
+    config_key: str | None
+
+
+class OwnSpaceSearcher(Searcher):
+    """Base of the searchers whose space, metric and mode are their own; saving one keeps all of its state."""
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
+
+        Raises:
+            ValueError: Tune was given another metric or mode.
+        """
+        for name, given, own in (("metric", metric, self.metric), ("mode", mode, self.mode)):
+            if given is not None and given != own:
+                raise ValueError(f"{name} given to Tune must be the searcher's, {own!r}, got {given!r}")
+        return False
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the whole state, what is under way and the random state with it."""
+        with open(checkpoint_path, "wb") as file:
+            pickle.dump((type(self).__name__, self.__dict__), file)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Continue from a state that `save` wrote.
+
+        Raises:
+            ValueError: the file holds the state of another kind of searcher.
+        """
+        with open(checkpoint_path, "rb") as file:
+            name, state = pickle.load(file)
+        if name != type(self).__name__:
+            raise ValueError(f"checkpoint_path must hold a state of {type(self).__name__}, got one of {name}")
+        self.__dict__.update(state)
+
+
+class AskTellSearcher(OwnSpaceSearcher):
     """Drives an optimizer from Ray Tune.
 
     A suggestion is a part of a trial's config, which Tune merges into the fixed part (`param_space` of a
@@ -36,10 +85,10 @@ class AskTellSearcher(Searcher):
         ask_tell: AskTell,
         names: Collection[str],
         *,
-        metric: str,
-        mode: str,
-        budget_key: str,
-        config_key: str | None,
+        metric: str = VALIDATION_LOSS,
+        mode: str = "min",
+        budget_key: str = "epochs",
+        config_key: str | None = "hyperparameters",
     ) -> None:
         """Check the arguments.
 
@@ -109,43 +158,6 @@ class AskTellSearcher(Searcher):
         check_count("max_concurrent", max_concurrent, smallest=1)
         self._max_concurrent = max_concurrent
         return True
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
-
-        Raises:
-            ValueError: Tune was given another metric or mode.
-        """
-        require_own(self, metric, mode)
-        return False
-
-    def save(self, checkpoint_path: str) -> None:
-        """Write the whole state, the open brackets and the random state with it."""
-        with open(checkpoint_path, "wb") as file:
-            pickle.dump((type(self).__name__, self.__dict__), file)
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Continue from a state that `save` wrote.
-
-        Raises:
-            ValueError: the file holds the state of another kind of searcher.
-        """
-        with open(checkpoint_path, "rb") as file:
-            name, state = pickle.load(file)
-        if name != type(self).__name__:
-            raise ValueError(f"checkpoint_path must hold a state of {type(self).__name__}, got one of {name}")
-        self.__dict__.update(state)
-
-
-def require_own(searcher: Searcher, metric: str | None, mode: str | None) -> None:
-    """Refuse a metric or mode, given to Tune, that is not the searcher's own.
-
-    Raises:
-        ValueError: In one line.
-    """
-    for name, given, own in (("metric", metric, searcher.metric), ("mode", mode, searcher.mode)):
-        if given is not None and given != own:
-            raise ValueError(f"{name} given to Tune must be the searcher's, {own!r}, got {given!r}")
 
 
 def check_budgets(min_budget: float, max_budget: float, eta: float) -> None:

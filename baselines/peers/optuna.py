@@ -11,7 +11,6 @@ CMA-ES: Hansen, arXiv 1604.00772. The Gaussian process is Optuna's own.
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,15 +20,14 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
-from ray.tune.search import Searcher
 
 from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
-from raytune_hyperlearn.baselines.searcher import require_own
+from raytune_hyperlearn.baselines.searcher import OwnSpaceSearcher
 from raytune_hyperlearn.results import VALIDATION_LOSS
 
 
-class OptunaSearcher(Searcher):
+class OptunaSearcher(OwnSpaceSearcher):
     """One of Optuna's samplers as a Ray Tune searcher over a box.
 
     A suggestion is ``{"hyperparameters": {...}}``. The time spent in Optuna is in ``optimizer_seconds``.
@@ -98,25 +96,6 @@ class OptunaSearcher(Searcher):
             else:
                 self.study.tell(trial, value, state=TrialState.COMPLETE)
         self.optimizer_seconds += time.perf_counter() - begun
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
-
-        Raises:
-            ValueError: Tune was given another metric or mode.
-        """
-        require_own(self, metric, mode)
-        return False
-
-    def save(self, checkpoint_path: str) -> None:
-        """Write the study, the live trials and the random state."""
-        with open(checkpoint_path, "wb") as file:
-            pickle.dump(self.__dict__, file)
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Continue from a state that `save` wrote."""
-        with open(checkpoint_path, "rb") as file:
-            self.__dict__.update(pickle.load(file))
 
     def _finite_or_worst(self, value: object) -> float:
         """Optuna refuses NaN and takes an infinite value as the worst."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from typing_extensions import Unpack
 
 from raytune_hyperlearn.algorithms.coordinates import Axis
 from raytune_hyperlearn.baselines.evaluation import Evaluation
-from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_count
-from raytune_hyperlearn.results import VALIDATION_LOSS
+from raytune_hyperlearn.baselines.searcher import AskTellSearcher, TrialNames, check_count
 
 
 class _Draws:
@@ -55,10 +55,7 @@ class RandomDraws(AskTellSearcher):
         budget: float,
         seed: int,
         population: int | None = None,
-        metric: str = VALIDATION_LOSS,
-        mode: str = "min",
-        budget_key: str = "epochs",
-        config_key: str | None = "hyperparameters",
+        **names: Unpack[TrialNames],
     ) -> None:
         """Check the arguments.
 
@@ -67,10 +64,7 @@ class RandomDraws(AskTellSearcher):
             budget: the full budget of every trial, in the trainable's unit.
             seed: non-negative; the same seed gives the same draws.
             population: start so many trials, and the next ones when all of them have ended; None never waits.
-            metric: key of the reported value.
-            mode: "min" or "max".
-            budget_key: where a trial's config holds the budget.
-            config_key: where it holds the hyperparameters; None puts them at the top level.
+            names: as `TrialNames` has them.
 
         Raises:
             ValueError: an argument is outside its range.
@@ -78,11 +72,4 @@ class RandomDraws(AskTellSearcher):
         check_count("seed", seed, smallest=0)
         if population is not None:
             check_count("population", population, smallest=1)
-        super().__init__(
-            _Draws(axes, budget, seed, population),
-            tuple(axes),
-            metric=metric,
-            mode=mode,
-            budget_key=budget_key,
-            config_key=config_key,
-        )
+        super().__init__(_Draws(axes, budget, seed, population), tuple(axes), **names)

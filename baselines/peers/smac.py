@@ -7,18 +7,18 @@ clock of a comparison as any searcher's computing is.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Unpack
+
 from raytune_hyperlearn.baselines.evaluation import Evaluation
-from raytune_hyperlearn.baselines.peers.replayed import ReplayedOptimizer
-from raytune_hyperlearn.baselines.searcher import AskTellSearcher, check_budgets, check_count
-from raytune_hyperlearn.baselines.spaces import check_configuration_space, plain_values
-from raytune_hyperlearn.results import VALIDATION_LOSS
+from raytune_hyperlearn.baselines.peers.bracketed import BracketedOptimizer, BracketedSearcher
+from raytune_hyperlearn.baselines.searcher import TrialNames, check_count
+from raytune_hyperlearn.baselines.spaces import plain_values
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -27,43 +27,28 @@ EXPECTED_EVALUATIONS = 100
 """SMAC's own default of how many evaluations a run has; a quarter of them at most are its initial design."""
 
 
-class SMACOptimizer(ReplayedOptimizer):
+class SMACOptimizer(BracketedOptimizer):
     """SMAC's `MultiFidelityFacade`, asked and told.
 
     Args:
         space: What to search; it is copied.
-        min_budget: Budget of the lowest rung.
-        max_budget: Budget of the highest rung, larger than the lowest.
-        eta: Factor between two rungs' budgets, a whole number.
         expected_evaluations: SMAC's `n_trials`: sets the size of its initial design, and ends nothing.
-        seed: Of SMAC's generators and of the copy of the space.
+        shared: As for `BracketedOptimizer`; `eta` is a whole number.
     """
 
-    def __init__(
-        self,
-        space: ConfigurationSpace,
-        *,
-        min_budget: float,
-        max_budget: float,
-        eta: int,
-        expected_evaluations: int,
-        seed: int,
-    ) -> None:
-        self._space, self._budgets, self._eta = copy.deepcopy(space), (min_budget, max_budget), eta
+    def __init__(self, space: ConfigurationSpace, *, expected_evaluations: int, **shared: Any) -> None:
         self._expected_evaluations = expected_evaluations
-        super().__init__(seed)
+        super().__init__(space, **shared)
 
     def build(self) -> Any:
         """The facade; what it writes on construction goes with its folder."""
         from smac import MultiFidelityFacade, Scenario
 
         logging.getLogger("smac").setLevel(logging.ERROR)  # it warns whenever its forest finds few new points
-        space = copy.deepcopy(self._space)
-        space.seed(self._seed)
         smallest, largest = self._budgets
         with tempfile.TemporaryDirectory() as written:
             scenario = Scenario(
-                space,
+                self.seeded_space(),
                 output_directory=Path(written),
                 deterministic=True,
                 n_trials=self._expected_evaluations,
@@ -100,12 +85,10 @@ class SMACOptimizer(ReplayedOptimizer):
         return worst if math.isfinite(worst) else 1e3
 
 
-class SMAC(AskTellSearcher):
-    """SMAC3's multi-fidelity facade as a Ray Tune searcher.
+class SMAC(BracketedSearcher):
+    """SMAC3's multi-fidelity facade as a Ray Tune searcher."""
 
-    Use it with Tune's default scheduler, `num_samples=-1`, `reuse_actors=True` and an explicit
-    `max_concurrent_trials`. It never finishes by itself.
-    """
+    optimizer = SMACOptimizer
 
     def __init__(
         self,
@@ -116,44 +99,25 @@ class SMAC(AskTellSearcher):
         seed: int,
         eta: int = 3,
         expected_evaluations: int = EXPECTED_EVALUATIONS,
-        metric: str = VALIDATION_LOSS,
-        mode: str = "min",
-        budget_key: str = "epochs",
-        config_key: str | None = "hyperparameters",
+        **names: Unpack[TrialNames],
     ) -> None:
-        """Check the arguments and build the optimizer.
+        """As for every `BracketedSearcher`, with a whole `eta`.
 
         Args:
-            space: a `ConfigSpace.ConfigurationSpace`; it is copied, its own seed is not used.
-            min_budget: budget of the lowest rung, > 0, in the trainable's unit (epochs by default).
-            max_budget: budget of the highest rung, > min_budget.
-            seed: non-negative; the same seed and the same losses in the same order give the same suggestions.
+            space: what to search.
+            min_budget: budget of the lowest rung.
+            max_budget: budget of the highest rung.
+            seed: non-negative.
             eta: factor between two rungs' budgets, a whole number >= 2.
             expected_evaluations: how many the run is thought to have, >= 1: sizes SMAC's initial design.
-            metric: key of the reported value; the trial's last result counts.
-            mode: "min" or "max".
-            budget_key: where a trial's config holds the budget.
-            config_key: where it holds the hyperparameters; None puts them at the top level.
+            names: as `TrialNames` has them.
 
         Raises:
             ImportError: SMAC is not installed.
             ValueError: an argument is outside its range.
         """
-        check_configuration_space(space)
-        check_budgets(min_budget, max_budget, eta)
-        if min_budget == max_budget:
-            raise ValueError(f"min_budget is {min_budget:g}; SMAC's brackets need one below max_budget, {max_budget:g}")
         check_count("eta", eta, smallest=2)
         check_count("expected_evaluations", expected_evaluations, smallest=1)
-        check_count("seed", seed, smallest=0)
-        optimizer = SMACOptimizer(
-            space,
-            min_budget=min_budget,
-            max_budget=max_budget,
-            eta=eta,
-            expected_evaluations=expected_evaluations,
-            seed=seed,
-        )
-        super().__init__(
-            optimizer, tuple(space), metric=metric, mode=mode, budget_key=budget_key, config_key=config_key
-        )
+        options = {"expected_evaluations": expected_evaluations}
+        budgets = {"min_budget": min_budget, "max_budget": max_budget}
+        super().__init__(space, **budgets, seed=seed, eta=eta, options=options, **names)

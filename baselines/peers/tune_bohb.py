@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search.bohb import TuneBOHB as RayTuneBOHB
 
 from raytune_hyperlearn.baselines.global_generators import GlobalGenerators
-from raytune_hyperlearn.baselines.searcher import require_own
+from raytune_hyperlearn.baselines.searcher import OwnSpaceSearcher
 from raytune_hyperlearn.baselines.spaces import check_configuration_space, plain_values
 from raytune_hyperlearn.results import VALIDATION_LOSS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 
-class TuneBOHB(RayTuneBOHB):
+class TuneBOHB(OwnSpaceSearcher, RayTuneBOHB):
     """`TuneBOHB` that draws from private generators; a suggestion is ``{"hyperparameters": {...}}``.
 
     Use it with ``ray.tune.schedulers.HyperBandForBOHB``.
@@ -54,15 +54,6 @@ class TuneBOHB(RayTuneBOHB):
         """Forget the trial; one that is not under way is ignored."""
         if trial_id in self.trial_to_params:
             super().on_trial_complete(trial_id, result, error)
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Refuse a metric or mode other than the searcher's own; its search space is fixed.
-
-        Raises:
-            ValueError: Tune was given another metric or mode.
-        """
-        require_own(self, metric, mode)
-        return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell the model, where a bracket has finished with the trial's budget."""
