@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from raytune_hyperlearn.baselines.evaluation import Evaluation
 from raytune_hyperlearn.baselines.peers.bracketed import BracketedOptimizer, BracketedSearcher
-from raytune_hyperlearn.baselines.searcher import TrialNames, check_count
+from raytune_hyperlearn.baselines.searcher import TrialNames, check_budgets, check_count
 from raytune_hyperlearn.baselines.spaces import plain_values
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class SMAC(BracketedSearcher):
             ImportError: SMAC is not installed.
             ValueError: an argument is outside its range.
         """
+        check_budgets(min_budget, max_budget, eta)
         check_count("eta", eta, smallest=2)
         check_count("expected_evaluations", expected_evaluations, smallest=1)
         options = {"expected_evaluations": expected_evaluations}

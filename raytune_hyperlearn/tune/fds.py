@@ -37,7 +37,7 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.results import DIVERGED, ENDED, VALIDATION_LOSS, Ending, unflattened
+from raytune_hyperlearn.results import DIVERGED, ENDED, VALIDATION_LOSS, Ending
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE, Measured, best_so_far, ending, outer_update, scored
@@ -336,7 +336,7 @@ class FDSScheduler(GroupScheduler):
 
     def update(self, trial: Trial, result: dict[str, Any]) -> Update | None:
         """The next outer state, or None once the search has converged or made its last outer step."""
-        measured = Measured.from_mapping(unflattened(result))
+        measured = Measured.from_mapping(result)
         options, space = self._read(trial, measured.state.values)
         after = outer_update(measured, options, space)
         ended = ending(measured.state, after, options, space)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raytune_hyperlearn.algorithms.sign_descent import sign
 from raytune_hyperlearn.results import VALIDATION_LOSS
+from raytune_hyperlearn.tune.groups import MEMBER
 
 Averaging = Literal["mean", "sign_majority"]
 AVERAGING: tuple[Averaging, ...] = ("mean", "sign_majority")
@@ -93,14 +94,14 @@ def check_shards(results: Sequence[Mapping[str, Any]]) -> None:
     """Refuse shards that did not replay the same training.
 
     Args:
-        results: Flat results of one outer step.
+        results: Of one outer step.
 
     Raises:
         RuntimeError: In one line, if two shards of a replica ended at different weights.
     """
     first: dict[int, tuple[int, str]] = {}
     for result in results:
-        replica, shard, weights = (result[key] for key in ("member/replica", "member/shard", "weights_digest"))
+        replica, shard, weights = *_place(result), result["weights_digest"]
         known, expected = first.setdefault(replica, (shard, weights))
         if weights != expected:
             raise RuntimeError(
@@ -117,22 +118,27 @@ def combine(results: Sequence[dict[str, Any]], averaging: Averaging) -> dict[str
     means over replicas; a replica that diverged in any shard makes the validation loss infinite.
 
     Args:
-        results: Flat results of all members for one outer step.
+        results: Of all members, for one outer step.
         averaging: How replicas are put together.
     """
     replicas: dict[int, list[dict[str, Any]]] = {}
     for result in results:
-        replicas.setdefault(result["member/replica"], []).append(result)
+        replicas.setdefault(_place(result)[0], []).append(result)
     losses = [max(shard[VALIDATION_LOSS] for shard in shards) for shards in replicas.values()]
     inner = [shards[0].get("inner_validation_loss", math.nan) for shards in replicas.values()]
     means = {VALIDATION_LOSS: sum(losses) / len(losses), "inner_validation_loss": sum(inner) / len(inner)}
-    combined = {**results[0], **means}
-    for key in [key for key in results[0] if key.startswith("hypergradient/")]:
-        whole = [_sums([shard[key] for shard in shards]) for shards in replicas.values()]
+    hypergradient = {}
+    for name in results[0]["hypergradient"]:
+        whole = [_sums([shard["hypergradient"][name] for shard in shards]) for shards in replicas.values()]
         if averaging == "sign_majority":
             whole = [[sign(entry) for entry in entries] for entries in whole]
-        combined[key] = [total / len(whole) for total in _sums(whole)]
-    return combined
+        hypergradient[name] = [total / len(whole) for total in _sums(whole)]
+    return {**results[0], **means, "hypergradient": hypergradient}
+
+
+def _place(result: Mapping[str, Any]) -> tuple[int, int]:
+    """Replica and shard of the member that reported."""
+    return result[MEMBER]["replica"], result[MEMBER]["shard"]
 
 
 def _sums(schedules: Sequence[Sequence[float]]) -> list[float]:

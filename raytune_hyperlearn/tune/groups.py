@@ -23,9 +23,9 @@ import ray
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
-from ray.tune.utils import flatten_dict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raytune_hyperlearn.results import unflattened
 from raytune_hyperlearn.tune.scheduler import CONTINUE, STOP, HyperLearningScheduler
 
 MEMBER = "member"
@@ -115,7 +115,7 @@ class GroupScheduler(HyperLearningScheduler):
 
     @abstractmethod
     def reported_round(self, result: Mapping[str, Any]) -> int | None:
-        """The round that a flat result is of, or None.
+        """The round that a result is of, or None.
 
         Args:
             result: One member's result.
@@ -142,7 +142,7 @@ class GroupScheduler(HyperLearningScheduler):
 
     @abstractmethod
     def combine(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """One flat result from those of all members, in the order of the members.
+        """One result from those of all members, in the order of the members.
 
         Args:
             results: Of one round, one per member.
@@ -200,9 +200,10 @@ class GroupScheduler(HyperLearningScheduler):
         now = self.next_round(trial.config)
         if self._ended or any(member.is_finished() for member in group):
             return STOP
-        if self.reported_round(result) != now:
+        reported = unflattened(result)
+        if self.reported_round(reported) != now:
             return CONTINUE  # a worker that was started again has repeated a round that is over
-        results = self._of_round(now, group, trial, result)
+        results = self._of_round(now, group, trial, reported)
         self.compare(results)
         if len(results) < self.size:
             return CONTINUE
@@ -223,7 +224,7 @@ class GroupScheduler(HyperLearningScheduler):
         if self.size > 1:
             group, now = tune_controller.get_trials(), self.next_round(trial.config)
             self._end(tune_controller, trial)
-            self.compare(self._of_round(now, group, trial, result))
+            self.compare(self._of_round(now, group, trial, unflattened(result)))
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """End the group if the trial will not be started again."""
@@ -250,13 +251,13 @@ class GroupScheduler(HyperLearningScheduler):
     def _of_round(
         self, index: int, group: Sequence[Trial], trial: Trial, result: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """The flat results of a round so far, in the order of the members."""
-        flat = [(t.config[MEMBER], result if t is trial else flatten_dict(t.last_result)) for t in group]
-        flat.sort(key=lambda pair: self._expected.index(pair[0]))
-        return [found for _, found in flat if self.reported_round(found) == index]
+        """The results of a round so far, in the order of the members."""
+        last = [(t.config[MEMBER], result if t is trial else t.last_result) for t in group]
+        last.sort(key=lambda pair: self._expected.index(pair[0]))
+        return [found for _, found in last if self.reported_round(found) == index]
 
     def _last_round(self, trial: Trial) -> int | None:
-        return self.reported_round(flatten_dict(trial.last_result))
+        return self.reported_round(trial.last_result)
 
     def _move(self, trials: Sequence[Trial], config: Mapping[str, Any]) -> None:
         """Give trials the update that ``config`` holds, through their configs and through the mailbox."""

@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raytune_hyperlearn.checked import FromConfig, record
-from raytune_hyperlearn.results import OUT_OF_MEMORY
+from raytune_hyperlearn.results import OUT_OF_MEMORY, unflattened
 
 CONTINUE: str = TrialScheduler.CONTINUE
 STOP: str = TrialScheduler.STOP
@@ -55,7 +55,7 @@ class HyperLearningScheduler(FIFOScheduler):
 
         Args:
             trial: The trial that reported.
-            result: Its result, flattened by ``/`` as Tune hands it over.
+            result: As the trial reported it, before Tune flattened it.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement update")
 
@@ -64,7 +64,7 @@ class HyperLearningScheduler(FIFOScheduler):
         self._confirm(trial)
         if result.get("status") == OUT_OF_MEMORY:
             return CONTINUE
-        update = self.update(trial, result)
+        update = self.update(trial, unflattened(result))
         if update is None:
             return STOP
         self.send(trial, update)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.tune.utils import flatten_dict
 from torch import nn
 
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
@@ -48,11 +47,8 @@ def expected(ensemble: int, shards: int, steps: int) -> list[list[dict[str, Any]
     for _ in range(steps):
         results = [one.outer_step() for one in group]
         rounds.append(results)
-        whole = combine([flatten_dict(result) for result in results], "mean")
-        hypergradient = {name: whole[f"hypergradient/{name}"] for name in SPACE.learned}
-        loss = whole["validation_loss"]
-        together = {**results[0], "validation_loss": loss, "hypergradient": hypergradient}
-        state = outer_update(Measured.from_mapping(together), FDSOptions(outer_steps=steps), SPACE)
+        whole = combine(results, "mean")
+        state = outer_update(Measured.from_mapping(whole), FDSOptions(outer_steps=steps), SPACE)
         for one in group:
             one.apply_update({"outer_state": state.to_mapping()})
     return rounds

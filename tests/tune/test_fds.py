@@ -14,7 +14,6 @@ import pytest
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.utils import flatten_dict
 
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
@@ -344,15 +343,15 @@ def test_the_outer_update_is_made_once(monkeypatch: pytest.MonkeyPatch, rule: st
     assert result["best"]["outer_step"] == 0
     if updated_by == "scheduler":
         assert not made
-        flat = {**flatten_dict(result), "training_iteration": 1}
-        assert FDSScheduler().update(Held({**CONFIG, "outer_optimizer": rule}), flat) is not None
+        again = {**result, "training_iteration": 1}
+        assert FDSScheduler().update(Held({**CONFIG, "outer_optimizer": rule}), again) is not None
     assert made == [1]
 
 
 def test_the_scheduler_reads_a_trials_config_once_and_again_after_a_restore() -> None:
     trainable = FDSTrainable({**CONFIG, "updated_by": "scheduler"})
     scheduler, trial = FDSScheduler(), Held(CONFIG)
-    first = flatten_dict(trainable.step())
+    first = trainable.step()
     update = scheduler.update(trial, first)
     trial.set_config({**CONFIG, "growth": "unreadable"})
     assert scheduler.update(trial, first) == update
@@ -372,14 +371,14 @@ def test_scheduler_stops_a_converged_search() -> None:
         best_loss=0.1,
     )
     slopes = {name: [1.0] * len(own) for name, own in resting.values.items()}
-    flat = flatten_dict(Measured(resting, slopes, 0.2, 0.2, inner_steps=16, epochs=2, full_epochs=2).to_mapping())
+    found = Measured(resting, slopes, 0.2, 0.2, inner_steps=16, epochs=2, full_epochs=2).to_mapping()
     more = {**CONFIG, "outer_steps": 5}
     converged, last = Held(more), Held({**CONFIG, "stop_when_converged": False})
-    assert FDSScheduler().update(converged, flat) is None
+    assert FDSScheduler().update(converged, found) is None
     assert converged.config["ended"] == "converged"
-    assert FDSScheduler().update(last, flat) is None
+    assert FDSScheduler().update(last, found) is None
     assert last.config["ended"] == "outer_steps"
-    goes_on = FDSScheduler().update(Held({**more, "stop_when_converged": False}), flat)
+    goes_on = FDSScheduler().update(Held({**more, "stop_when_converged": False}), found)
     assert goes_on is not None
     assert goes_on["outer_state"]["index"] == 4
 

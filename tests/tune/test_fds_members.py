@@ -15,9 +15,8 @@ INF, NAN = math.inf, math.nan
 
 def result(replica: int, shard: int, entries: list[float], loss: float = 1.0, weights: str = "a") -> dict[str, Any]:
     return {
-        "member/replica": replica,
-        "member/shard": shard,
-        "hypergradient/learning_rate": entries,
+        "member": {"replica": replica, "shard": shard},
+        "hypergradient": {"learning_rate": entries},
         "validation_loss": loss,
         "weights_digest": weights,
         "outer_step": 3,
@@ -27,7 +26,7 @@ def result(replica: int, shard: int, entries: list[float], loss: float = 1.0, we
 
 def combined(*results: dict[str, Any], averaging: Any = "mean") -> tuple[list[float], float]:
     found = combine(results, averaging)
-    return found["hypergradient/learning_rate"], found["validation_loss"]
+    return found["hypergradient"]["learning_rate"], found["validation_loss"]
 
 
 def test_shards_add_up() -> None:

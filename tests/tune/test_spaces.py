@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.utils import flatten_dict
 
 from raytune_hyperlearn.algorithms.schedules import fold
 from raytune_hyperlearn.hyperparameters import (
@@ -91,7 +90,7 @@ def test_layers_have_schedules_of_their_own_in_plain_training_and_in_fds() -> No
     )
     assert all(any(entries) for entries in first["hypergradient"].values())
     trial: Any = SimpleNamespace(trial_id="one", config={**CONFIG, "space": LAYERED})
-    update = FDSScheduler().update(trial, flatten_dict(first))
+    update = FDSScheduler().update(trial, first)
     assert update is not None
     assert update["outer_state"]["values"] == fds.outer.values != first["hyperparameters"]
 
