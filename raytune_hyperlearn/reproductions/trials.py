@@ -5,8 +5,7 @@ Each result is a line of a file, written as it is observed; a run that was stopp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines, replace_lines
 from raytune_hyperlearn.comparison.progress_bar import Bar
-from raytune_hyperlearn.comparison.running.cluster import prepare_environment
+from raytune_hyperlearn.comparison.running.cluster import local_ray
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 
 Row = dict[str, Any]
@@ -66,20 +65,6 @@ def read_rows(file: Path) -> dict[str, list[Row]]:
     for _, row in read_lines(file) if file.exists() else ():
         trials.setdefault(row["name"], []).append(row)
     return trials
-
-
-@contextmanager
-def local_ray() -> Iterator[None]:
-    """A quiet local Ray for the body; one that is running already is used and left running."""
-    if ray.is_initialized():
-        yield
-        return
-    prepare_environment(None)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _tuner(

@@ -11,8 +11,9 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from raytune_hyperlearn.comparison.running.cluster import local_ray
 from raytune_hyperlearn.reproductions import trials
-from raytune_hyperlearn.reproductions.trials import local_ray, read_rows, run_trials
+from raytune_hyperlearn.reproductions.trials import read_rows, run_trials
 
 QUIET = Console(quiet=True)
 

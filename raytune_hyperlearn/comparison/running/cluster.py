@@ -55,21 +55,17 @@ def start_ray(experiment: Experiment) -> None:
     prepare_environment(experiment.address)
     import ray  # after its environment is set, and only where a run begins: its import takes seconds
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if experiment.address is None:
         own = os.cpu_count() or 1
         if experiment.cpus_per_trial > own:
             raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; this machine has {own} processors")
-        cores = max(experiment.cores, own)
-        # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
-        with keeping_sigterm(), _threads(experiment.cpus_per_trial):
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **shared)
+        with _threads(experiment.cpus_per_trial):
+            _init_local(num_cpus=max(experiment.cores, own))
     else:
         try:
-            with keeping_sigterm(), _threads(experiment.cpus_per_trial):
+            with _threads(experiment.cpus_per_trial):
                 environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
-                ray.init(address=experiment.address, runtime_env=environment, **shared)
+                _init(address=experiment.address, runtime_env=environment)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"address is {experiment.address!r}; no Ray cluster answers there ({reason})") from error
@@ -119,6 +115,33 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         os.environ["OMP_NUM_THREADS"] = before
+
+
+@contextmanager
+def local_ray() -> Iterator[None]:
+    """A quiet local Ray for the body; one that is running already is used and left running."""
+    if is_running():
+        yield
+        return
+    prepare_environment(None)
+    _init_local()
+    try:
+        yield
+    finally:
+        stop_ray()
+
+
+def _init_local(**options: Any) -> None:
+    # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
+    _init(address="local", include_dashboard=False, **options)
+
+
+def _init(**options: Any) -> None:
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with keeping_sigterm():
+        ray.init(log_to_driver=False, logging_level="ERROR", **options)
 
 
 def require_listener(address: str) -> None:

@@ -38,6 +38,8 @@ from raytune_hyperlearn.reproductions.arbiter.judgement import (
 from raytune_hyperlearn.reproductions.arbiter.panels import BandPanel, draw_panels, epoch_panel
 from raytune_hyperlearn.reproductions.arbiter.trainings import (
     ARBITER,
+    CIFAR,
+    DIGITS,
     HELPING,
     METHODS,
     SHOWN,
@@ -63,7 +65,7 @@ class Settings:
     """One scale.
 
     Attributes:
-        setting: Data and agent.
+        setting: Agent and data, but for the problem.
         problems: Trained one after the other; the changed starts on the first of them.
         learning_rates: η of the stochastic start and of the other.
         batch_sizes: B_0 of the two.
@@ -99,31 +101,13 @@ class Settings:
         return Start(named, rate, size, span, rate == self.learning_rates[0], bool(max_batch_size), variant)
 
 
-# On digits batch sizes are a quarter of the paper's, and Adam's rates make up for the fewer updates: rate times
-# updates is that of 200 epochs on CIFAR-10 for φ and that of one epoch for α.
-DIGITS = Setting(
-    "digits", 0, 0, epochs=16, seeds=8, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3
-)
-CIFAR = Setting(
-    "",
-    0,
-    0,
-    epochs=200,
-    seeds=8,
-    min_batch_size=8,
-    max_batch_size=600,
-    agent_lr=1e-5,
-    mixing_lr=1e-4,
-    warm_up_lr=1e-4,
-    checkpoint_every=1,
-)
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings(
         replace(DIGITS, epochs=4, seeds=1), ("digits",), (0.1, 0.01), (32, 100), (40, 300), ("Φ at zero",), 1
     ),
     "small": Settings(DIGITS, ("digits",), (0.1, 0.01), (32, 100), (40, 300)),
     "paper": Settings(
-        CIFAR,
+        replace(CIFAR, problem=""),
         ("cifar10-vgg11", "cifar10-wrn16-4", "cifar100-vgg11", "cifar100-wrn16-4"),
         (0.1, 0.01),
         (128, 400),

@@ -8,7 +8,7 @@ a higher test accuracy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,8 @@ from raytune_hyperlearn.reproductions.arbiter.judgement import (
 from raytune_hyperlearn.reproductions.arbiter.panels import draw_panels, epoch_panel
 from raytune_hyperlearn.reproductions.arbiter.trainings import (
     ARBITER,
+    CIFAR,
+    DIGITS,
     HELPING,
     METHODS,
     SHOWN,
@@ -75,31 +77,10 @@ class Settings:
         return [slice(first, end) for first, end in pairwise(edges)]
 
 
-def _digits(epochs: int, seeds: int) -> Setting:
-    """A quarter of the paper's batch sizes, and Adam's rates for fewer updates, as for figure 3."""
-    return Setting("digits", 0, 0, epochs, seeds, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3)
-
-
 SETTINGS: Mapping[Scale, Settings] = {
-    "smoke": Settings(_digits(8, 1), 0.05, ((0, 16), (2, 32), (4, 64), (6, 128)), ("window",)),
-    "small": Settings(_digits(16, 8), 0.05, ((0, 16), (2, 32), (4, 64), (8, 128))),
-    "paper": Settings(
-        Setting(
-            "cifar10-wrn16-4",
-            0,
-            0,
-            epochs=200,
-            seeds=8,
-            min_batch_size=8,
-            max_batch_size=600,
-            agent_lr=1e-5,
-            mixing_lr=1e-4,
-            warm_up_lr=1e-4,
-            checkpoint_every=1,
-        ),
-        0.05,
-        ((0, 64), (25, 128), (50, 256), (100, 512)),
-    ),
+    "smoke": Settings(replace(DIGITS, epochs=8, seeds=1), 0.05, ((0, 16), (2, 32), (4, 64), (6, 128)), ("window",)),
+    "small": Settings(DIGITS, 0.05, ((0, 16), (2, 32), (4, 64), (8, 128))),
+    "paper": Settings(CIFAR, 0.05, ((0, 64), (25, 128), (50, 256), (100, 512))),
 }
 
 

@@ -19,11 +19,12 @@ from rich.console import Console
 from raytune_hyperlearn.algorithms.sgd import HYPERPARAMETERS
 from raytune_hyperlearn.comparison.reporting.tables import Table
 from raytune_hyperlearn.comparison.reporting.wording import number
+from raytune_hyperlearn.comparison.running.cluster import local_ray
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds.learned_values_figure import accuracy_panel, draw_learned, value_panels
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
-from raytune_hyperlearn.reproductions.trials import Row, local_ray, run_trials
+from raytune_hyperlearn.reproductions.trials import Row, run_trials
 from raytune_hyperlearn.tune import FDSTrainable, HypergradientDescentTrainable
 from raytune_hyperlearn.tune.retraining import RetrainingTrainable
 
