@@ -29,8 +29,9 @@ from torch.nn import functional
 from benchmarks.smoke import parse as parse_sizes
 from benchmarks.tables import print_table
 from benchmarks.timing import alternating, seconds
-from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
+from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.algorithms.arbiter_agent import image_agent
+from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
 from raytune_hyperlearn.problems.models import VGG11, WideResNet, initialize
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"wrn16-4": lambda: WideResNet(16, 4), "vgg11": VGG11}

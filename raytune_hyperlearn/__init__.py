@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raytune_hyperlearn import algorithms, baselines, comparison, derivatives, problems, reproductions, tune
-    from raytune_hyperlearn.algorithms.arbiter import ArbiterConfig
+    from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
     from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
     from raytune_hyperlearn.comparison.analysis.results import Study, load_study
     from raytune_hyperlearn.comparison.experiment import Experiment
@@ -47,7 +47,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            ".algorithms.arbiter": ["ArbiterConfig"],
+            ".algorithms.arbiter_config": ["ArbiterConfig"],
             ".algorithms.hypergradient_descent": ["AdamHD", "HyperRates", "SGDHD"],
             ".comparison.analysis.results": ["Study", "load_study"],
             ".comparison.experiment": ["Experiment"],

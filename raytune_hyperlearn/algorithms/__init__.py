@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig, OuterStep
+    from raytune_hyperlearn.algorithms.arbiter import Arbiter, OuterStep
     from raytune_hyperlearn.algorithms.arbiter_agent import default_agent, image_agent, vector_agent
+    from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
     from raytune_hyperlearn.algorithms.arbiter_controls import (
         BatchSizeAgent,
         ConstantBatchSize,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients, hypergradient
     from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep, hypergradients
     from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
+    from raytune_hyperlearn.algorithms.objectives import Objective
     from raytune_hyperlearn.algorithms.ruled_sgd import (
         BatchSizeRule,
         BatchStatistics,
@@ -32,26 +34,28 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.algorithms.sgd import train
     from raytune_hyperlearn.algorithms.sign_descent import OuterState, converged, outer_step
     from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
-    from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate, Objective, UpdateMap
+    from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate, UpdateMap
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            ".arbiter": ["Arbiter", "ArbiterConfig", "OuterStep"],
+            ".arbiter": ["Arbiter", "OuterStep"],
             ".arbiter_agent": ["default_agent", "image_agent", "vector_agent"],
+            ".arbiter_config": ["ArbiterConfig"],
             ".arbiter_controls": ["BatchSizeAgent", "ConstantBatchSize", "RandomWalk", "ReplayedSchedule"],
             ".batch_adaptive": ["BatchAdaptiveSGD", "GaussianWalkRule", "Walk", "best_batch_size"],
             ".fds": ["Clamps", "SGDStep", "greedy_hypergradients", "hypergradient"],
             ".forward_mode": ["Hypergradient", "InnerStep", "hypergradients"],
             ".hypergradient_descent": ["AdamHD", "HyperRates", "SGDHD"],
+            ".objectives": ["Objective"],
             ".ruled_sgd": ["BatchSizeRule", "BatchStatistics", "Progress", "RuledSGD", "WithoutMemory"],
             ".sampler": ["EpochSampler", "Sampler"],
             ".sgd": ["train"],
             ".sign_descent": ["OuterState", "converged", "outer_step"],
             ".surrogate_descent": ["surrogate_step"],
-            ".update_maps": ["Adam", "AdamW", "GradientUpdate", "Objective", "SGD", "UpdateMap"],
+            ".update_maps": ["Adam", "AdamW", "GradientUpdate", "SGD", "UpdateMap"],
         },
     )
 

@@ -19,15 +19,9 @@ import torch
 from torch import Tensor
 
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep, TangentState
+from raytune_hyperlearn.algorithms.objectives import ObjectiveModel
 from raytune_hyperlearn.algorithms.schedules import Active
-from raytune_hyperlearn.algorithms.update_maps import (
-    STATISTICS,
-    Batch,
-    GradientUpdate,
-    ObjectiveModel,
-    State,
-    UpdateMap,
-)
+from raytune_hyperlearn.algorithms.update_maps import STATISTICS, Batch, GradientUpdate, State, UpdateMap
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions, HessianProducts

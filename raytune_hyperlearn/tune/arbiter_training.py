@@ -12,7 +12,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
+from raytune_hyperlearn.algorithms.arbiter import Arbiter
+from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
 from raytune_hyperlearn.algorithms.arbiter_controls import (
     BatchSizeAgent,
     ConstantBatchSize,

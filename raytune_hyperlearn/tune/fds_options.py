@@ -13,17 +13,9 @@ from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.forward_mode import InnerStep
 from raytune_hyperlearn.algorithms.groups import ungrouped
 from raytune_hyperlearn.algorithms.hypergradients import Differentiation
+from raytune_hyperlearn.algorithms.objectives import Objective, class_weights, label_smoothing
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, inner_step
-from raytune_hyperlearn.algorithms.update_maps import (
-    SGD,
-    Adam,
-    AdamW,
-    GradientUpdate,
-    Objective,
-    UpdateMap,
-    class_weights,
-    label_smoothing,
-)
+from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate, UpdateMap
 from raytune_hyperlearn.checked import (
     BeforeValidator,
     Count,

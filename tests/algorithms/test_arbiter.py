@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raytune_hyperlearn.algorithms.arbiter import Arbiter, ArbiterConfig
+from raytune_hyperlearn.algorithms.arbiter import Arbiter
 from raytune_hyperlearn.algorithms.arbiter_agent import batch_size_of
+from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
 
 CLASSES = 3
 

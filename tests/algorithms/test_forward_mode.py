@@ -18,22 +18,11 @@ from raytune_hyperlearn.algorithms.curves import named_curve
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep, greedy_hypergradients
 from raytune_hyperlearn.algorithms.fds import hypergradient as fds_hypergradient
 from raytune_hyperlearn.algorithms.forward_mode import Hypergradient, InnerStep, hypergradient, hypergradients
+from raytune_hyperlearn.algorithms.objectives import Hyperparameters, label_smoothing, weighted
 from raytune_hyperlearn.algorithms.reverse_mode import hypergradient as backwards
 from raytune_hyperlearn.algorithms.schedules import Coordinates, Hats, Shape, Shapes, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep, MapStep, inner_step
-from raytune_hyperlearn.algorithms.update_maps import (
-    SGD,
-    Adam,
-    AdamW,
-    Batch,
-    GradientUpdate,
-    Hyperparameters,
-    State,
-    Updated,
-    UpdateMap,
-    label_smoothing,
-    weighted,
-)
+from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, Batch, GradientUpdate, State, Updated, UpdateMap
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, NormBound

@@ -12,9 +12,10 @@ from raytune_hyperlearn.algorithms.adjoint_steps import AdjointStep, ExampleWeig
 from raytune_hyperlearn.algorithms.checkpoints import Keeping
 from raytune_hyperlearn.algorithms.fds import Clamps, SGDStep
 from raytune_hyperlearn.algorithms.groups import layers
+from raytune_hyperlearn.algorithms.objectives import label_smoothing
 from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS, Hats, Shapes, Windows
 from raytune_hyperlearn.algorithms.tangent_steps import GradientStep
-from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate, label_smoothing
+from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.derivatives.adjoint_products import AdjointProductOptions
 from raytune_hyperlearn.derivatives.functional import FunctionalModel

@@ -10,18 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raytune_hyperlearn.algorithms.groups import layers
+from raytune_hyperlearn.algorithms.objectives import Objective, label_smoothing, weighted
 from raytune_hyperlearn.algorithms.tangent_steps import as_tensors
-from raytune_hyperlearn.algorithms.update_maps import (
-    SGD,
-    STATISTICS,
-    Adam,
-    AdamW,
-    GradientUpdate,
-    Objective,
-    UpdateMap,
-    label_smoothing,
-    weighted,
-)
+from raytune_hyperlearn.algorithms.update_maps import SGD, STATISTICS, Adam, AdamW, GradientUpdate, UpdateMap
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound, NormBound
 from tests.plain_networks import NETWORKS, Network, cross_entropy

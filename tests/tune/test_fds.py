@@ -15,9 +15,10 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
+from raytune_hyperlearn.algorithms.objectives import label_smoothing
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
-from raytune_hyperlearn.algorithms.update_maps import AdamW, label_smoothing
+from raytune_hyperlearn.algorithms.update_maps import AdamW
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.hyperparameters import (
