@@ -82,7 +82,7 @@ def write_findings(
     from markupsafe import Markup
 
     from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, save_figure
-    from raytune_hyperlearn.comparison.reporting.tables import environment_table
+    from raytune_hyperlearn.comparison.reporting.given_tables import environment_table
     from raytune_hyperlearn.comparison.reporting.wording import seconds as seconds_text
 
     environment = describe_environment()

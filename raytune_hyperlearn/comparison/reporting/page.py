@@ -36,6 +36,12 @@ from raytune_hyperlearn.comparison.reporting.figure_blocks import (
     regret_blocks,
     target_blocks,
 )
+from raytune_hyperlearn.comparison.reporting.given_tables import (
+    environment_table,
+    given_table,
+    reference_table,
+    shared_table,
+)
 from raytune_hyperlearn.comparison.reporting.insight_tables import (
     aggregate_table,
     correlation_table,
@@ -51,15 +57,11 @@ from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, Styles, me
 from raytune_hyperlearn.comparison.reporting.tables import (
     Table,
     confirmation_table,
-    environment_table,
     errors_table,
     final_table,
-    given_table,
     glance_table,
     hyperparameter_table,
-    reference_table,
     runs_table,
-    shared_table,
     speed_up_tables,
     statistics_table,
     target_table,

@@ -1,11 +1,10 @@
-"""The report's tables as data: titles, column names and rows of text."""
+"""The tables of what came out, as data: titles, column names and rows of text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from raytune_hyperlearn.comparison.analysis.curves import Quantity, Quartiles, metric_value
 from raytune_hyperlearn.comparison.analysis.results import Study
@@ -37,7 +36,6 @@ from raytune_hyperlearn.comparison.reporting.wording import (
     speed_up_text,
     time_text,
 )
-from raytune_hyperlearn.results import SCORES
 
 MOST_ERRORS = 100
 Summaries = Mapping[str, MethodSummary]
@@ -294,70 +292,6 @@ def hyperparameter_table(study: Study, styles: Styles) -> Table:
     return Table("Learned hyperparameters", columns, tuple(rows), "The incumbent of every run at the end.")
 
 
-def given_table(study: Study, styles: Styles) -> Table:
-    """What each method was given beyond the shared space and resources."""
-    rows = []
-    for method in study.methods:
-        runs = [result.run for result in study.runs_of(method) if result.run is not None]
-        variants = [run.options for run in runs] or [study.experiment.method_options.get(method, {})]
-        distinct = [options for i, options in enumerate(variants) if options not in variants[:i]]
-        rows.append((styles[method].heading, " | ".join(plain_text(options) or "defaults" for options in distinct)))
-    return Table("What each method was given", ("method", "options"), tuple(rows))
-
-
-def shared_table(study: Study) -> Table:
-    """What all methods were given alike."""
-    experiment = study.experiment
-    clamp, norm = experiment.gradient_clamp, experiment.gradient_norm
-    rows = [
-        ("problem", experiment.problem),
-        ("wall-clock per run", seconds(experiment.time_limit)),
-        ("full budget", f"{experiment.epochs:g} epochs"),
-        ("smallest budget, where a method uses several", f"{experiment.min_epochs:g} epochs"),
-        ("trials at a time, where a method can run several", str(experiment.workers)),
-        ("runs at a time", str(experiment.concurrent)),
-        ("processors per trial", str(experiment.cpus_per_trial)),
-        ("GPUs per trial", f"{experiment.gpus_per_trial:g}"),
-        ("bound on every gradient element", "none" if clamp is None else f"±{clamp:g}"),
-        ("bound on every gradient's norm", "none" if norm is None else f"{norm:g}"),
-        ("precision of training", experiment.precision),
-        ("networks per evaluation", str(experiment.replicates)),
-        ("chosen by", experiment.metric.replace("_", " ")),
-        ("seeds", ", ".join(map(str, experiment.seeds))),
-        *((f"space: {name.replace('_', ' ')}", plain_text(values)) for name, values in experiment.space.items()),
-    ]
-    return Table("What all methods were given", ("setting", "value"), tuple(rows))
-
-
-def reference_table(study: Study) -> Table | None:
-    """How regret's zero was obtained; None without a reference."""
-    reference = study.reference
-    if reference is None:
-        return None
-
-    def mean(name: str) -> str:
-        spread = reference.deviations.get(name)
-        return number(getattr(reference, name)) + ("" if spread is None else f" ± {number(spread)}")
-
-    rows = [
-        *((name.replace("_", " "), mean(name)) for name in SCORES if math.isfinite(getattr(reference, name))),
-        ("trained for", f"{reference.epochs:g} epochs, batches of {reference.batch_size}"),
-        *((name.replace("_", " "), values_text(values)) for name, values in reference.hyperparameters.items()),
-        ("searched", plain_text(reference.grid)),
-        ("seeds", ", ".join(map(str, reference.seeds))),
-        ("made by", reference.how),
-        ("date", reference.date),
-        ("versions", plain_text(reference.versions)),
-    ]
-    return Table(
-        "The reference: where regret is zero",
-        ("", "value"),
-        tuple(rows),
-        "Mean ± standard deviation over seeds of the best setting of a grid around the usual ones. It was frozen "
-        "before the comparison and does not move when a method is added.",
-    )
-
-
 def runs_table(study: Study, styles: Styles) -> Table:
     """Every run: how long it took and how it ended, planned runs that never began included."""
     rows = []
@@ -390,12 +324,6 @@ def errors_table(study: Study, styles: Styles) -> Table | None:
     note += f" The first {MOST_ERRORS} of {len(rows):,} are shown." if len(rows) > MOST_ERRORS else ""
     columns = ("method", "seed", "evaluations", "exception")
     return Table("Crashes", columns, rows[:MOST_ERRORS], note) if rows else None
-
-
-def environment_table(environment: Mapping[str, Any]) -> Table:
-    """Machine and versions."""
-    rows = tuple((name.replace("_", " "), plain_text(value) or "none") for name, value in environment.items())
-    return Table("Machine and versions", ("", "value"), rows)
 
 
 def statistics_table(study: Study, pairs: Sequence[PairedComparison], styles: Styles) -> Table:
@@ -435,26 +363,6 @@ def model_picks_text(summary: MethodSummary) -> str:
 def failures_text(failures: Mapping[str, int]) -> str:
     """Failures by status in words."""
     return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in failures.items() if count) or "0"
-
-
-def values_text(values: Iterable[float]) -> str:
-    """A schedule's values."""
-    return ", ".join(map(number, values)) or "–"
-
-
-def plain_text(value: object) -> str:
-    """Plain data on one line, without quotes and braces at the outermost level."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_nested_text(item)}" for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_nested_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _nested_text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"({plain_text(value)})"
-    return f"[{plain_text(value)}]" if isinstance(value, (list, tuple)) else plain_text(value)
 
 
 def _known_first(value: float) -> float:

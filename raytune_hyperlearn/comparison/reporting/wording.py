@@ -57,6 +57,26 @@ def schedule_text(values: Iterable[float]) -> str:
     return ", ".join(map(number, shown)) or "–"
 
 
+def values_text(values: Iterable[float]) -> str:
+    """A schedule's values."""
+    return ", ".join(map(number, values)) or "–"
+
+
+def plain_text(value: object) -> str:
+    """Plain data on one line, without quotes and braces at the outermost level."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_nested_text(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_nested_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _nested_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({plain_text(value)})"
+    return f"[{plain_text(value)}]" if isinstance(value, (list, tuple)) else plain_text(value)
+
+
 def quantity_name(study: Study, quantity: Quantity) -> str:
     """What a figure or table shows: regret, or without a reference the loss or the error rate itself."""
     if study.reference is not None:

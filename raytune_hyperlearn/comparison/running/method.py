@@ -39,6 +39,11 @@ class MethodArguments:
         """``min`` for losses, ``max`` for accuracies."""
         return "min" if self.experiment.metric.endswith("loss") else "max"
 
+    @property
+    def searching(self) -> dict[str, Any]:
+        """What every searcher is given: seed, metric and mode."""
+        return {"seed": self.seed, "metric": self.experiment.metric, "mode": self.mode}
+
 
 @dataclass(frozen=True)
 class MethodSetup:

@@ -7,7 +7,7 @@ be read where a peer is not installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
 from raytune_hyperlearn.hyperparameters import Optimizer, Space
@@ -25,13 +25,7 @@ def asha(arguments: MethodArguments) -> MethodSetup:
     from raytune_hyperlearn.baselines.peers import RandomDraws
     from raytune_hyperlearn.tune import SGDTrainable
 
-    searcher = RandomDraws(
-        _axes(arguments.space),
-        budget=arguments.experiment.epochs,
-        seed=arguments.seed,
-        metric=arguments.experiment.metric,
-        mode=arguments.mode,
-    )
+    searcher = RandomDraws(_axes(arguments.space), budget=arguments.experiment.epochs, **arguments.searching)
     config = {"epochs_per_step": arguments.experiment.min_epochs}
     return MethodSetup(SGDTrainable, config, searcher, _halving(arguments))
 
@@ -46,15 +40,14 @@ def population(kind: str) -> Callable[[MethodArguments], MethodSetup]:
         experiment, intervals = arguments.experiment, arguments.options["intervals"]
         _require_windows(arguments.space)
         axes = {name: own[0] for name, own in arguments.space.axes().items()}
-        shared: dict[str, Any] = {"metric": experiment.metric, "mode": arguments.mode, "seed": arguments.seed}
         searcher = peers.RandomDraws(
             axes,
             budget=experiment.epochs,
             population=arguments.options["population"],
             config_key=None,
-            **shared,
+            **arguments.searching,
         )
-        scheduler = getattr(peers, kind)(axes, interval=experiment.epochs / intervals, **shared)
+        scheduler = getattr(peers, kind)(axes, interval=experiment.epochs / intervals, **arguments.searching)
         members = arguments.options["population"]
         return MethodSetup(PopulationTrainable, {"intervals": intervals}, searcher, scheduler, population=members)
 
@@ -72,10 +65,8 @@ def optuna_sampler(sampler: str) -> Callable[[MethodArguments], MethodSetup]:
         searcher = peers.OptunaSearcher(
             made,
             _axes(arguments.space),
-            seed=arguments.seed,
             full_budget=arguments.experiment.epochs,
-            metric=arguments.experiment.metric,
-            mode=arguments.mode,
+            **arguments.searching,
         )
         if not arguments.options.get("pruning", False):
             return MethodSetup(SGDTrainable, {}, searcher)
@@ -96,10 +87,8 @@ def bracketed(searcher: str) -> Callable[[MethodArguments], MethodSetup]:
             arguments.space.configuration_space(),
             min_budget=arguments.experiment.min_epochs,
             max_budget=arguments.experiment.epochs,
-            seed=arguments.seed,
-            metric=arguments.experiment.metric,
-            mode=arguments.mode,
             **arguments.options,
+            **arguments.searching,
         )
         return MethodSetup(SGDTrainable, {}, made)
 
@@ -114,10 +103,13 @@ def tune_bohb(arguments: MethodArguments) -> MethodSetup:
     from raytune_hyperlearn.tune import SGDTrainable
 
     experiment = arguments.experiment
-    shared = {"metric": experiment.metric, "mode": arguments.mode}
-    searcher = TuneBOHB(arguments.space.configuration_space(), seed=arguments.seed, **shared)
+    searcher = TuneBOHB(arguments.space.configuration_space(), **arguments.searching)
     scheduler = HyperBandForBOHB(
-        time_attr="training_iteration", max_t=_reports(arguments), reduction_factor=arguments.options["eta"], **shared
+        time_attr="training_iteration",
+        metric=experiment.metric,
+        mode=arguments.mode,
+        max_t=_reports(arguments),
+        reduction_factor=arguments.options["eta"],
     )
     return MethodSetup(SGDTrainable, {"epochs_per_step": experiment.min_epochs}, searcher, scheduler)
 
@@ -149,13 +141,12 @@ def decayed(decay: str, sampler: str | None) -> Callable[[MethodArguments], Meth
         _require_windows(arguments.space)
         given = {name: _constant(part) for name, part in arguments.space.given.items()}
         space = arguments.space.with_given(given)
-        shared: dict[str, Any] = {"seed": arguments.seed, "metric": experiment.metric, "mode": arguments.mode}
         config = {"decay": decay, "space": space}
         if sampler is None:
-            draws = peers.RandomDraws(_axes(space), budget=experiment.epochs, **shared)
+            draws = peers.RandomDraws(_axes(space), budget=experiment.epochs, **arguments.searching)
             return MethodSetup(DecayedTrainable, config, draws)
         made: BaseSampler = getattr(peers, sampler)(arguments.seed)
-        return MethodSetup(DecayedTrainable, config, peers.OptunaSearcher(made, _axes(space), **shared))
+        return MethodSetup(DecayedTrainable, config, peers.OptunaSearcher(made, _axes(space), **arguments.searching))
 
     return setup
 

@@ -25,11 +25,12 @@ from raytune_hyperlearn.comparison.analysis.summary import MethodSummary, speed_
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
 from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 from raytune_hyperlearn.comparison.reference_record import read_reference, reference_to_mapping, write_reference
+from raytune_hyperlearn.comparison.reporting.given_tables import given_table
 from raytune_hyperlearn.comparison.reporting.method_figures import draw_schedules, schedule_panels
 from raytune_hyperlearn.comparison.reporting.page import build_report
 from raytune_hyperlearn.comparison.reporting.regret_figures import draw_regret, regret_panels
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
-from raytune_hyperlearn.comparison.reporting.tables import confirmation_table, final_table, given_table, target_table
+from raytune_hyperlearn.comparison.reporting.tables import confirmation_table, final_table, target_table
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name, regret_text, speed_up_text, time_text
 from raytune_hyperlearn.comparison.running.cluster import stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings

@@ -22,12 +22,11 @@ from raytune_hyperlearn.comparison.analysis.summary import (
 from raytune_hyperlearn.comparison.experiment import write_experiment
 from raytune_hyperlearn.comparison.records import Record, RecordWriter
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
+from raytune_hyperlearn.comparison.reporting.given_tables import given_table, reference_table
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from raytune_hyperlearn.comparison.reporting.tables import (
     final_table,
-    given_table,
     hyperparameter_table,
-    reference_table,
     runs_table,
     speed_up_tables,
     summary_table,
