@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,8 @@ from raytune_hyperlearn.cli.options import (
     Output,
     ProblemArguments,
     Trust,
-    arguments_of,
-    names_of,
     number_option,
-    seeds_of,
+    settings_of,
     whole_option,
 )
 from raytune_hyperlearn.cli.results import write_report
@@ -119,25 +118,25 @@ def compare(
         from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
-        given = {
-            "problem": problem,
-            "problem_args": arguments_of(problem_args),
-            "methods": names_of(methods),
-            "seeds": seeds_of(seeds),
-            "time_limit": time_limit,
-            "epochs": epochs,
-            "workers": workers,
-            "concurrent": concurrent,
-            "cpus_per_trial": cpus_per_trial,
-            "gpus_per_trial": gpus_per_trial,
-            "address": address,
-            "confirmations": confirm,
-            "optimizer": optimizer,
-            "focus": focus,
-        }
-        chosen = {name: value for name, value in given.items() if value is not None}
+        chosen = settings_of(
+            problem=problem,
+            problem_args=problem_args,
+            methods=methods,
+            seeds=seeds,
+            time_limit=time_limit,
+            epochs=epochs,
+            workers=workers,
+            concurrent=concurrent,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            address=address,
+            confirmations=confirm,
+            optimizer=optimizer,
+            focus=focus,
+        )
+        others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
+        begin = partial(head_to_head.begin, resume=resume is not None)
         if resume is not None:
-            others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
             others["extend"] = extend is not None
             if chosen or any(others.values()):
                 name = next(iter(chosen), next((name for name, is_given in others.items() if is_given), ""))
@@ -146,28 +145,27 @@ def compare(
                 raise ValueError(f"resume is {resume}; it must be a folder that holds {EXPERIMENT_FILE}")
             experiment, path = read_experiment(resume / EXPERIMENT_FILE), resume
         elif extend is not None:
-            others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
             experiment, path = _extended(extend, chosen, others), extend
+            begin = partial(head_to_head.begin_extended, say=_say_line)
         else:
             if config is not None and not config.is_file():
                 raise ValueError(f"config is {config}; it must be a YAML file of settings")
             settings = {} if config is None else read_settings(config)
             experiment = experiment_from_settings({**settings, **chosen})
             path = output or head_to_head.default_folder(experiment)
+        is_continued = resume is not None or extend is not None
         if print_config:
             from raytune_hyperlearn.comparison.commented import commented_yaml
 
             print(commented_yaml(experiment), end="")
             return
         if dry_run:
-            _say_plan(experiment, path, is_continued=resume is not None or extend is not None)
+            _say_plan(experiment, path, is_continued)
             return
         if overwrite:
             _set_aside(experiment, path)
-        if extend is not None:
-            _extend(experiment, path, trust)
     command = f"hyperlearn compare --resume {shlex.quote(str(path))}{' --trust' if trust else ''}"
-    run_comparison(experiment, path, resume is not None or extend is not None, trust, command)
+    run_comparison(experiment, path, begin, trust or not is_continued, command)
     with one_line_errors():
         error = write_report([path], path / "report.html")
     if error:
@@ -200,17 +198,8 @@ def _extended(path: Path, given: dict[str, Any], others: dict[str, bool]) -> Exp
     return extension_of(path, given.get("methods", ()), given.get("seeds", ()), given.get("time_limit"))
 
 
-def _extend(grown: Experiment, path: Path, trust: bool) -> None:
-    """Make the folder the grown experiment's, and say what that means."""
-    from raytune_hyperlearn.comparison.head_to_head import extend_folder
-    from raytune_hyperlearn.comparison.running.lock import locked
-    from raytune_hyperlearn.comparison.running.trust import require_own
-
-    if not trust:
-        require_own(path)
-    with locked(path):
-        said, earlier = extend_folder(grown, path)
-    console.print(f"{said}; the files as they were are kept in {earlier}", highlight=False, soft_wrap=True)
+def _say_line(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _say_plan(experiment: Experiment, path: Path, is_continued: bool) -> None:
@@ -220,9 +209,9 @@ def _say_plan(experiment: Experiment, path: Path, is_continued: bool) -> None:
     from raytune_hyperlearn.comparison.running.extension import kept_runs
 
     head_to_head.check_settings(experiment)
-    console.print(plan_text(experiment), highlight=False, soft_wrap=True)
+    _say_line(plan_text(experiment))
     kept = kept_runs(experiment, path) if is_continued else set()
     for method in experiment.methods:
         seeds = ", ".join(f"{seed}{' (finished)' if (method, seed) in kept else ''}" for seed in experiment.seeds)
-        console.print(f"  {method}: seeds {seeds}", highlight=False, soft_wrap=True)
-    console.print(missing_text(experiment, len(kept)), highlight=False, soft_wrap=True)
+        _say_line(f"  {method}: seeds {seeds}")
+    _say_line(missing_text(experiment, len(kept)))

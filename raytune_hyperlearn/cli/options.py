@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,16 @@ CPUsPerTrial = Annotated[int, whole_option("Processors of one trial, which train
 GPUsPerTrial = Annotated[float, number_option("GPUs of one trial.")]
 
 
+def settings_of(**given: Any) -> dict[str, Any]:
+    """The settings of an experiment that were given on the command line, read; options that were not given are None.
+
+    Raises:
+        ValueError: In one line, if what is given for one cannot be read.
+    """
+    read = {name: READ[name](value) if name in READ else value for name, value in given.items()}
+    return {name: value for name, value in read.items() if value is not None}
+
+
 def arguments_of(given: list[str] | None) -> dict[str, Any] | None:
     """``KEY=VALUE`` each, the value as YAML would read it; None if there is none.
 
@@ -86,3 +97,7 @@ def seeds_of(text: str | None) -> list[int] | None:
     if not numbers or ("," not in text and numbers[0] < 1):
         raise ValueError(f"seeds is {text!r}; it must be a number >= 1 of seeds, or seeds separated by commas")
     return numbers if "," in text else list(range(numbers[0]))
+
+
+READ: Mapping[str, Callable[[Any], Any]] = {"problem_args": arguments_of, "methods": names_of, "seeds": seeds_of}
+"""How the settings are read that the command line has as text."""

@@ -17,9 +17,8 @@ from raytune_hyperlearn.cli.options import (
     ProblemArguments,
     Workers,
     arguments_of,
-    names_of,
     number_option,
-    seeds_of,
+    settings_of,
     whole_option,
 )
 from raytune_hyperlearn.cli.terminal import accuracy_text, console, errors, one_line_errors
@@ -69,15 +68,16 @@ def check(
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
         from raytune_hyperlearn.comparison.running.method import problem_source
 
-        given = {
-            "problem": problem,
-            "problem_args": arguments_of(problem_args),
-            "methods": names_of(methods),
-            "seeds": seeds_of(seeds),
-            "time_limit": time_limit,
-            "epochs": epochs,
-        }
-        experiment = experiment_from_settings({name: value for name, value in given.items() if value is not None})
+        experiment = experiment_from_settings(
+            settings_of(
+                problem=problem,
+                problem_args=problem_args,
+                methods=methods,
+                seeds=seeds,
+                time_limit=time_limit,
+                epochs=epochs,
+            )
+        )
         errors.print(f"trying {problem} on one batch", style="dim", markup=False, highlight=False)
         from raytune_hyperlearn.comparison.running.forecast import forecast, forecast_of_function
         from raytune_hyperlearn.problems import load

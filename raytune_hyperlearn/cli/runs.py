@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +11,19 @@ from raytune_hyperlearn.cli.terminal import console, one_line_errors, ways_to_co
 
 if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.experiment import Experiment
+    from raytune_hyperlearn.comparison.running.folder import Folder
 
 
-def run_comparison(experiment: Experiment, path: Path, resume: bool, trust: bool, command: str) -> None:
+def run_comparison(
+    experiment: Experiment, path: Path, begin: Callable[[Experiment, Path], Folder], trust: bool, command: str
+) -> None:
     """Check all, then run to the end and leave Ray; if it is stopped, name the command that continues.
 
     Args:
         experiment: What to run.
         path: The experiment's folder, which no other process may write to meanwhile.
-        resume: Whether the folder is to be continued.
-        trust: Whether it may be continued though others could have written to it.
+        begin: Checks the experiment, starts Ray and makes the folder.
+        trust: Whether the folder is new, or may be continued though others could have written to it.
         command: Continues the run.
     """
     from raytune_hyperlearn.comparison import head_to_head
@@ -30,11 +34,10 @@ def run_comparison(experiment: Experiment, path: Path, resume: bool, trust: bool
 
     with ExitStack() as held:
         with one_line_errors():
-            if resume and not trust:
+            if not trust:
                 require_own(path)
             held.enter_context(locked(path))
-            head_to_head.check_quickly(experiment, path, resume)
-            folder = head_to_head.start(experiment, path, resume)
+            folder = begin(experiment, path)
         held.callback(cluster.stop_ray)
         console.print(plan_text(experiment), highlight=False, soft_wrap=True)
         _say_what_seeds_can_show(experiment)

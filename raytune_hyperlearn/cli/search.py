@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,8 @@ from raytune_hyperlearn.cli.options import (
     ProblemArguments,
     Trust,
     Workers,
-    arguments_of,
     number_option,
+    settings_of,
     whole_option,
 )
 from raytune_hyperlearn.cli.runs import run_comparison
@@ -55,25 +56,24 @@ def tune(
 ) -> None:
     """Search with one method, then show what was found and how to train with it."""
     with one_line_errors():
+        from raytune_hyperlearn.comparison import head_to_head
         from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 
-        chosen = {"problem_args": arguments_of(problem_args), "time_limit": time_limit, "epochs": epochs}
-        experiment = experiment_from_settings(
-            {
-                "problem": problem,
-                "methods": [method],
-                "seeds": [seed],
-                "confirmations": 0,
-                "workers": workers,
-                "cpus_per_trial": cpus_per_trial,
-                "gpus_per_trial": gpus_per_trial,
-                "method_options": {} if outer_steps is None else {method: {"outer_steps": outer_steps}},
-                **{name: value for name, value in chosen.items() if value is not None},
-            }
+        chosen = settings_of(
+            problem=problem,
+            problem_args=problem_args,
+            time_limit=time_limit,
+            epochs=epochs,
+            workers=workers,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
         )
+        options = {} if outer_steps is None else {method: {"outer_steps": outer_steps}}
+        one_run = {"methods": [method], "seeds": [seed], "confirmations": 0, "method_options": options}
+        experiment = experiment_from_settings({**chosen, **one_run})
         path = output or Path("results") / f"{experiment.name}-{method}"
     command = shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])])
-    run_comparison(experiment, path, resume, trust, command)
+    run_comparison(experiment, path, partial(head_to_head.begin, resume=resume), trust or not resume, command)
     with one_line_errors():
         from raytune_hyperlearn.comparison.analysis.best import BEST_FILE
         from raytune_hyperlearn.comparison.analysis.results import load_study

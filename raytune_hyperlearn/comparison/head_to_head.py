@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,22 +74,32 @@ def compare(
     }
     experiment = experiment_from_settings({**settings, **{k: v for k, v in given.items() if v is not None}})
     path = Path(output) if output is not None else default_folder(experiment)
-    return _compare(experiment, path, resume, progress, callbacks)
-
-
-def _compare(
-    experiment: Experiment, path: Path, resume: bool, progress: bool, callbacks: Sequence[Callback] = ()
-) -> Study:
-    """Check, run, and read what came out."""
     with locked(path):
-        check_quickly(experiment, path, resume)
-        joined = cluster.is_running()
-        folder = start(experiment, path, resume)
-        try:
-            run(experiment, folder, Console(quiet=not progress), callbacks)
-        finally:
-            if not joined:
-                cluster.stop_ray()
+        to_the_end(experiment, lambda: begin(experiment, path, resume), Console(quiet=not progress), callbacks)
+    return _study(path)
+
+
+def to_the_end(
+    experiment: Experiment, begin: Callable[[], Folder], console: Console, callbacks: Sequence[Callback] = ()
+) -> None:
+    """Begin, run and leave Ray, unless it was running before; the caller holds the folder's lock.
+
+    Args:
+        experiment: What is run.
+        begin: :func:`begin` or :func:`begin_extended` with its arguments.
+        console: Shows progress.
+        callbacks: Of Ray Tune.
+    """
+    joined = cluster.is_running()
+    folder = begin()
+    try:
+        run(experiment, folder, console, callbacks)
+    finally:
+        if not joined:
+            cluster.stop_ray()
+
+
+def _study(path: Path) -> Study:
     from raytune_hyperlearn.comparison.analysis.results import load_study
 
     return load_study(path)
@@ -123,26 +134,8 @@ def extend(
     path = Path(folder)
     with locked(path):
         grown = extension.extension_of(path, methods, seeds_from(seeds) or (), time_limit)
-        extend_folder(grown, path)
-    return _compare(grown, path, resume=True, progress=progress)
-
-
-def extend_folder(grown: Experiment, path: Path) -> tuple[str, Path]:
-    """Make the folder the grown experiment's, once that is known to run; the caller holds its lock.
-
-    Returns:
-        What is added, kept and run anew; where the files as they were are kept.
-
-    Raises:
-        ValueError: In one line; nothing is written then.
-    """
-    check_settings(grown)
-    from raytune_hyperlearn.comparison.running.run import check_experiment
-
-    check_experiment(grown)
-    before = read_experiment(path / EXPERIMENT_FILE)
-    said = extension.extension_text(before, grown, read_runs(path / RUNS_FILE))
-    return said, extension.extend_folder(before, grown, path)
+        to_the_end(grown, lambda: begin_extended(grown, path), Console(quiet=not progress))
+    return _study(path)
 
 
 def seeds_from(seeds: int | Sequence[int] | None) -> list[int] | None:
@@ -163,22 +156,11 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("results") / experiment.name
 
 
-def check_quickly(experiment: Experiment, path: Path, resume: bool) -> None:
+def check_settings(experiment: Experiment) -> None:
     """Refuse what can be refused without importing torch or Ray.
 
     Raises:
-        ValueError: In one line, for an unknown method or option, a folder that must not be written to, or an address
-            at which nothing listens.
-    """
-    check_settings(experiment)
-    check_folder(experiment, path, resume)
-
-
-def check_settings(experiment: Experiment) -> None:
-    """Of :func:`check_quickly`, what does not depend on the folder.
-
-    Raises:
-        ValueError: In one line.
+        ValueError: In one line, for an unknown method or option, or an address at which nothing listens.
     """
     problem_source(experiment)
     for method in experiment.methods:
@@ -187,12 +169,46 @@ def check_settings(experiment: Experiment) -> None:
         cluster.require_listener(experiment.address)
 
 
-def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
-    """Check the rest, start Ray unless it is running, and make the folder.
+def begin(experiment: Experiment, path: Path, resume: bool) -> Folder:
+    """Check all, cheap things first, start Ray unless it is running, and make the folder; the caller holds its lock.
+
+    Args:
+        experiment: What is to run.
+        path: Its folder.
+        resume: Whether to continue what is in the folder.
 
     Raises:
-        ValueError: In one line; Ray is not running then, and nothing is written.
+        ValueError: In one line; Ray is as before then, and nothing is written.
     """
+    check_settings(experiment)
+    check_folder(experiment, path, resume)
+    with _on_ray(experiment):
+        return prepare_folder(experiment, path, resume)
+
+
+def begin_extended(grown: Experiment, path: Path, say: Callable[[str], object] = lambda text: None) -> Folder:
+    """As :func:`begin`, in the folder of the comparison that has grown.
+
+    Args:
+        grown: What is to run.
+        path: The folder.
+        say: Is told what is added, kept and run anew, and where the files as they were are kept.
+
+    Raises:
+        ValueError: In one line; Ray is as before then, and nothing is written.
+    """
+    check_settings(grown)
+    with _on_ray(grown):
+        before = read_experiment(path / EXPERIMENT_FILE)
+        said = extension.extension_text(before, grown, read_runs(path / RUNS_FILE))
+        earlier = extension.extend_folder(before, grown, path)
+        say(f"{said}; the files as they were are kept in {earlier}")
+        return prepare_folder(grown, path, resume=True)
+
+
+@contextmanager
+def _on_ray(experiment: Experiment) -> Iterator[None]:
+    """Make every method's first trial, and start Ray unless it is running; stop it if the body fails."""
     cluster.prepare_environment(experiment.address)
     from raytune_hyperlearn.comparison.running import run as running
 
@@ -203,7 +219,7 @@ def start(experiment: Experiment, path: Path, resume: bool) -> Folder:
     else:
         cluster.start_ray(experiment)
     try:
-        return prepare_folder(experiment, path, resume)
+        yield
     except BaseException:
         if not joined:
             cluster.stop_ray()

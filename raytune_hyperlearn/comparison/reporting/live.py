@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE
-from raytune_hyperlearn.comparison.reporting.page import HERE, build_report, script_hash
+from raytune_hyperlearn.comparison.reporting.page import build_report
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -30,7 +30,7 @@ class LivePage:
     Attributes:
         folders: Result folders.
         focus: The method to test against each other one; None takes the experiments' own.
-        version: Of the page, which changes with its content; empty before the first.
+        version: Of the page, which changes with what the folders hold; empty before the first.
         text: The page.
     """
 
@@ -49,10 +49,10 @@ class LivePage:
         seen = tuple(_state(folder / name) for folder in self.folders for name in WATCHED)
         if seen == self._seen:
             return False
+        version = _digest([folder / name for folder in self.folders for name in WATCHED])
         with tempfile.TemporaryDirectory() as scratch:
-            page = build_report(self.folders, Path(scratch) / "report.html", self.focus).read_text(encoding="utf-8")
-        version = hashlib.sha256(page.encode()).hexdigest()[:16]
-        self._seen, self.text, self.version = seen, with_reloading(page, version), version
+            page = build_report(self.folders, Path(scratch) / "report.html", self.focus, version)
+            self._seen, self.text, self.version = seen, page.read_text(encoding="utf-8"), version
         return True
 
     def keep_fresh(self, stopped: threading.Event) -> None:
@@ -71,18 +71,12 @@ def _state(file: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def with_reloading(page: str, version: str) -> str:
-    """The page with the script that loads a newer one, and with leave to ask for it."""
-    script = (HERE / "live.js").read_text(encoding="utf-8").strip()
-    for old, new in (
-        ('<html lang="en">', f'<html lang="en" data-version="{version}">'),
-        ("script-src ", f"connect-src 'self'; script-src {script_hash(script)} "),
-        ("</body>", f"<script>{script}</script>\n</body>"),
-    ):
-        before, found, after = page.partition(old) if old != "</body>" else page.rpartition(old)
-        assert found, old
-        page = before + new + after
-    return page
+def _digest(files: Sequence[Path]) -> str:
+    """Of what the files hold; those that are not there yet hold nothing."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+    return found.hexdigest()[:16]
 
 
 def make_server(page: LivePage, port: int = PORT) -> ThreadingHTTPServer:

@@ -133,7 +133,7 @@ class AcrossSection:
     parts: tuple[Part, ...]
 
 
-def build_report(folders: Sequence[Path], output: Path, focus: str | None = None) -> Path:
+def build_report(folders: Sequence[Path], output: Path, focus: str | None = None, version: str = "") -> Path:
     """Writes the report of one or several result folders as a page, with figures and tables as files beside it.
 
     Folders of one problem are pooled; several problems get a section each and a last one over all.
@@ -143,6 +143,7 @@ def build_report(folders: Sequence[Path], output: Path, focus: str | None = None
         output: the page to write, such as ``results/report.html``; figures go to ``figures/`` (SVG, PNG and CSV) and
             tables to ``tables/`` (CSV and LaTeX) beside it.
         focus: the method to test against each other one; None takes the one that the experiments named.
+        version: of a page that is served live and asks for newer ones; empty for a page that stands alone.
 
     Returns:
         ``output``.
@@ -168,15 +169,16 @@ def write_page(studies: Sequence[Study], output: Path) -> Path:
     _write_tables(output.parent / TABLES_FOLDER, [*sections, *([across] if across else [])])
     for table in _environment_tables(studies):
         write_table(table, output.parent / TABLES_FOLDER / table.file_name)
-    output.write_text(_render(studies, sections, across), encoding="utf-8")
+    output.write_text(_render(studies, sections, across, version), encoding="utf-8")
     return output
 
 
-def _render(studies: Sequence[Study], sections: Sequence[Section], across: AcrossSection | None) -> str:
+def _render(studies: Sequence[Study], sections: Sequence[Section], across: AcrossSection | None, version: str) -> str:
     renderer = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    library_script, script = _text(VENDOR / "uPlot.iife.min.js"), _text(HERE / "report.js")
+    library_script = _text(VENDOR / "uPlot.iife.min.js")
+    scripts = [library_script, _text(HERE / "report.js"), *([_text(HERE / "live.js")] if version else [])]
     return renderer.from_string(_text(HERE / "report.html.jinja")).render(
         title=" + ".join(dict.fromkeys(study.experiment.name for study in studies)),
         sections=sections,
@@ -186,11 +188,11 @@ def _render(studies: Sequence[Study], sections: Sequence[Section], across: Acros
         data_link=data_link,
         generator="raytune-hyperlearn",
         library=library_version(library_script),
-        library_script=library_script,
+        version=version,
         library_style=_text(VENDOR / "uPlot.min.css"),
-        script=script,
+        scripts=scripts,
         style=_text(HERE / "report.css"),
-        script_hashes=" ".join(map(script_hash, (library_script, script))),
+        script_hashes=" ".join(map(script_hash, scripts)),
     )
 
 

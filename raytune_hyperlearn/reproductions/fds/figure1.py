@@ -32,7 +32,6 @@ from raytune_hyperlearn.comparison.reporting.regret_figures import draw_regret, 
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import confirmation_table, final_table, target_table
 from raytune_hyperlearn.comparison.reporting.wording import quantity_name, regret_text, speed_up_text, time_text
-from raytune_hyperlearn.comparison.running.cluster import stop_ray
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.lock import locked
 from raytune_hyperlearn.comparison.running.reference import find_reference
@@ -102,11 +101,7 @@ def compare(settings: Mapping[str, Any], output: Path, console: Console) -> Stud
     begun = (path / EXPERIMENT_FILE).is_file()
     experiment = read_experiment(path / EXPERIMENT_FILE) if begun else prepared(settings, output, console)
     with locked(path):
-        folder = head_to_head.start(experiment, path, begun)
-        try:
-            head_to_head.run(experiment, folder, console)
-        finally:
-            stop_ray()
+        head_to_head.to_the_end(experiment, lambda: head_to_head.begin(experiment, path, begun), console)
     return load_study(path)
 
 

@@ -44,7 +44,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr(cluster, "start_ray", started)
-    monkeypatch.setattr(head_to_head, "check_quickly", started)
+    monkeypatch.setattr(head_to_head, "check_settings", started)
 
 
 @pytest.mark.usefixtures("no_ray")

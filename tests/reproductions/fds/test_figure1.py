@@ -129,7 +129,7 @@ def test_a_stopped_comparison_keeps_its_experiment(monkeypatch: pytest.MonkeyPat
     begun: list[object] = []
     monkeypatch.setattr(cluster, "is_running", lambda: False)
     monkeypatch.setattr(cluster, "start_ray", begun.append)
-    monkeypatch.setattr(fds_figure1, "stop_ray", lambda: None)
+    monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", lambda run, folder, announce, *_more: begun.append(folder.path))
     monkeypatch.setattr(confirmation, "confirm", lambda *_arguments: None)
     study = fds_figure1.compare({"problem": "digits"}, tmp_path, Console(quiet=True))
