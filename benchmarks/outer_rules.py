@@ -41,7 +41,7 @@ from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed, load
-from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, TOLERANCE
 from raytune_hyperlearn.tune.fds_updates import with_windows
 
@@ -114,7 +114,7 @@ RULES: dict[str, Rule] = {
 
 
 @dataclass
-class Course:
+class Search:
     """One search.
 
     Attributes:
@@ -145,19 +145,19 @@ def share(outer_step: int) -> float:
     return LADDER[min(outer_step, WHOLE)]
 
 
-def searched(course: SGDCourse, rule: str, seed: int, limit: float, retrainings: int) -> Course:
+def searched(task: SGDTask, rule: str, seed: int, limit: float, retrainings: int) -> Search:
     """Outer steps until the seconds are over; then the best values again."""
-    space, found = course.space, Course()
+    space, found = task.space, Search()
     state = OuterState.start(space.initial(), space.step_sizes())
     best: tuple[float, Numbers] = math.inf, dict(state.values)
     while not found.seconds or found.seconds[-1] < limit:
         index, begun = state.index, time.process_time()
-        trained = course.differentiate(
+        trained = task.differentiate(
             dict(state.values), share(index), seed, derived_seed(seed, Purpose.EVALUATION, index)
         )
         loss = trained.validation_loss if math.isfinite(trained.validation_loss) else math.inf
         scale = share(0) / share(index + 1)
-        steps = max(1, round(share(index) * course.steps))
+        steps = max(1, round(share(index) * task.steps))
         if index >= WHOLE and loss < best[0]:
             best = loss, dict(state.values)
         state = RULES[rule](space, state, Seen(trained.hypergradient, loss, index >= WHOLE, steps, scale))
@@ -166,18 +166,18 @@ def searched(course: SGDCourse, rule: str, seed: int, limit: float, retrainings:
         found.windows.append(len(state.windows.get("learning_rate", ())))
     untrained = found.losses[0]
     seeds = [derived_seed(seed, Purpose.RETRAINING, index) for index in range(retrainings)]
-    again = [course.train(best[1], 1.0, seed, own).validation_loss for own in seeds]
+    again = [task.train(best[1], 1.0, seed, own).validation_loss for own in seeds]
     found.retrained = statistics.fmean(loss if loss < untrained else untrained for loss in again)
     return found
 
 
-def table(found: dict[str, list[Course]], at: Sequence[float], title: str) -> Table:
+def table(found: dict[str, list[Search]], at: Sequence[float], title: str) -> Table:
     """One row per rule: every seed's number."""
     shown = Table("rule", *(f"by {seconds:g} s" for seconds in at), "dead", "trained again", title=title)
-    for rule, courses in found.items():
-        cells = [", ".join(f"{course.best(seconds):.3f}" for course in courses) for seconds in at]
-        dead = ", ".join(f"{course.dead} of {len(course.losses) - WHOLE}" for course in courses)
-        shown.add_row(rule, *cells, dead, ", ".join(f"{course.retrained:.3f}" for course in courses))
+    for rule, searches in found.items():
+        cells = [", ".join(f"{search.best(seconds):.3f}" for search in searches) for seconds in at]
+        dead = ", ".join(f"{search.dead} of {len(search.losses) - WHOLE}" for search in searches)
+        shown.add_row(rule, *cells, dead, ", ".join(f"{search.retrained:.3f}" for search in searches))
     return shown
 
 
@@ -196,16 +196,16 @@ def main() -> None:
     asked = parse_sizes(parser, sys.argv[1:], **smallest)
     torch.set_num_threads(1)
     console, problem = Console(), load(asked.problem)
-    found: dict[str, list[Course]] = {rule: [] for rule in asked.rules}
+    found: dict[str, list[Search]] = {rule: [] for rule in asked.rules}
     for seed in asked.seeds:
         for rule in asked.rules:
             values = asked.values * FINER if rule in ("windows", "fine") else asked.values
-            course = searched(SGDCourse(problem, asked.epochs, values), rule, seed, asked.at[-1], asked.retrainings)
-            found[rule].append(course)
+            search = searched(SGDTask(problem, asked.epochs, values), rule, seed, asked.at[-1], asked.retrainings)
+            found[rule].append(search)
             text = " ".join(
-                f"{seconds:.0f}:{loss:.3f}" for seconds, loss in zip(course.seconds, course.losses, strict=True)
+                f"{seconds:.0f}:{loss:.3f}" for seconds, loss in zip(search.seconds, search.losses, strict=True)
             )
-            console.print(f"{rule}, seed {seed}: {text}; again {course.retrained:.3f}", highlight=False)
+            console.print(f"{rule}, seed {seed}: {text}; again {search.retrained:.3f}", highlight=False)
             if asked.output:
                 asked.output.write_text(
                     json.dumps({name: [own.__dict__ for own in all_] for name, all_ in found.items()})

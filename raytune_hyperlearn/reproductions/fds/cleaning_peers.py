@@ -67,7 +67,7 @@ def validation_loss(
 
 
 class BOATCleaning(HyperCleaning):
-    """The course with BOAT's hypergradient."""
+    """The task with BOAT's hypergradient."""
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """Train by BOAT and differentiate by its reverse mode."""
@@ -136,7 +136,7 @@ class BettySearch:
 
 
 class BettyCleaning(HyperCleaning):
-    """The course on which Betty moves the weights while it trains."""
+    """The task on which Betty moves the weights while it trains."""
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """Train by Betty; the weights that it ends with are what an evaluation has found."""

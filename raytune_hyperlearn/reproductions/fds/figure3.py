@@ -28,7 +28,7 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Setting
 from raytune_hyperlearn.reproductions.fds.outer_loops import (
     LEARNED,
-    Course,
+    ByMethod,
     Learned,
     Settings,
     learn_all,
@@ -58,42 +58,42 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     """Learns on each set of data what the folder does not hold yet, trains again, judges, draws."""
     settings = SETTINGS[scale]
     trainings = [LeNetTraining(setting) for setting in settings.settings]  # missing data are an error before all else
-    courses = {}
+    by_data = {}
     with Bar(console) as bar:
         for setting, training in zip(settings.settings, trainings, strict=True):
-            courses[setting.data] = learn_all(training, settings, output / f"{setting.data}.jsonl", bar)
-    return findings(courses, settings)
+            by_data[setting.data] = learn_all(training, settings, output / f"{setting.data}.jsonl", bar)
+    return findings(by_data, settings)
 
 
-def findings(courses: Mapping[str, Course], settings: Settings) -> Findings:
+def findings(by_data: Mapping[str, ByMethod], settings: Settings) -> Findings:
     """Verdicts, figures and table."""
-    simple, real = next(iter(courses)), list(courses)[-1]
+    simple, real = next(iter(by_data)), list(by_data)[-1]
     return Findings(
         settings=asdict(settings),
         verdicts=(
-            _too_small(courses),
-            _poor(courses),
-            _works(simple, courses[simple]),
-            _degrades(real, courses[real]),
-            _beats_cosine(real, courses[real]),
+            _too_small(by_data),
+            _poor(by_data),
+            _works(simple, by_data[simple]),
+            _degrades(real, by_data[real]),
+            _beats_cosine(real, by_data[real]),
         ),
         figures=(
             Drawn(
                 "schedules",
                 "Learned learning rates",
-                draw_schedules(schedule_panels(courses)),
+                draw_schedules(schedule_panels(by_data)),
                 "Thin: the schedule of every outer step, the later the darker. Thick: that of the best outer step by "
                 "validation loss. Broken: the best cosine.",
             ),
             Drawn(
                 "outer-steps",
                 "Loss and learning rates over the outer steps",
-                draw_training(outer_panels(courses)),
+                draw_training(outer_panels(by_data)),
                 "Validation loss of the training that was differentiated, on that outer step's own split, and the mean "
                 "of its learning rates. The first outer step trains with learning rates of zero.",
             ),
         ),
-        tables=(_table(courses),),
+        tables=(_table(by_data),),
         numbers={
             data: {
                 method: {
@@ -102,9 +102,9 @@ def findings(courses: Mapping[str, Course], settings: Settings) -> Findings:
                     "best": own.best,
                     "retrained": [asdict(scores) for scores in own.retrained],
                 }
-                for method, own in course.items()
+                for method, own in by_method.items()
             }
-            for data, course in courses.items()
+            for data, by_method in by_data.items()
         },
     )
 
@@ -113,8 +113,10 @@ def _all(answers: Sequence[bool | None]) -> bool | None:
     return False if False in answers else None if None in answers else True
 
 
-def _losses(course: Course, *methods: str) -> str:
-    return ", ".join(f"{STYLES[method].short} {_shown(course[method].mean('validation_loss'))}" for method in methods)
+def _losses(by_method: ByMethod, *methods: str) -> str:
+    return ", ".join(
+        f"{STYLES[method].short} {_shown(by_method[method].mean('validation_loss'))}" for method in methods
+    )
 
 
 def _shown(value: tuple[float, float]) -> str:
@@ -122,56 +124,56 @@ def _shown(value: tuple[float, float]) -> str:
     return "diverged" if math.isinf(mean) else f"{number(mean)} ± {number(error)}"
 
 
-def _too_small(courses: Mapping[str, Course]) -> Verdict:
+def _too_small(by_data: Mapping[str, ByMethod]) -> Verdict:
     parts = [
-        f"{data}: mean {number(course['greedy'].mean_rate)}, FDS {number(course['fds'].mean_rate)}, best cosine "
-        f"{number(course['cosine'].mean_rate)}"
-        for data, course in courses.items()
+        f"{data}: mean {number(by_method['greedy'].mean_rate)}, FDS {number(by_method['fds'].mean_rate)}, best cosine "
+        f"{number(by_method['cosine'].mean_rate)}"
+        for data, by_method in by_data.items()
     ]
     smaller = all(
-        course["greedy"].mean_rate < min(course["fds"].mean_rate, course["cosine"].mean_rate)
-        for course in courses.values()
+        by_method["greedy"].mean_rate < min(by_method["fds"].mean_rate, by_method["cosine"].mean_rate)
+        for by_method in by_data.values()
     )
     return Verdict("Greedy learning rates are always too small.", f"{'; '.join(parts)}.", smaller)
 
 
-def _poor(courses: Mapping[str, Course]) -> Verdict:
-    parts = [f"{data}: {_losses(course, 'greedy', 'fds')}" for data, course in courses.items()]
+def _poor(by_data: Mapping[str, ByMethod]) -> Verdict:
+    parts = [f"{data}: {_losses(by_method, 'greedy', 'fds')}" for data, by_method in by_data.items()]
     return Verdict(
         "Greedy optimization leads to poor solutions.",
         f"Validation losses, trained again: {'; '.join(parts)}.",
-        _all([less(course["fds"], course["greedy"]) for course in courses.values()]),
+        _all([less(by_method["fds"], by_method["greedy"]) for by_method in by_data.values()]),
     )
 
 
-def _works(data: str, course: Course) -> Verdict:
-    worse = less(course["cosine"], course["unshared"])
+def _works(data: str, by_method: ByMethod) -> Verdict:
+    worse = less(by_method["cosine"], by_method["unshared"])
     return Verdict(
         f"Non-greedy learning without sharing works well on simple data (here {data}).",
-        f"Validation losses, trained again: {_losses(course, 'unshared', 'cosine', 'fds')}.",
+        f"Validation losses, trained again: {_losses(by_method, 'unshared', 'cosine', 'fds')}.",
         not worse,
     )
 
 
-def _degrades(data: str, course: Course) -> Verdict:
-    unshared, fds = course["unshared"], course["fds"]
+def _degrades(data: str, by_method: ByMethod) -> Verdict:
+    unshared, fds = by_method["unshared"], by_method["fds"]
     higher = unshared.mean_rate > MUCH * fds.mean_rate
     return Verdict(
         f"On real-world data (here {data}) it fails, converging to much higher learning rates than FDS.",
         f"Mean learning rates {number(unshared.mean_rate)} and {number(fds.mean_rate)}, highest "
         f"{number(max(unshared.chosen))} and {number(max(fds.chosen))}; validation losses, trained again: "
-        f"{_losses(course, 'unshared', 'fds')}.",
+        f"{_losses(by_method, 'unshared', 'fds')}.",
         _all([higher, less(fds, unshared)]),
     )
 
 
-def _beats_cosine(data: str, course: Course) -> Verdict:
+def _beats_cosine(data: str, by_method: ByMethod) -> Verdict:
     return Verdict(
         f"FDS outperforms a reasonable cosine on real-world data (here {data}).",
-        f"Validation losses, trained again: {_losses(course, 'fds', 'cosine')}; test accuracies "
-        f"{_percent(course['fds'])} and {_percent(course['cosine'])}. The cosine is the best of those tried, chosen by "
-        "the very losses that it is judged by.",
-        less(course["fds"], course["cosine"]),
+        f"Validation losses, trained again: {_losses(by_method, 'fds', 'cosine')}; test accuracies "
+        f"{_percent(by_method['fds'])} and {_percent(by_method['cosine'])}. The cosine is the best of those tried, "
+        "chosen by the very losses that it is judged by.",
+        less(by_method["fds"], by_method["cosine"]),
     )
 
 
@@ -201,14 +203,14 @@ class SchedulesPanel:
     highest: float
 
 
-def schedule_panels(courses: Mapping[str, Course]) -> list[SchedulesPanel]:
+def schedule_panels(by_data: Mapping[str, ByMethod]) -> list[SchedulesPanel]:
     """A panel per set of data and learning method."""
     panels = []
-    for data, course in courses.items():
-        cosine_rates = course["cosine"].chosen
-        highest = max(cosine_rates + [rate for method in LEARNED for rate in course[method].chosen])
+    for data, by_method in by_data.items():
+        cosine_rates = by_method["cosine"].chosen
+        highest = max(cosine_rates + [rate for method in LEARNED for rate in by_method[method].chosen])
         for method in LEARNED:
-            own, style = course[method], STYLES[method]
+            own, style = by_method[method], STYLES[method]
             title = f"{data}: {style.label}"
             panels.append(SchedulesPanel(title, style, own.rates, own.chosen, cosine_rates, highest))
     return panels
@@ -238,13 +240,13 @@ def _stairs(rates: list[float]) -> tuple[FloatArray, list[float]]:
     return np.linspace(0, 1, len(rates) + 1), [*rates, rates[-1]]
 
 
-def outer_panels(courses: Mapping[str, Course]) -> list[TrainingPanel]:
+def outer_panels(by_data: Mapping[str, ByMethod]) -> list[TrainingPanel]:
     """Validation loss and mean learning rate by outer step."""
     panels = []
-    for data, course in courses.items():
+    for data, by_method in by_data.items():
         losses, rates = [], []
         for method in LEARNED:
-            own, style = course[method], STYLES[method]
+            own, style = by_method[method], STYLES[method]
             steps = 1.0 + np.arange(len(own.losses), dtype=np.float64)
             seen = np.isfinite(own.losses)
             losses.append(TrainingLine(style, steps[seen], own.losses[seen]))
@@ -255,7 +257,7 @@ def outer_panels(courses: Mapping[str, Course]) -> list[TrainingPanel]:
     return panels
 
 
-def _table(courses: Mapping[str, Course]) -> Table:
+def _table(by_data: Mapping[str, ByMethod]) -> Table:
     rows = [
         (
             f"{data}: {STYLES[method].label}",
@@ -267,8 +269,8 @@ def _table(courses: Mapping[str, Course]) -> Table:
             _shown(own.mean("test_loss")),
             _percent(own),
         )
-        for data, course in courses.items()
-        for method, own in course.items()
+        for data, by_method in by_data.items()
+        for method, own in by_method.items()
     ]
     columns = (
         "schedule",

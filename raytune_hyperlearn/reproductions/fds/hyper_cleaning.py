@@ -76,7 +76,7 @@ def detection(wrong: Tensor, found: Tensor) -> float:
 
 
 class HyperCleaning:
-    """The course: λ [N] are searched, all methods within the same bounds.
+    """The task: λ [N] are searched, all methods within the same bounds.
 
     Args:
         model: The network.

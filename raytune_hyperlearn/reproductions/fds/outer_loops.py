@@ -90,8 +90,8 @@ class Learned:
         return mean_and_error([getattr(scores, name) for scores in self.retrained])
 
 
-Course = dict[str, Learned]
-"""By method, the cosine among them, on one set of data."""
+ByMethod = dict[str, Learned]
+"""What every method learned on one set of data, the cosine among them."""
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def learn_all(training: LeNetTraining, settings: Settings, file: Path, bar: Bar) -> Course:
+def learn_all(training: LeNetTraining, settings: Settings, file: Path, bar: Bar) -> ByMethod:
     """All methods on one set of data."""
     found = {}
     for method in LEARNED:

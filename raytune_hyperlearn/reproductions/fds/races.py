@@ -1,7 +1,7 @@
 """Races of FDS against black-box search on one clock: processor seconds of the process that trains.
 
-A *course* says what is searched and how long; every method proposes values and how much of the full training they get,
-and is told what came of it. All runs of a course take turns in one process, the one with the fewest seconds next, so
+A *task* says what is searched and how long; every method proposes values and how much of the full training they get,
+and is told what came of it. All runs of a task take turns in one process, the one with the fewest seconds next, so
 that whatever slows the machine slows all methods alike. Each evaluation is a line of the run's file, and the method's
 state lies beside it: a race that was stopped goes on after the last evaluation.
 
@@ -30,7 +30,7 @@ from raytune_hyperlearn.problems import Purpose, derived_seed
 FDS, BLACK_BOX = "fds", ("rs", "hb", "bohb")
 ETA = 3.0
 Scores = dict[str, float]
-"""Name → number; what a course says about a network beyond its validation loss."""
+"""Name → number; what a task says about a network beyond its validation loss."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Trained:
     moved: Numbers = field(default_factory=dict)
 
 
-class Course(Protocol):
+class Task(Protocol):
     """What is raced on."""
 
     @property
@@ -209,14 +209,14 @@ class Run:
     """One method with one seed; takes up what its file holds.
 
     Args:
-        course: What is raced on.
+        task: What is raced on.
         begin: Makes the method where the file is new.
         seed: Of the run.
         file: Of lines; the state lies beside it.
     """
 
-    def __init__(self, course: Course, begin: Callable[[], Method], seed: int, file: Path) -> None:
-        self.course, self.seed, self.file = course, seed, file
+    def __init__(self, task: Task, begin: Callable[[], Method], seed: int, file: Path) -> None:
+        self.task, self.seed, self.file = task, seed, file
         self.method, self.rows = self._held() or (begin(), [])
         self._rewrite()
 
@@ -238,7 +238,7 @@ class Run:
         self._keep(proposal, trained, self.seconds + told - begun, before + (asked - begun) + (told - evaluated))
 
     def _evaluated(self, proposal: Proposal) -> Trained:
-        evaluate = self.course.differentiate if proposal.differentiated else self.course.train
+        evaluate = self.task.differentiate if proposal.differentiated else self.task.train
         return evaluate(
             proposal.values, proposal.share, self.seed, derived_seed(self.seed, Purpose.EVALUATION, len(self.rows))
         )
@@ -311,7 +311,7 @@ def race(runs: Mapping[str, Run], limits: Mapping[str, float], bar: Bar, name: s
         runs: By name.
         limits: Seconds on the clock by the run's name; the evaluation during which they end is finished.
         bar: Shows progress.
-        name: Of the course.
+        name: What the bar counts.
     """
     task = bar.add_task(name, total=sum(limits.values()))
     while waiting := [run for run in runs if runs[run].seconds < limits[run]]:
@@ -320,12 +320,12 @@ def race(runs: Mapping[str, Run], limits: Mapping[str, float], bar: Bar, name: s
     bar.update(task, completed=sum(limits.values()))
 
 
-def confirm(course: Course, chosen: Row, split: int, seeds: Sequence[int], file: Path) -> list[dict[str, Any]]:
+def confirm(task: Task, chosen: Row, split: int, seeds: Sequence[int], file: Path) -> list[dict[str, Any]]:
     """Validation loss and scores of the chosen values, trained again with every seed; kept in the file."""
     held = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     kept = [entry for entry in held if entry["index"] == chosen.index]
     for seed in seeds[len(kept) :]:
-        trained = course.train(chosen.values, chosen.share, split, seed)
+        trained = task.train(chosen.values, chosen.share, split, seed)
         loss = trained.validation_loss if math.isfinite(trained.validation_loss) else None
         entry = {"index": chosen.index, "seed": seed, "validation_loss": loss, "scores": trained.scores()}
         kept.append(entry)

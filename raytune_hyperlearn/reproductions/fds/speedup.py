@@ -33,19 +33,19 @@ from raytune_hyperlearn.reproductions.fds.hyper_cleaning import HyperCleaning
 from raytune_hyperlearn.reproductions.fds.races import (
     BLACK_BOX,
     FDS,
-    Course,
     HypergradientSearch,
     Method,
     OuterRule,
     Row,
     Run,
+    Task,
     black_box,
     confirm,
     incumbent,
     race,
     read_rows,
 )
-from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup_results import (
     Raced,
     draw_races,
@@ -72,24 +72,24 @@ class Contest:
     Attributes:
         name: Of its folder.
         title: What is trained.
-        course: Makes it; data that are missing are an error.
+        task: Makes it; data that are missing are an error.
         fds_seconds: On the clock of FDS and of the peers.
         black_box_seconds: On every black-box method's.
         seeds: Runs per method.
         rule: FDS's outer rule.
         confirmations: Fresh seeds that every choice is trained again with.
-        peers: Other libraries that are raced beside where they are installed, each with its course.
+        peers: Other libraries that are raced beside where they are installed, each with its task.
     """
 
     name: str
     title: str
-    course: Callable[[], Course]
+    task: Callable[[], Task]
     fds_seconds: float
     black_box_seconds: float
     seeds: int = 3
     rule: Literal["sign", "adam"] = "sign"
     confirmations: int = 3
-    peers: Mapping[str, Callable[[], Course]] = field(default_factory=dict)
+    peers: Mapping[str, Callable[[], Task]] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -97,21 +97,21 @@ class Contest:
         return (*METHODS, *(peer for peer in self.peers if peer in installed()))
 
 
-def _digits_course(windows: int, groups: Literal["layers"] | None = None) -> Course:
-    return SGDCourse(load("digits"), 3, windows, groups)
+def _digits_task(windows: int, groups: Literal["layers"] | None = None) -> Task:
+    return SGDTask(load("digits"), 3, windows, groups)
 
 
-def _digits_cleaning(kind: type[HyperCleaning] = HyperCleaning) -> Course:
+def _digits_cleaning(kind: type[HyperCleaning] = HyperCleaning) -> Task:
     known = load("digits")
     return kind(partial(MLP, 64, ()), 400, 30, 0.3, known=known.train, test=known.test)
 
 
-def _fashion_mnist() -> Course:
-    return SGDCourse(load("fashion-mnist"), 1, windows=7)
+def _fashion_mnist() -> Task:
+    return SGDTask(load("fashion-mnist"), 1, windows=7)
 
 
-def _mnist_images() -> Course:
-    return SGDCourse(load("mnist-5k"), 3, windows=7)
+def _mnist_images() -> Task:
+    return SGDTask(load("mnist-5k"), 3, windows=7)
 
 
 def cifar_images(train: int, test: int) -> Problem:
@@ -132,26 +132,26 @@ def cifar_images(train: int, test: int) -> Problem:
     )
 
 
-def _cifar_in_layers(epochs: float) -> Course:
-    return SGDCourse(cifar_images(10_000, 2_000), epochs, windows=8, groups="layers")
+def _cifar_in_layers(epochs: float) -> Task:
+    return SGDTask(cifar_images(10_000, 2_000), epochs, windows=8, groups="layers")
 
 
-def _cleaning(hidden: tuple[int, ...], steps: int, kind: type[HyperCleaning] = HyperCleaning) -> Course:
+def _cleaning(hidden: tuple[int, ...], steps: int, kind: type[HyperCleaning] = HyperCleaning) -> Task:
     return kind(partial(MLP, 784, hidden), 5_000, steps, 0.05)
 
 
 def cleaning_contest(
-    name: str, title: str, course: Callable[..., Course], fds_seconds: float, others: float, **settings: Any
+    name: str, title: str, task: Callable[..., Task], fds_seconds: float, others: float, **settings: Any
 ) -> Contest:
     """Hyper-cleaning, with the other libraries beside."""
-    peers = {peer: partial(course, kind=kind) for peer, kind in PEERS.items()}
-    return Contest(name, title, course, fds_seconds, others, rule="adam", peers=peers, **settings)
+    peers = {peer: partial(task, kind=kind) for peer, kind in PEERS.items()}
+    return Contest(name, title, task, fds_seconds, others, rule="adam", peers=peers, **settings)
 
 
 SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
     "smoke": (
-        Contest("schedules", "digits", partial(_digits_course, 3), 3, 3, seeds=1, confirmations=1),
-        Contest("layers", "digits, by layer", partial(_digits_course, 4, "layers"), 3, 3, seeds=1, confirmations=1),
+        Contest("schedules", "digits", partial(_digits_task, 3), 3, 3, seeds=1, confirmations=1),
+        Contest("layers", "digits, by layer", partial(_digits_task, 4, "layers"), 3, 3, seeds=1, confirmations=1),
         cleaning_contest("cleaning", "hyper-cleaning, digits", _digits_cleaning, 2, 3, seeds=1, confirmations=1),
     ),
     "small": (
@@ -179,25 +179,25 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     torch.set_num_threads(1)
     try:
         contests = SETTINGS[scale]
-        courses = {contest.name: contest.course() for contest in contests}
-        race_all(contests, courses, output, console)
-        return findings([raced(contest, courses[contest.name], output / contest.name) for contest in contests])
+        tasks = {contest.name: contest.task() for contest in contests}
+        race_all(contests, tasks, output, console)
+        return findings([raced(contest, tasks[contest.name], output / contest.name) for contest in contests])
     finally:
         torch.set_num_threads(threads)
 
 
-def race_all(contests: tuple[Contest, ...], courses: Mapping[str, Course], output: Path, console: Console) -> None:
+def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: Path, console: Console) -> None:
     """Everybody's turns, on all problems."""
     runs, limits = {}, {}
     for contest in contests:
         folder = output / contest.name
         folder.mkdir(parents=True, exist_ok=True)
         for method in contest.methods:
-            course = contest.peers[method]() if method in contest.peers else courses[contest.name]
+            task = contest.peers[method]() if method in contest.peers else tasks[contest.name]
             for seed in range(contest.seeds):
                 name = f"{method}-{seed}"
-                begin = partial(begun, contest, method, course.space, seed)
-                runs[f"{contest.name}/{name}"] = Run(course, begin, seed, folder / f"{name}.jsonl")
+                begin = partial(begun, contest, method, task.space, seed)
+                runs[f"{contest.name}/{name}"] = Run(task, begin, seed, folder / f"{name}.jsonl")
                 seconds = contest.black_box_seconds if method in BLACK_BOX else contest.fds_seconds
                 limits[f"{contest.name}/{name}"] = seconds
     with Bar(console) as bar:
@@ -245,21 +245,21 @@ def adam_rule(
     return adam_step(state, hypergradient, loss, ranges, tolerance, comparable)
 
 
-def raced(contest: Contest, course: Course, folder: Path) -> Raced:
+def raced(contest: Contest, task: Task, folder: Path) -> Raced:
     """A contest's evaluations, and its choices trained again with seeds that no run used, the same for all methods."""
     rows = read_contest(contest, folder)
     confirmed = {
-        method: {seed: trained_again(contest, course, method, seed, folder) for seed in runs}
+        method: {seed: trained_again(contest, task, method, seed, folder) for seed in runs}
         for method, runs in rows.items()
     }
-    return Raced(contest.name, contest.title, course.space.dimensions, rows, confirmed)
+    return Raced(contest.name, contest.title, task.space.dimensions, rows, confirmed)
 
 
-def trained_again(contest: Contest, course: Course, method: str, seed: int, folder: Path) -> list[dict[str, Any]]:
+def trained_again(contest: Contest, task: Task, method: str, seed: int, folder: Path) -> list[dict[str, Any]]:
     """What a run chose, trained with fresh seeds."""
     chosen = incumbent(read_rows(folder / f"{method}-{seed}.jsonl"))
     seeds = [derived_seed(seed, Purpose.RETRAINING, index) for index in range(contest.confirmations)]
-    return confirm(course, chosen, seed, seeds, folder / f"{method}-{seed}-again.jsonl")
+    return confirm(task, chosen, seed, seeds, folder / f"{method}-{seed}-again.jsonl")
 
 
 def read_contest(contest: Contest, folder: Path) -> dict[str, dict[int, list[Row]]]:

@@ -18,14 +18,14 @@ def required(peer: str) -> None:
         pytest.skip(f"{peer} is not installed (pip install --no-deps boat-torch higher betty-ml)")
 
 
-def course(kind: type[HyperCleaning]) -> HyperCleaning:
+def task(kind: type[HyperCleaning]) -> HyperCleaning:
     return kind(partial(nn.Linear, 2, 3), 150, 40, 0.5, known=known(600), test=known(90))
 
 
 def test_boats_hypergradient_is_the_same() -> None:
     required("boat")
     values = {WEIGHT: torch.linspace(-1, 1, 150).tolist()}
-    own, boat = (course(kind).differentiate(values, 1.0, 0, 3) for kind in (HyperCleaning, BOATCleaning))
+    own, boat = (task(kind).differentiate(values, 1.0, 0, 3) for kind in (HyperCleaning, BOATCleaning))
     assert boat.validation_loss == pytest.approx(own.validation_loss, rel=1e-5)
     assert boat.scores() == pytest.approx(own.scores(), rel=1e-5)
     mine, theirs = (torch.tensor(found.hypergradient[WEIGHT]) for found in (own, boat))
@@ -34,7 +34,7 @@ def test_boats_hypergradient_is_the_same() -> None:
 
 def test_betty_moves_the_weights_while_it_trains() -> None:
     required("betty")
-    cleaning = course(BettyCleaning)
+    cleaning = task(BettyCleaning)
     search = BettySearch(cleaning.space.initial())
     for index in range(3):
         trained = cleaning.differentiate(search.ask().values, 1.0, 0, index)

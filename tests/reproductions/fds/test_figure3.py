@@ -16,7 +16,7 @@ from raytune_hyperlearn.reproductions.fds.figure3 import SETTINGS, findings, out
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Scores
 from raytune_hyperlearn.reproductions.fds.outer_loops import (
     LEARNED,
-    Course,
+    ByMethod,
     Learned,
     Settings,
     learn,
@@ -37,17 +37,17 @@ def small_training(monkeypatch: pytest.MonkeyPatch) -> LeNetTraining:
 
 def test_all_methods_learn_from_zero_by_the_same_rule(training: LeNetTraining, tmp_path: Path) -> None:
     with Bar(Console(quiet=True)) as bar:
-        course = learn_all(training, SMALL, tmp_path / "blobs.jsonl", bar)
-    assert list(course) == [*LEARNED, "cosine"]
+        by_method = learn_all(training, SMALL, tmp_path / "blobs.jsonl", bar)
+    assert list(by_method) == [*LEARNED, "cosine"]
     for method, count in zip(LEARNED, (4, 4, 2), strict=True):
-        first, second, third = course[method].rates
+        first, second, third = by_method[method].rates
         assert first == [0.0] * count
         assert {abs(b - a) for a, b in zip(first, second, strict=True)} <= {0.0, SMALL.step}
         assert any(rate > 0 for rate in third)
-        assert len(course[method].retrained) == 2
-    assert len({round(course[method].losses[0], 9) for method in LEARNED}) == 1, "the first outer step moves nothing"
-    assert course["cosine"].chosen in course["cosine"].rates
-    drawn = findings({"blobs": course}, SMALL)
+        assert len(by_method[method].retrained) == 2
+    assert len({round(by_method[method].losses[0], 9) for method in LEARNED}) == 1, "the first outer step moves nothing"
+    assert by_method["cosine"].chosen in by_method["cosine"].rates
+    drawn = findings({"blobs": by_method}, SMALL)
     assert len(drawn.figures[0].figure.axes) == 3
     assert len(drawn.tables[0].rows) == 4
 
@@ -68,7 +68,7 @@ def learned(rates: list[float], losses: list[float], accuracy: float = 0.8) -> L
     return Learned([[0.0] * len(rates), rates], np.array([2.0, 1.0]), np.array([0.1, accuracy]), scores)
 
 
-def course(**changed: Learned) -> Course:
+def by_method(**changed: Learned) -> ByMethod:
     published = {
         "greedy": learned([0.01] * 4, [1.0, 1.1, 1.2]),
         "unshared": learned([0.4, 0.0, 0.5, 0.3], [0.9, 1.0, 1.1]),
@@ -78,7 +78,7 @@ def course(**changed: Learned) -> Course:
     return {**published, **changed}
 
 
-def holds(simple: Course, real: Course) -> list[bool | None]:
+def holds(simple: ByMethod, real: ByMethod) -> list[bool | None]:
     return [verdict.holds for verdict in findings({"mnist": simple, "svhn": real}, SETTINGS["paper"]).verdicts]
 
 
@@ -86,16 +86,16 @@ FINE = learned([0.1] * 4, [0.6, 0.7, 0.8])
 
 
 def test_verdicts_as_published() -> None:
-    assert holds(course(unshared=FINE), course()) == [True] * 5
+    assert holds(by_method(unshared=FINE), by_method()) == [True] * 5
 
 
 def test_verdicts_can_fail() -> None:
-    assert holds(course(unshared=FINE), course(greedy=learned([0.3] * 4, [0.4, 0.5, 0.6])))[:2] == [False, False]
-    assert holds(course(), course())[2] is False
-    assert holds(course(unshared=FINE), course(unshared=FINE))[3] is False
-    assert holds(course(unshared=FINE), course(cosine=learned([0.1] * 4, [0.4, 0.5, 0.6])))[4] is False
+    assert holds(by_method(unshared=FINE), by_method(greedy=learned([0.3] * 4, [0.4, 0.5, 0.6])))[:2] == [False, False]
+    assert holds(by_method(), by_method())[2] is False
+    assert holds(by_method(unshared=FINE), by_method(unshared=FINE))[3] is False
+    assert holds(by_method(unshared=FINE), by_method(cosine=learned([0.1] * 4, [0.4, 0.5, 0.6])))[4] is False
     noisy = learned([0.1] * 4, [0.1, 1.9, 0.6])
-    assert holds(course(unshared=FINE), course(cosine=noisy))[4] is None
+    assert holds(by_method(unshared=FINE), by_method(cosine=noisy))[4] is None
 
 
 def test_a_schedule_that_diverges_is_worse_than_any() -> None:
@@ -107,12 +107,12 @@ def test_a_schedule_that_diverges_is_worse_than_any() -> None:
 
 
 def test_panels() -> None:
-    courses = {"mnist": course(unshared=FINE), "svhn": course()}
-    assert [panel.title for panel in schedule_panels(courses)][:2] == [
+    by_data = {"mnist": by_method(unshared=FINE), "svhn": by_method()}
+    assert [panel.title for panel in schedule_panels(by_data)][:2] == [
         "mnist: greedy, horizon 1",
         "mnist: non-greedy, unshared",
     ]
-    panels = outer_panels(courses)
+    panels = outer_panels(by_data)
     assert [panel.y_name for panel in panels] == ["validation loss", "mean learning rate"] * 2
     assert panels[1].lines[0].xs.tolist() == [2.0], "a learning rate of zero has no place on a logarithmic axis"
 

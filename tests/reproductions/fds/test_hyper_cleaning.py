@@ -30,7 +30,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 3))
 
 
-def course(steps: int = 20) -> HyperCleaning:
+def task(steps: int = 20) -> HyperCleaning:
     return HyperCleaning(network, 60, steps, 0.5, known=known(), test=known(90))
 
 
@@ -75,8 +75,8 @@ def test_training_is_gradient_descent_on_the_weighted_mean() -> None:
         assert torch.allclose(parameter, expected, atol=1e-6)
 
 
-def test_the_course_differentiates_what_it_trains() -> None:
-    cleaning = course()
+def test_the_task_differentiates_what_it_trains() -> None:
+    cleaning = task()
     values = {WEIGHT: torch.linspace(-2, 2, 60).tolist()}
     plain, found = cleaning.train(values, 1.0, 0, 7), cleaning.differentiate(values, 1.0, 0, 7)
     assert plain.validation_loss == pytest.approx(found.validation_loss, rel=1e-6)
@@ -90,10 +90,10 @@ def test_the_course_differentiates_what_it_trains() -> None:
 
 
 def test_a_share_is_a_shorter_training() -> None:
-    cleaning = course(steps=18)
+    cleaning = task(steps=18)
     values = cleaning.space.initial()
     short, whole = (cleaning.train(values, share, 0, 7).validation_loss for share in (1 / 9, 1.0))
-    assert short == pytest.approx(course(steps=2).train(values, 1.0, 0, 7).validation_loss)
+    assert short == pytest.approx(task(steps=2).train(values, 1.0, 0, 7).validation_loss)
     assert whole < short
 
 

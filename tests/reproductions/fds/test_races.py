@@ -28,7 +28,7 @@ from raytune_hyperlearn.reproductions.fds.races import (
     race,
     read_rows,
 )
-from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, sign_rule
 from tests.reproductions.small_problem import small_problem
 
@@ -177,18 +177,18 @@ def test_choices_are_trained_again_once(tmp_path: Path) -> None:
 
 
 def test_layers_train_with_rates_of_their_own() -> None:
-    course = SGDCourse(small_problem(), 1, windows=1, groups="layers")
-    names = course.space.learned[:2]
+    task = SGDTask(small_problem(), 1, windows=1, groups="layers")
+    names = task.space.learned[:2]
     values = {names[0]: [0.0], names[1]: [0.5], "momentum": [0.9], "weight_decay": [0.0]}
-    still = course.train({**values, names[1]: [0.0]}, 1.0, 0, 3).validation_loss
-    moved = course.train(values, 1.0, 0, 3).validation_loss
+    still = task.train({**values, names[1]: [0.0]}, 1.0, 0, 3).validation_loss
+    moved = task.train(values, 1.0, 0, 3).validation_loss
     assert moved < still - 0.05
 
 
 def test_plain_training_is_what_is_differentiated() -> None:
-    course = SGDCourse(load("digits"), 1, windows=2, groups="layers")
-    rates = {name: [0.02 * (i + 1), 0.1] for i, name in enumerate(course.space.learned[:-2])}
+    task = SGDTask(load("digits"), 1, windows=2, groups="layers")
+    rates = {name: [0.02 * (i + 1), 0.1] for i, name in enumerate(task.space.learned[:-2])}
     values = {**rates, "momentum": [0.5], "weight_decay": [1e-3]}
-    plain, found = course.train(values, 0.5, 0, 3), course.differentiate(values, 0.5, 0, 3)
+    plain, found = task.train(values, 0.5, 0, 3), task.differentiate(values, 0.5, 0, 3)
     assert plain.validation_loss == pytest.approx(found.validation_loss, rel=1e-4)
     assert plain.scores() == pytest.approx(found.scores(), rel=1e-3)

@@ -118,11 +118,11 @@ def test_scales() -> None:
 @pytest.mark.parametrize("contest", [*SETTINGS["small"], SETTINGS["medium"][0]], ids=lambda contest: str(contest.name))
 def test_what_is_raced_on(contest: Any) -> None:
     try:
-        course = contest.course()
+        task = contest.task()
     except MissingDataError as missing:
         pytest.skip(str(missing))
-    assert course.space.dimensions == {"fashion-mnist": 9, "mnist": 9, "cifar10": 58, "cleaning": 5_000}[contest.name]
-    assert course.steps == {"fashion-mnist": 445, "mnist": 138, "cifar10": 62, "cleaning": 200}[contest.name]
+    assert task.space.dimensions == {"fashion-mnist": 9, "mnist": 9, "cifar10": 58, "cleaning": 5_000}[contest.name]
+    assert task.steps == {"fashion-mnist": 445, "mnist": 138, "cifar10": 62, "cleaning": 200}[contest.name]
 
 
 @pytest.mark.long

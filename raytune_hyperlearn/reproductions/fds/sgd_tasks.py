@@ -1,4 +1,4 @@
-"""Courses on which SGD's schedules are raced for: the same for the whole network, or for each of its layers."""
+"""Tasks on which SGD's schedules are raced for: the same for the whole network, or for each of its layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
 from raytune_hyperlearn.tune.trainable import validation_batches
 
 
-class SGDCourse:
+class SGDTask:
     """SGD with scheduled learning rates, one momentum and one weight decay, in the paper's ranges.
 
     Args:
