@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -181,12 +182,8 @@ def time_axis(axes: Axes, low: float, high: float) -> None:
     """A logarithmic axis of seconds from ``low`` to ``high`` (> 0) with ticks at 1, 2 and 5 times powers of ten."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    ticks = _round_numbers(low, high, (1, 2, 5))
-    if len(ticks) > 8:
-        ticks = _round_numbers(low, high, (1,))
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
+    ticks = _few_round_numbers(low, high, most=8)
+    _set_ticks(axes.xaxis, ticks)
 
 
 def regret_axis(axes: Axes, low: float, high: float, linear_below: float) -> None:
@@ -209,21 +206,28 @@ def regret_axis(axes: Axes, low: float, high: float, linear_below: float) -> Non
             positive = [tick for tick in positive if _is_power_of_ten(tick) or tick == linear_below]
             negative = [tick for tick in negative if _is_power_of_ten(-tick)]
         ticks = [*sorted(negative), 0.0, *positive]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
+    _set_ticks(axes.yaxis, ticks)
 
 
 def plain_log_axis(axes: Axes, low: float, high: float) -> None:
     """A vertical logarithmic axis from ``low`` to ``high`` (> 0) with plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
+    ticks = _few_round_numbers(low, high, most=7)
+    _set_ticks(axes.yaxis, ticks)
+
+
+def _few_round_numbers(low: float, high: float, most: int) -> list[float]:
+    """1, 2 and 5 times powers of ten; the powers alone where these are more than ``most``."""
     ticks = _round_numbers(low, high, (1, 2, 5))
-    if len(ticks) > 7:
-        ticks = _round_numbers(low, high, (1,))
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
+    return ticks if len(ticks) <= most else _round_numbers(low, high, (1,))
+
+
+def _set_ticks(axis: Axis, ticks: Sequence[float]) -> None:
+    """Plain numbers at these places and nowhere else."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plain_tick))
 
 
 def light_grid(axes: Axes) -> None:
