@@ -309,3 +309,19 @@ class InParts:
         rows = min(self.rows, STORED_ROWS_AT_ONCE) if isinstance(self.examples, StoredExamples) else self.rows
         starts = range(0, len(self.examples), rows)
         return read_ahead(self.examples[slice(start, start + rows)] for start in starts)
+
+
+def validation_batches(examples: Examples, rows: int = ROWS_AT_ONCE) -> Iterable[tuple[Tensor, Tensor]]:
+    """The examples in order, at most ``rows`` at a time; what is not in memory is read again in every pass."""
+    parts = Batches(InParts(examples, rows))
+    return parts if isinstance(examples, StoredExamples) else list(parts)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Parts of examples as pairs of inputs and targets."""
+
+    parts: InParts
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((part.inputs, part.targets) for part in self.parts)

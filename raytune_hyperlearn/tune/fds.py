@@ -37,6 +37,7 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.results import DIVERGED, ENDED, VALIDATION_LOSS, Ending
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
 from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
@@ -47,7 +48,6 @@ from raytune_hyperlearn.tune.trainable import (
     HyperLearningTrainable,
     TrialSettings,
     mean_scores,
-    validation_batches,
 )
 
 

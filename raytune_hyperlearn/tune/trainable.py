@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -31,8 +31,7 @@ from raytune_hyperlearn.checked import (
 from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound, gradient_bound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace, Space
-from raytune_hyperlearn.problems import Examples, Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
-from raytune_hyperlearn.problems.examples import ROWS_AT_ONCE, InParts, StoredExamples
+from raytune_hyperlearn.problems import Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
 from raytune_hyperlearn.problems.mixed_precision import Precision, with_precision
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
@@ -410,19 +409,3 @@ def assigned_device() -> torch.device:
         if worker.get_actor_id() is not None and not worker.get_accelerator_ids().get("GPU"):
             return torch.device("cpu")
     return torch.device("cuda", 0)
-
-
-def validation_batches(examples: Examples, rows: int = ROWS_AT_ONCE) -> Iterable[tuple[Tensor, Tensor]]:
-    """The examples in order, at most ``rows`` at a time; what is not in memory is read again in every pass."""
-    parts = Batches(InParts(examples, rows))
-    return parts if isinstance(examples, StoredExamples) else list(parts)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Parts of examples as pairs of inputs and targets."""
-
-    parts: InParts
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return ((part.inputs, part.targets) for part in self.parts)

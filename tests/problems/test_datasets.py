@@ -19,8 +19,8 @@ from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, StoredExamples, batches, check_problem, evaluate, padded
 from raytune_hyperlearn.problems.datasets import labels_right, token_cross_entropy, tokens_right
+from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.problems.models import initialize
-from raytune_hyperlearn.tune.trainable import validation_batches
 
 GENERATOR = torch.Generator().manual_seed(0)
 COUNT = 30

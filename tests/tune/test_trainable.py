@@ -14,10 +14,11 @@ from torch import Tensor
 
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace
 from raytune_hyperlearn.problems import Examples, evaluate
+from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.results import SCORES
 from raytune_hyperlearn.tune import HyperLearningTrainable, TrialSettings
-from raytune_hyperlearn.tune.trainable import assigned_device, mean_scores, validation_batches
+from raytune_hyperlearn.tune.trainable import assigned_device, mean_scores
 from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {"problem": small_problem, "space": SPACE}

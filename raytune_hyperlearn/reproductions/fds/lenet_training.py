@@ -24,9 +24,9 @@ from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems import Examples, Problem, Split, batches, evaluate, load
 from raytune_hyperlearn.problems.data import cifar
 from raytune_hyperlearn.problems.digit_images import mnist, svhn
+from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.problems.models import LeNet, initialize
 from raytune_hyperlearn.reproductions.parts import evenly_spaced
-from raytune_hyperlearn.tune.trainable import validation_batches
 
 LEARNED = ("learning_rate",)
 

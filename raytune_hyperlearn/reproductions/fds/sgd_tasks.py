@@ -15,9 +15,9 @@ from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace, Space
 from raytune_hyperlearn.problems import Problem, Split, batches, evaluate
+from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
-from raytune_hyperlearn.tune.trainable import validation_batches
 
 
 class SGDTask:
