@@ -150,7 +150,7 @@ def test_compare_refuses_bad_arguments(
         ({"space": {"learning_rate": {"values": 0}}}, ["values is 0"]),
         ({"space": {"speed": 1.0}}, ["'speed'", "learning_rate, momentum, weight_decay"]),
         ({"space": 3}, ["space is 3"]),
-        ({"speed": 9}, ["setting is 'speed'", "address, confirmations"]),
+        ({"speed": 9}, ["setting is 'speed'", "address, concurrent, confirmations"]),
         ({"problem": ["digits"]}, ["problem is ['digits']", "digits, mnist-5k, fashion-mnist"]),
         ({"epochs": "many"}, ["epochs", "'many'", "a number"]),
         ({"min_epochs": 50.0}, ["min_epochs is 50", "at most epochs"]),

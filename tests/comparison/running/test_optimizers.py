@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
+from raytune_hyperlearn.comparison.running.forecast import forecast
 from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.run import check_experiment, trial_config
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
@@ -60,6 +63,26 @@ def test_the_space_is_the_optimizers_own() -> None:
         experiment_from_settings({"problem": "digits", "optimizer": "adamw", "space": {"momentum": 0.8}})
     with pytest.raises(ValueError, match=r"optimizer is 'lion'; for a Problem it must be sgd, adam, adamw"):
         experiment_from_settings({"problem": "digits", "optimizer": "lion"})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_trial_gets_the_space_that_is_read_once(optimizer: str) -> None:
+    experiment = experiment_from_settings({"problem": "digits", "optimizer": optimizer, "methods": ["fds"]})
+    config = trial_config(setup_method(experiment, "fds", 0), experiment, 0)
+    assert config["space"] is experiment.searched
+    shorter = replace(experiment, space={**experiment.space, "learning_rate": 0.1})
+    assert len(shorter.searched.learned) == len(experiment.searched.learned) - 1
+
+
+def test_a_forecast_is_of_the_optimizer_that_trains() -> None:
+    def kilobytes(optimizer: str) -> float:
+        experiment = experiment_from_settings({"problem": "digits", "optimizer": optimizer})
+        found = re.search(r"([\d.]+) kB for", forecast(small_problem(), experiment)["outer step, forward mode"])
+        assert found is not None
+        return float(found[1]) / (1 + experiment.searched.dimensions)
+
+    moment = 4 * sum(parameter.numel() for parameter in small_problem().model().parameters()) / 1000
+    assert kilobytes("adamw") - kilobytes("sgd") == pytest.approx(moment, rel=0.1), "two moments in place of a velocity"
 
 
 @pytest.mark.parametrize("method", ["fds", "rs", "bohb", "asha", "tpe", "pbt", "pb2"])
