@@ -113,7 +113,7 @@ def forecast_of_function(function: TrainingFunction, experiment: Experiment) -> 
 def _costs_rows(problem: Problem, experiment: Experiment, model: FunctionalModel, batch: Batch) -> Mapping[str, str]:
     space = experiment.searched
     bound = gradient_bound(experiment.gradient_clamp, experiment.gradient_norm)
-    inner = FDSOptions(optimizer=experiment.optimizer).inner_step(model, bound, space)
+    inner = FDSOptions.from_config({"optimizer": experiment.optimizer}).inner_step(model, bound, space)
     adjoint, learned = adjoint_of(inner), list(space.learned)
     costs = measured(inner, adjoint, batch, learned)
     horizon = problem.horizon(experiment.epochs)
