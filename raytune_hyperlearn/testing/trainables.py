@@ -25,7 +25,8 @@ from raytune_hyperlearn.testing.check import (
     require_same,
     undisturbed_generators,
 )
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
+from raytune_hyperlearn.tune.trial_settings import TrialSettings
 
 SHARED = (
     "validation_loss",

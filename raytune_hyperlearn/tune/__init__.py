@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.tune.scalars import Scalars
     from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
     from raytune_hyperlearn.tune.sgd import SGDTrainable
-    from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, TrialSettings
+    from raytune_hyperlearn.tune.trainable import HyperLearningTrainable
     from raytune_hyperlearn.tune.training_function import EvaluationOptions, TrainingFunctionTrainable
+    from raytune_hyperlearn.tune.trial_settings import TrialSettings
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
@@ -43,7 +44,8 @@ else:
             ".scalars": ["Scalars"],
             ".scheduler": ["HyperLearningScheduler"],
             ".sgd": ["SGDTrainable"],
-            ".trainable": ["HyperLearningTrainable", "TrialSettings"],
+            ".trainable": ["HyperLearningTrainable"],
+            ".trial_settings": ["TrialSettings"],
             ".training_function": ["EvaluationOptions", "TrainingFunctionTrainable"],
         },
     )

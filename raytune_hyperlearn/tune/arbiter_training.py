@@ -40,7 +40,7 @@ from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Problem, Purpose, Split, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune.memory import Memory, saved_bytes_per_instance, tensor_bytes
-from raytune_hyperlearn.tune.trainable import SeedOfTrial
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 ChosenBy = Literal["arbiter", "heuristic", "mean", "replay", "random-walk"]
 InnerOptimizer = Literal["sgd", "sgd-hd", "adam-hd"]

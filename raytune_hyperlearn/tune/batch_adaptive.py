@@ -33,7 +33,8 @@ from raytune_hyperlearn.problems import Purpose, derived_seed, evaluate
 from raytune_hyperlearn.results import COMPLETED, OUT_OF_MEMORY
 from raytune_hyperlearn.tune.memory import Memory, largest_batch_size
 from raytune_hyperlearn.tune.scheduler import HyperLearningScheduler
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 BATCH_SIZE, LIMIT = "batch_size", "batch_size_limit"
 REPORTED = ("loss", "drift", "deviation")

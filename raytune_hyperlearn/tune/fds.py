@@ -44,11 +44,8 @@ from raytune_hyperlearn.tune.fds_options import FDSOptions as FDSOptions
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE, Measured, best_so_far, ending, outer_update, scored
 from raytune_hyperlearn.tune.groups import MAILBOX, MEMBER, GroupScheduler, Update, next_update
 from raytune_hyperlearn.tune.scheduler import UPDATED_BY, FromScheduler
-from raytune_hyperlearn.tune.trainable import (
-    HyperLearningTrainable,
-    TrialSettings,
-    mean_scores,
-)
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trial_settings import TrialSettings
 
 
 @record

@@ -17,7 +17,8 @@ from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed
-from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 START, RATE = "start/", "rate/"
 

@@ -24,7 +24,8 @@ from raytune_hyperlearn.checked import NonNegative, Positive, read, record
 from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
-from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.trainable import HyperLearningTrainable, mean_scores
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 RENEWING_BATCHES = 50
 """Batches that renew BatchNorm's statistics at an average of weights; the number in Schedule-Free's instructions."""

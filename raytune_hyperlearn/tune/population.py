@@ -17,7 +17,8 @@ from raytune_hyperlearn.checked import Count, Finite, record
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
 from raytune_hyperlearn.tune.sgd import evaluation_seed, require_space
-from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 
 @record

@@ -19,7 +19,8 @@ from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.problems.seeds import content_index
 from raytune_hyperlearn.results import COMPLETED
 from raytune_hyperlearn.tune.replicates import ReplicatesTrainable
-from raytune_hyperlearn.tune.trainable import SeedOfTrial, mean_scores
+from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 
 def trial_hyperparameters(space: Space, given: Mapping[str, Any]) -> Numbers:

@@ -16,7 +16,8 @@ from raytune_hyperlearn.problems import Purpose, TrainingFunction, derived_seed
 from raytune_hyperlearn.problems.references import ProblemSource
 from raytune_hyperlearn.results import COMPLETED, DIVERGED, VALIDATION_LOSS, Result, worst_scores
 from raytune_hyperlearn.tune.sgd import evaluation_seed, trial_hyperparameters
-from raytune_hyperlearn.tune.trainable import FROM_SEARCHERS, mean_scores, refuse_unknown_keys
+from raytune_hyperlearn.tune.trainable import mean_scores
+from raytune_hyperlearn.tune.trial_settings import FROM_SEARCHERS, refuse_unknown_keys
 
 
 @record

@@ -12,8 +12,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from raytune_hyperlearn.comparison.analysis.results import load_studies
 from raytune_hyperlearn.comparison.records import CONFIRMATIONS_FILE, EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE
-from raytune_hyperlearn.comparison.reporting.page import build_report
+from raytune_hyperlearn.comparison.reporting.page import write_page
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -51,7 +52,7 @@ class LivePage:
             return False
         version = _digest([folder / name for folder in self.folders for name in WATCHED])
         with tempfile.TemporaryDirectory() as scratch:
-            page = build_report(self.folders, Path(scratch) / "report.html", self.focus, version)
+            page = write_page(load_studies(self.folders, self.focus), Path(scratch) / "report.html", version)
             self._seen, self.text, self.version = seen, page.read_text(encoding="utf-8"), version
         return True
 

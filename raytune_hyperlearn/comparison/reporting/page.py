@@ -133,7 +133,7 @@ class AcrossSection:
     parts: tuple[Part, ...]
 
 
-def build_report(folders: Sequence[Path], output: Path, focus: str | None = None, version: str = "") -> Path:
+def build_report(folders: Sequence[Path], output: Path, focus: str | None = None) -> Path:
     """Writes the report of one or several result folders as a page, with figures and tables as files beside it.
 
     Folders of one problem are pooled; several problems get a section each and a last one over all.
@@ -143,7 +143,6 @@ def build_report(folders: Sequence[Path], output: Path, focus: str | None = None
         output: the page to write, such as ``results/report.html``; figures go to ``figures/`` (SVG, PNG and CSV) and
             tables to ``tables/`` (CSV and LaTeX) beside it.
         focus: the method to test against each other one; None takes the one that the experiments named.
-        version: of a page that is served live and asks for newer ones; empty for a page that stands alone.
 
     Returns:
         ``output``.
@@ -154,8 +153,17 @@ def build_report(folders: Sequence[Path], output: Path, focus: str | None = None
     return write_page(load_studies(folders, focus), output)
 
 
-def write_page(studies: Sequence[Study], output: Path) -> Path:
-    """Writes the report of studies that are read already, as :func:`build_report` does."""
+def write_page(studies: Sequence[Study], output: Path, version: str = "") -> Path:
+    """Writes the report of studies that are read already, as :func:`build_report` does.
+
+    Args:
+        studies: what the folders hold.
+        output: the page to write.
+        version: of a page that is served live and asks for newer ones; empty for a page that stands alone.
+
+    Returns:
+        ``output``.
+    """
     styles = method_styles(dict.fromkeys(method for study in studies for method in study.experiment.methods))
     figures = output.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from raytune_hyperlearn.problems import Problem
 from raytune_hyperlearn.reproductions.fds import figure1 as fds_figure1
 from raytune_hyperlearn.reproductions.fds.figure1 import REFERENCE_FILE, SETTINGS, findings, prepared
 from raytune_hyperlearn.tune.fds import FDSOptions
-from raytune_hyperlearn.tune.trainable import TrialSettings
+from raytune_hyperlearn.tune.trial_settings import TrialSettings
 from tests.comparison.synthetic import make_experiment, make_reference, write_folder
 
 
