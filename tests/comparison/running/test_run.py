@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.tune import Callback
 
 from raytune_hyperlearn import cli
 from raytune_hyperlearn.comparison.analysis.results import load_study
@@ -40,6 +42,7 @@ from raytune_hyperlearn.comparison.running.folder import Folder, FolderInUseErro
 from raytune_hyperlearn.comparison.running.method import MethodSetup
 from raytune_hyperlearn.comparison.running.methods import setup_method
 from raytune_hyperlearn.comparison.running.run import run_experiment
+from raytune_hyperlearn.comparison.running.side_by_side import side_by_side
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import SGDTrainable
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
@@ -358,6 +361,7 @@ class TestFolders:
             prepare_folder(tiny_experiment(), tmp_path / "cat.jpg", resume=False)
 
 
+@pytest.mark.long
 def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_session: str, tmp_path: Path) -> None:
     options = {"fds": {"outer_steps": 3}}
     experiment = tiny_experiment(methods=["fds"], seeds=[1, 2], concurrent=2, time_limit=300.0, method_options=options)
@@ -370,8 +374,14 @@ def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_
 
     with pytest.raises(KeyboardInterrupt):
         run_experiment(experiment, folder, interrupt)
+    notes = tmp_path / "notes"
+    notes.mkdir()
     run_experiment(
-        experiment, folder, lambda _, seed: said.append(f"{seed} begins"), (), lambda *_: said.append("one ends")
+        experiment,
+        folder,
+        lambda _, seed: said.append(f"{seed} begins"),
+        [Note(notes)],
+        lambda *_: said.append("one ends"),
     )
     assert said == ["1 begins", "2 begins", "one ends", "one ends"]
     assert {(run.seed, run.evaluations, run.finished) for run in read_runs(folder.runs)} == {
@@ -381,6 +391,29 @@ def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_
     rows = read_records(folder.records)
     assert sorted(row.seed for row in rows) == [1, 1, 1, 2, 2, 2]
     assert not any((folder.path / "tune").glob("fds-*/"))
+    drivers = {note.name: note.read_text() for note in notes.iterdir()}
+    assert set(drivers) == {"fds-1", "fds-2"}
+    assert len({*drivers.values(), str(os.getpid())}) == 3, "each run has a process of its own"
+
+
+class Note(Callback):
+    """Leaves the number of the process in which it is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        (self.folder / trial.storage.experiment_dir_name).write_text(str(os.getpid()))
+
+
+def test_a_callback_that_cannot_be_copied_is_refused_in_one_line(tmp_path: Path) -> None:
+    held = Note(tmp_path)
+    held.lock = threading.Lock()  # type: ignore[attr-defined]
+    runs = side_by_side(tiny_experiment(concurrent=2), [("rs", 1)], Folder(tmp_path), lambda *_: None, [held])
+    said = r"^callbacks hold a Note, which cannot be copied .* concurrent must be 1"
+    with pytest.raises(ValueError, match=said) as refused:
+        next(runs)
+    assert "\n" not in str(refused.value)
 
 
 class TestStartingRay:
