@@ -30,8 +30,8 @@ from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.reproductions.fds.races import FDS, Course, Method, Run, Trained, best_loss, black_box, race
-from raytune_hyperlearn.reproductions.fds.sgd_courses import SGDCourse
+from raytune_hyperlearn.reproductions.fds.races import FDS, Method, Run, Task, Trained, best_loss, black_box, race
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, SMALLEST, HypergradientSearch, outer_rule
 
 BLACK_BOX = ("rs", "hb")
@@ -41,27 +41,27 @@ OTHERS = 2
 """Learned values that are no learning rates: momentum and weight decay."""
 
 
-class CosineCourse:
+class CosineTask:
     """The same training with the peak of a cosine, a momentum and a weight decay.
 
     Args:
-        course: Searches one learning rate.
+        task: Searches one learning rate.
     """
 
-    def __init__(self, course: SGDCourse) -> None:
-        self.course = course
+    def __init__(self, task: SGDTask) -> None:
+        self.task = task
 
     @property
     def space(self) -> Space:
         """Of the three."""
-        return self.course.space
+        return self.task.space
 
     def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """Along the cosine, which ends with the training, however short that is."""
-        steps = self.course.length(share)
+        steps = self.task.length(share)
         peak = values["learning_rate"][0]
         rates = [cosine(peak, step / steps) for step in range(steps)]
-        return self.course.train({**values, "learning_rate": rates}, share, split, seed)
+        return self.task.train({**values, "learning_rate": rates}, share, split, seed)
 
     def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
         """Never asked for: only black-box methods search it."""
@@ -75,12 +75,12 @@ def begun(method: str, space: Space, seed: int) -> Method:
     return black_box(method, space, SMALLEST, seed)
 
 
-def runs_of(course: Course, methods: Sequence[str], seeds: int, folder: Path) -> Runs:
+def runs_of(task: Task, methods: Sequence[str], seeds: int, folder: Path) -> Runs:
     """A run for each method and seed; what the folder holds is continued."""
     folder.mkdir(parents=True, exist_ok=True)
     return {
         method: [
-            Run(course, partial(begun, method, course.space, seed), seed, folder / f"{method}-{seed}.jsonl")
+            Run(task, partial(begun, method, task.space, seed), seed, folder / f"{method}-{seed}.jsonl")
             for seed in range(seeds)
         ]
         for method in methods
@@ -143,12 +143,12 @@ def main() -> None:
     cells: dict[tuple[float, int], Runs] = {}
     cosines: dict[float, Runs] = {}
     for epochs, horizon in horizons.items():
-        one = CosineCourse(SGDCourse(problem, epochs, windows=1))
+        one = CosineTask(SGDTask(problem, epochs, windows=1))
         cosines[epochs] = runs_of(one, ("hb",), arguments.seeds, arguments.output / f"{horizon}-cosine")
         for values in arguments.values:
             if values - OTHERS <= horizon:
-                course, folder = SGDCourse(problem, epochs, values - OTHERS), arguments.output / f"{horizon}-{values}"
-                cells[epochs, values] = runs_of(course, (FDS, *BLACK_BOX), arguments.seeds, folder)
+                task, folder = SGDTask(problem, epochs, values - OTHERS), arguments.output / f"{horizon}-{values}"
+                cells[epochs, values] = runs_of(task, (FDS, *BLACK_BOX), arguments.seeds, folder)
     every = {
         str(run.file): run for found in [*cells.values(), *cosines.values()] for runs in found.values() for run in runs
     }
