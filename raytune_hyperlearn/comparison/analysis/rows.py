@@ -250,7 +250,10 @@ def _row(record: Record, start: int, size: int, run: int, error: int) -> tuple[A
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else np.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) else np.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        return np.nan
 
 
 def _setting(hyperparameters: Mapping[str, Sequence[float]]) -> int:

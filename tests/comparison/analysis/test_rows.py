@@ -63,17 +63,18 @@ def test_what_a_record_tells_beside_its_numbers() -> None:
             make_record(info={"model_based_pick": False, "inner_epochs": 2}),
             make_record(status="crashed", error="a", info={"training_loss": 0.25, "config_id": "1"}),
             make_record(status="crashed", error="b", info={"hypergradient": {}, "mean_batch_size": "large"}),
+            make_record(info={"mean_batch_size": 10**400}),
         ]
     )
-    assert rows.statuses() == {"crashed": 3, "completed": 1}
-    assert rows.errors() == {"b": 2, "": 1, "a": 1}
-    assert rows.is_completed.tolist() == [False, True, False, False]
-    assert rows.column("model_pick").tolist() == [-1, 0, -1, -1]
-    assert rows.column("has_setting").tolist() == [False, True, True, True]
-    assert rows.column("has_config_id").tolist() == [False, False, True, False]
-    assert rows.column("has_hypergradient").tolist() == [False, False, False, True]
-    np.testing.assert_array_equal(rows.column("inner_epochs"), [math.nan, 2, math.nan, math.nan])
-    np.testing.assert_array_equal(rows.column("training_loss"), [math.nan, math.nan, 0.25, math.nan])
+    assert rows.statuses() == {"crashed": 3, "completed": 2}
+    assert rows.errors() == {"b": 2, "": 2, "a": 1}
+    assert rows.is_completed.tolist() == [False, True, False, False, True]
+    assert rows.column("model_pick").tolist() == [-1, 0, -1, -1, -1]
+    assert rows.column("has_setting").tolist() == [False, True, True, True, True]
+    assert rows.column("has_config_id").tolist() == [False, False, True, False, False]
+    assert rows.column("has_hypergradient").tolist() == [False, False, False, True, False]
+    np.testing.assert_array_equal(rows.column("inner_epochs"), [math.nan, 2, math.nan, math.nan, math.nan])
+    np.testing.assert_array_equal(rows.column("training_loss"), [math.nan, math.nan, 0.25, math.nan, math.nan])
     assert np.isnan(rows.column("mean_batch_size")).all()
 
 
