@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -20,12 +21,17 @@ from zipfile import ZipFile
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 import raytune_hyperlearn
 from raytune_hyperlearn import cli
 from raytune_hyperlearn.cli import terminal
+from raytune_hyperlearn.cli.results import on_terminal
+from raytune_hyperlearn.comparison.analysis.results import study_of_records
 from raytune_hyperlearn.comparison.experiment import read_experiment
+from raytune_hyperlearn.comparison.records import Confirmation
 from raytune_hyperlearn.comparison.reference_record import reference_to_mapping
+from raytune_hyperlearn.comparison.reporting import summary_table
 from raytune_hyperlearn.comparison.running import cluster, stopping
 from raytune_hyperlearn.comparison.running import run as running
 from raytune_hyperlearn.comparison.running.methods import METHODS
@@ -33,7 +39,7 @@ from raytune_hyperlearn.learned import Learned
 from raytune_hyperlearn.problems import PROBLEMS
 from raytune_hyperlearn.reproductions import writing
 from raytune_hyperlearn.reproductions.reproduction import Findings, Verdict
-from tests.comparison.synthetic import make_experiment, make_reference, write_folder
+from tests.comparison.synthetic import make_experiment, make_record, make_reference, write_folder
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "0.2", "--seeds", "1"]
@@ -597,6 +603,27 @@ def test_what_reads_results_never_loads_a_pickle(hyperlearn: Hyperlearn, tmp_pat
     assert not mark.exists()
     pickle.loads(planted)
     assert mark.exists()  # the canary sings where it is loaded
+
+
+def test_the_final_table_breaks_no_word_at_80_columns() -> None:
+    methods = ("fds-forward", "tune-bohb", "cosine-tpe", "one-cycle-tpe", "schedule-free", "prodigy", "cma-es", "dehb")
+    experiment = make_experiment(methods=methods, seeds=(0,), time_limit=3600.0)
+    failed = {"diverged": 16, "crashed": 123, "out_of_memory": 9}
+    rows = [
+        make_record(method=method, time=i, validation_loss=0.1 - i * 1e-9, test_loss=0.00512, status=status)
+        for method in methods
+        for i, status in enumerate(["completed"] * 120 + [s for s, count in failed.items() for _ in range(count)])
+    ]
+    again = Confirmation("dehb", 0, [0.1051], [0.9], [0.1], [0.9])
+    summary = summary_table(study_of_records(experiment, rows, confirmations=[again]))
+    narrow = Console(width=80, file=StringIO(), legacy_windows=False)
+    narrow.print(on_terminal(summary))
+    lines = narrow.file.getvalue().splitlines()
+    cells = (*summary.columns, *(cell for row in summary.rows for cell in row))
+    whole = {word for text in (summary.title, *cells) for word in text.split()}
+    assert max(map(len, lines)) <= 80
+    assert {word for line in lines for word in line.split()} == whole
+    assert {"16", "diverged,", "268", "validation", "FDS"} <= whole
 
 
 def test_report_tests_the_method_that_is_named(hyperlearn: Hyperlearn, tmp_path: Path, result_folder: Path) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from raytune_hyperlearn.cli.terminal import console, one_line_errors
+
+if TYPE_CHECKING:
+    from raytune_hyperlearn.comparison.reporting.tables import Table as SummaryTable
+
+
+OF_SEVERAL_WORDS = ("time", "failures")
+"""How the headings of columns begin whose cells may take several lines on a narrow terminal."""
 
 
 def report(
@@ -78,15 +85,20 @@ def write_report(folders: list[Path], path: Path, focus: str | None = None) -> s
     built = write_page(studies, path)
     for study in studies:
         summary = summary_table(study)
-        table = Table(title=summary.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for heading in summary.columns:
-            table.add_column(heading, overflow="fold")
-        for row in summary.rows:
-            table.add_row(*[str(cell) for cell in row])
-        console.print(table, summary.note)
+        console.print(on_terminal(summary), summary.note)
     console.print(f"Report: {built}")
     crashes = [study.error_of_all for study in studies]
     return crashes[0] if crashes and all(crashes) else ""
+
+
+def on_terminal(table: SummaryTable) -> Table:
+    """The table for a terminal, where long cells take several lines and no number does."""
+    shown = Table(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in table.columns:
+        shown.add_column(heading, overflow="fold", no_wrap=not heading.startswith(OF_SEVERAL_WORDS))
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown
 
 
 def export(

@@ -25,6 +25,7 @@ from raytune_hyperlearn.comparison.records import Record
 from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.wording import (
     finish_text,
+    measure_name,
     number,
     power_text,
     quantity_name,
@@ -66,7 +67,7 @@ class Table:
 
 
 def summary_table(study: Study) -> Table:
-    """The short table that ends a run on the terminal: one row per method, narrow enough for 80 columns.
+    """The short table that ends a run on the terminal: one row per method, of words short enough for 80 columns.
 
     Args:
         study: What was compared.
@@ -75,8 +76,6 @@ def summary_table(study: Study) -> Table:
     styles = method_styles(summaries)
     targets = study.experiment.targets[:1] if study.reference is not None else ()
     again = any(summary.confirmed is not None for summary in summaries.values())
-    modeled = any(summary.model_picks is not None for summary in summaries.values())
-    validation = quantity_name(study, "validation")
     rows = []
     for method, summary in summaries.items():
         shown = [summary.validation, summary.test, *([summary.confirmed] if again else [])]
@@ -90,25 +89,25 @@ def summary_table(study: Study) -> Table:
                 *("–" if value is None else regret_text(value.median, study.metric) for value in shown),
                 *times,
                 str(summary.evaluations),
-                *([model_picks_text(summary)] if modeled else []),
                 failures_text(summary.failures),
             )
         )
     return Table(
-        f"{study.experiment.problem}: medians over seeds, {seconds(study.experiment.time_limit)} per run",
+        f"{study.experiment.problem}: median {measure_name(study)} over seeds, "
+        f"{seconds(study.experiment.time_limit)} per run",
         (
             "method",
-            validation,
-            quantity_name(study, "test"),
-            *([f"{validation}, again"] if again else []),
+            "validation",
+            "test",
+            *(["again"] if again else []),
             *(f"time to {regret_text(target, study.metric)}" for target in targets),
-            "evaluations",
-            *(["by a model"] if modeled else []),
+            "results",
             "failures",
         ),
         tuple(rows),
         " ".join(
             [
+                *(["Again: validation, trained with fresh seeds."] if again else []),
                 *(["In brackets how many runs reached it."] if targets else []),
                 "The report has the quartiles.",
                 *same_sentences(study, styles),

@@ -78,10 +78,15 @@ def _nested_text(value: object) -> str:
 
 
 def quantity_name(study: Study, quantity: Quantity) -> str:
-    """What a figure or table shows: regret, or without a reference the loss or the error rate itself."""
+    """What a figure or table shows: the regret, loss or error rate of validation or test."""
+    return f"{quantity} {measure_name(study)}"
+
+
+def measure_name(study: Study) -> str:
+    """Regret, or without a reference the loss or the error rate itself."""
     if study.reference is not None:
-        return f"{quantity} regret"
-    return f"{quantity} loss" if study.metric == "validation_loss" else f"{quantity} error"
+        return "regret"
+    return "loss" if study.metric == "validation_loss" else "error"
 
 
 def finish_text(finish: Finish) -> str:

@@ -143,8 +143,7 @@ def test_a_model_that_never_picked_and_what_it_drew_are_told(tmp_path: Path) -> 
     assert said in sentences(study)
     terminal = summary_table(study)
     assert said in terminal.note
-    picks = terminal.columns.index("by a model")
-    assert [row[picks] for row in terminal.rows] == ["–", "0 of 4", "2 of 3"]
+    assert "by a model" not in terminal.columns  # the report's alone: there is no room for it
     final = final_table(study, summaries, method_styles(summaries))
     assert [row[final.columns.index("by a model")] for row in final.rows] == ["–", "0 of 4", "2 of 3"]
 
@@ -247,7 +246,8 @@ def test_without_a_reference_the_metric_itself_is_told(tmp_path: Path) -> None:
     text = sentences(study)
     assert "lowest median validation error, 3 %" in text
     assert "regret" not in text
-    assert summary_table(study).columns == ("method", "validation error", "test error", "evaluations", "failures")
+    assert summary_table(study).columns == ("method", "validation", "test", "results", "failures")
+    assert summary_table(study).title == "digits: median error over seeds, 60 s per run"
 
 
 def test_tables_say_what_the_study_holds(tmp_path: Path) -> None:
@@ -257,12 +257,13 @@ def test_tables_say_what_the_study_holds(tmp_path: Path) -> None:
     terminal = summary_table(study)
     assert terminal.columns == (
         "method",
-        "validation regret",
-        "test regret",
+        "validation",
+        "test",
         "time to 0",
-        "evaluations",
+        "results",
         "failures",
     )
+    assert terminal.title == "digits: median regret over seeds, 100 s per run"
     assert terminal.rows[0] == ("FDS", "0.01", "0.02", "> 100 s (1/3)", "8", "0")
     assert terminal.rows[1][0] == "RS"
     assert target_table(study, summaries, styles).rows[1] == ("Random search", "> 100 s (0/3)", "30 s (2/3)")
