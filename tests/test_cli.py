@@ -572,7 +572,7 @@ def test_report_writes_a_page_and_prints_the_table(hyperlearn: Hyperlearn, tmp_p
     page = (tmp_path / "joined.html").read_text()
     assert "<html" in page
     assert f"Report: {tmp_path / 'joined.html'}" in outcome.output
-    for name in ("digits: medians over seeds, 60 s per run", "FDS", "BOHB", "HB"):
+    for name in ("digits: median regret over seeds, 60 s per run", "FDS", "BOHB", "HB"):
         assert name in outcome.output
     assert not (result_folder / "report.html").exists()
 

@@ -103,9 +103,11 @@ def on_terminal(table: SummaryTable) -> Table:
 
 def export(
     folders: Annotated[list[Path], typer.Argument(help="Result folders.")],
-    to: Annotated[str, typer.Option(help="csv (one table) or optuna (a journal that optuna-dashboard opens).")] = "csv",
+    to: Annotated[
+        str, typer.Option(help="csv (one table), optuna (a journal for optuna-dashboard), deepcave or ioh (a folder).")
+    ] = "csv",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write (default: in the first folder).")
+        Path | None, typer.Option("--output", "-o", help="What to write (default: in the first folder).")
     ] = None,
 ) -> None:
     """Write a comparison's records in the format of another viewer."""

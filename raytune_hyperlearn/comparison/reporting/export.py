@@ -1,4 +1,4 @@
-"""A comparison's records in the formats of other viewers: one CSV table, or an Optuna journal for its dashboard."""
+"""A comparison's records in the formats of other viewers: one table, a journal, or a folder of files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from raytune_hyperlearn.comparison.analysis.curves import is_usable, score
 from raytune_hyperlearn.comparison.analysis.frames import records_frame
 from raytune_hyperlearn.comparison.analysis.results import RunResult, Study
 from raytune_hyperlearn.comparison.records import Record
+from raytune_hyperlearn.comparison.reporting.deepcave_format import write_deepcave
+from raytune_hyperlearn.comparison.reporting.ioh_format import write_ioh
 
-FILE_NAMES = {"csv": "records.csv", "optuna": "optuna-journal.log"}
+FILE_NAMES = {"csv": "records.csv", "optuna": "optuna-journal.log", "deepcave": "deepcave", "ioh": "ioh"}
 
 
 def export(studies: Sequence[Study], to: str, path: Path) -> Path:
@@ -20,24 +22,27 @@ def export(studies: Sequence[Study], to: str, path: Path) -> Path:
     Args:
         studies: one per problem.
         to: ``csv`` (a row per record, a column per hyperparameter value) or ``optuna`` (a journal file with one Optuna
-            study per problem, method and seed: ``optuna-dashboard PATH`` opens it).
-        path: a file that does not exist yet.
+            study per problem, method and seed: ``optuna-dashboard PATH`` opens it), ``deepcave`` (a folder with a
+            folder per run, for DeepCAVE) or ``ioh`` (a folder for IOHanalyzer and iohinspector).
+        path: a file, or for the last two a folder, that does not exist yet.
 
     Returns:
         ``path``.
 
     Raises:
-        ValueError: for an unknown format or a file that exists.
+        ValueError: for an unknown format, or a file or folder that exists.
     """
     file_name(to)
     if path.exists():
-        raise ValueError(f"output is {path}; it must be a file that does not exist yet")
+        raise ValueError(f"output is {path}; it must be a file or folder that does not exist yet")
     if to == "csv":
         import pandas
 
         pandas.concat([records_frame(study) for study in studies]).to_csv(path, index=False)
-    else:
+    elif to == "optuna":
         _to_optuna(studies, path)
+    else:
+        {"deepcave": write_deepcave, "ioh": write_ioh}[to](studies, path)
     return path
 
 

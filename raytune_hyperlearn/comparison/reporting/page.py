@@ -66,7 +66,7 @@ from raytune_hyperlearn.comparison.reporting.tables import (
     statistics_table,
     target_table,
 )
-from raytune_hyperlearn.comparison.reporting.takeaway import data_link, table_csv, table_latex, write_table
+from raytune_hyperlearn.comparison.reporting.takeaway import data_link, slug, table_csv, table_latex, write_table
 from raytune_hyperlearn.comparison.reporting.verdict_text import verdict_sentence
 from raytune_hyperlearn.comparison.reporting.wording import headline, number
 from raytune_hyperlearn.comparison.running.extension import history
@@ -168,7 +168,7 @@ def write_page(studies: Sequence[Study], output: Path, version: str = "") -> Pat
     figures = output.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)
     several = len(studies) > 1
-    prefixes = [f"{_slug(study.experiment.problem)}-" if several else "" for study in studies]
+    prefixes = [f"{slug(study.experiment.problem)}-" if several else "" for study in studies]
     sections = [
         _section(study, styles, FigureFiles(figures, prefix), prefix)
         for study, prefix in zip(studies, prefixes, strict=True)
@@ -243,7 +243,7 @@ def _write_tables(folder: Path, sections: Sequence[Section | AcrossSection]) -> 
 
 def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> Section:
     summaries = summarize(study)
-    anchor = f"problem-{_slug(study.experiment.problem)}"
+    anchor = f"problem-{slug(study.experiment.problem)}"
     pairs = compare_with(study.focus, final_by_seed(study), np.random.default_rng(BOOTSTRAP_SEED))
     found = verdict(study, summaries, BLACK_BOX, study.focus, np.random.default_rng(BOOTSTRAP_SEED))
     regret, *other_clocks = regret_blocks(study, styles, files)
@@ -365,7 +365,3 @@ def _rank_sentence(final: CriticalDifference, styles: Styles) -> str:
     if math.isfinite(final.p_value):
         return sentence + f"Friedman's test that all methods are alike: p = {number(final.p_value)}."
     return sentence + power_sentence(final.problems, "problems")
-
-
-def _slug(name: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_" else "-" for character in name)

@@ -66,6 +66,11 @@ def latex_text(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
+def slug(name: str) -> str:
+    """The name as part of a file's name."""
+    return "".join(character if character.isalnum() or character in "-_" else "-" for character in name)
+
+
 def _latex_row(cells: tuple[str, ...]) -> str:
     return " & ".join(map(latex_text, cells)) + r" \\"
 
