@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from raytune_hyperlearn import algorithms, baselines, comparison, derivatives, problems, reproductions, tune
     from raytune_hyperlearn.algorithms.arbiter_config import ArbiterConfig
     from raytune_hyperlearn.algorithms.hypergradient_descent import SGDHD, AdamHD, HyperRates
-    from raytune_hyperlearn.comparison.analysis.results import Study, load_study
     from raytune_hyperlearn.comparison.experiment import Experiment
     from raytune_hyperlearn.comparison.head_to_head import compare, extend
     from raytune_hyperlearn.comparison.reporting.page import build_report
+    from raytune_hyperlearn.comparison.study import Study, load_study
     from raytune_hyperlearn.derivatives.hessian_products import HessianProductOptions
     from raytune_hyperlearn.hyperparameters import (
         LearningRate,
@@ -49,10 +49,10 @@ else:
         {
             ".algorithms.arbiter_config": ["ArbiterConfig"],
             ".algorithms.hypergradient_descent": ["AdamHD", "HyperRates", "SGDHD"],
-            ".comparison.analysis.results": ["Study", "load_study"],
             ".comparison.experiment": ["Experiment"],
             ".comparison.head_to_head": ["compare", "extend"],
             ".comparison.reporting.page": ["build_report"],
+            ".comparison.study": ["Study", "load_study"],
             ".derivatives.hessian_products": ["HessianProductOptions"],
             ".hyperparameters": [
                 "LearningRate",

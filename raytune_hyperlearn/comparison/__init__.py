@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raytune_hyperlearn.comparison.analysis.results import RunResult, Study, load_studies, load_study
+    from raytune_hyperlearn.comparison.analysis.results import RunResult
     from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
     from raytune_hyperlearn.comparison.head_to_head import compare, extend
     from raytune_hyperlearn.comparison.records import Confirmation, Record, Run
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.comparison.running.method import Method, MethodArguments, MethodSetup
     from raytune_hyperlearn.comparison.running.methods import METHODS
     from raytune_hyperlearn.comparison.running.reference import find_reference
+    from raytune_hyperlearn.comparison.study import Study, load_studies, load_study
 else:
     from raytune_hyperlearn.lazy_exports import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            ".analysis.results": ["RunResult", "Study", "load_studies", "load_study"],
+            ".analysis.results": ["RunResult"],
             ".experiment": ["Experiment", "read_experiment", "write_experiment"],
             ".head_to_head": ["compare", "extend"],
             ".records": ["Confirmation", "Record", "Run"],
@@ -31,6 +32,7 @@ else:
             ".running.method": ["Method", "MethodArguments", "MethodSetup"],
             ".running.methods": ["METHODS"],
             ".running.reference": ["find_reference"],
+            ".study": ["Study", "load_studies", "load_study"],
         },
     )
 

@@ -23,7 +23,7 @@ from raytune_hyperlearn.problems.references import reference_to
 if TYPE_CHECKING:
     from ray.tune import Callback
 
-    from raytune_hyperlearn.comparison.analysis.results import Study
+    from raytune_hyperlearn.comparison.study import Study
     from raytune_hyperlearn.problems.problem import Problem
     from raytune_hyperlearn.problems.training_function import TrainingFunction
 
@@ -100,7 +100,7 @@ def to_the_end(
 
 
 def _study(path: Path) -> Study:
-    from raytune_hyperlearn.comparison.analysis.results import load_study
+    from raytune_hyperlearn.comparison.study import load_study
 
     return load_study(path)
 

@@ -33,6 +33,7 @@ IntArray = npt.NDArray[np.intp]
 Clock = Literal["time", "worker_seconds", "evaluations", "epochs"]
 CLOCKS: tuple[Clock, ...] = ("time", "worker_seconds", "evaluations", "epochs")
 Quantity = Literal["validation", "test"]
+QUANTITIES: tuple[Quantity, ...] = ("validation", "test")
 QUARTILES = (0.25, 0.5, 0.75)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, Clock, across_seeds
+from raytune_hyperlearn.comparison.analysis.curves import CLOCKS, QUANTITIES, Clock, Quantity, across_seeds
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.summary import summarize
 
@@ -66,6 +66,18 @@ def clock_of(name: str) -> Clock:
     if name not in names:
         raise ValueError(f"clock is {name!r}; it must be one of {', '.join(names)}")
     return names[name]
+
+
+def quantity_of(name: str) -> Quantity:
+    """Validation or test by its name.
+
+    Raises:
+        ValueError: for another name.
+    """
+    for quantity in QUANTITIES:
+        if name == quantity:
+            return quantity
+    raise ValueError(f"quantity is {name!r}; it must be one of {', '.join(QUANTITIES)}")
 
 
 def _row(record: Any) -> dict[str, Any]:

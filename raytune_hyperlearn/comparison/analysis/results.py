@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raytune_hyperlearn.comparison.analysis.curves import (
     CLOCKS,
@@ -36,9 +36,6 @@ from raytune_hyperlearn.comparison.records import (
     require_results,
 )
 from raytune_hyperlearn.comparison.reference_record import Reference, reference_from_mapping
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Pair = tuple[str, int]
 """A run's method and seed."""
@@ -166,29 +163,6 @@ class Study:
             A score in units of the metric.
         """
         return regret_zero(self.reference, self.metric, quantity)
-
-    @property
-    def records(self) -> pd.DataFrame:
-        """All records, one row each, with a column per hyperparameter value."""
-        from raytune_hyperlearn.comparison.analysis.frames import records_frame
-
-        return records_frame(self)
-
-    def curves(self, clock: str = "wall_clock") -> pd.DataFrame:
-        """Median and quartiles of every method's regret at each event.
-
-        Args:
-            clock: ``wall_clock``, ``worker_seconds``, ``evaluations`` or ``epochs``.
-        """
-        from raytune_hyperlearn.comparison.analysis.frames import curves_frame
-
-        return curves_frame(self, clock)
-
-    def summary(self) -> pd.DataFrame:
-        """One row per method: final regrets, seconds to each target, evaluations, failures."""
-        from raytune_hyperlearn.comparison.analysis.frames import summary_frame
-
-        return summary_frame(self)
 
     def curve(self, result: RunResult, quantity: Quantity, clock: Clock = "time") -> StepCurve:
         """The run's anytime curve of regret.

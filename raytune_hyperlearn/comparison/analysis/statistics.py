@@ -23,6 +23,8 @@ import scipy.stats
 
 FEWEST = 5
 SIGNIFICANCE = 0.05
+BOOTSTRAP_SEED = 0
+"""Of the intervals that a report shows: the same records give the same page."""
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -236,6 +236,16 @@ def light_grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with look():
+            self.savefig(buffer, format="png", facecolor="white", bbox_inches="tight")
+        return buffer.getvalue()
+
+
 def draw_grid(
     panels: Sequence[PanelData],
     draw: Callable[[Any, PanelData], None],
@@ -249,7 +259,7 @@ def draw_grid(
     rows = math.ceil(len(panels) / columns)
     width, height = size
     with look():
-        figure = Figure(figsize=(columns * width, rows * height))
+        figure = ShownFigure(figsize=(columns * width, rows * height))
         for i, panel in enumerate(panels):
             row, column = divmod(i, columns)
             left, bottom = column * width + left_margin, (rows - 1 - row) * height + 0.52

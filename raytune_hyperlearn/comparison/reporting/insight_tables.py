@@ -26,6 +26,7 @@ from raytune_hyperlearn.comparison.analysis.importance import (
     hypergradient_importance,
 )
 from raytune_hyperlearn.comparison.analysis.results import Study
+from raytune_hyperlearn.comparison.analysis.statistics import BOOTSTRAP_SEED
 from raytune_hyperlearn.comparison.analysis.summary import failures_by_status
 from raytune_hyperlearn.comparison.analysis.verdict import Estimate
 from raytune_hyperlearn.comparison.experiment import experiment_to_yaml
@@ -35,7 +36,6 @@ from raytune_hyperlearn.comparison.reporting.tables import Table, failures_text
 from raytune_hyperlearn.comparison.reporting.wording import number, seconds
 
 MOST_FAILURES = 30
-BOOTSTRAP_SEED = 0
 
 
 def importance_table(study: Study, found: Importances, styles: Styles) -> Table | None:

@@ -18,6 +18,7 @@ from raytune_hyperlearn.comparison.analysis.across import common_methods
 from raytune_hyperlearn.comparison.analysis.importance import importances
 from raytune_hyperlearn.comparison.analysis.results import Study, load_studies
 from raytune_hyperlearn.comparison.analysis.statistics import (
+    BOOTSTRAP_SEED,
     CriticalDifference,
     PairedComparison,
     compare_with,
@@ -75,7 +76,6 @@ HERE = Path(__file__).parent
 VENDOR = HERE / "vendor"
 FIGURES_FOLDER = "figures"
 TABLES_FOLDER = "tables"
-BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)

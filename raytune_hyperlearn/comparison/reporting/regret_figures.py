@@ -85,9 +85,9 @@ def draw_regret(panels: Sequence[RegretPanel]) -> Figure:
     return draw_grid(panels, _draw_regret_panel, columns=2, size=(4.9, 3.6), left_margin=0.75, right_margin=room)
 
 
-def plot(study: Study, clock: Clock = "time") -> Figure:
-    """The regret figure of a study, which a notebook shows as it is."""
-    return draw_regret(regret_panels(study, method_styles(study.methods), clock))
+def plot(study: Study, clock: Clock, quantity: Quantity) -> Figure:
+    """One panel of a study's regret, for a notebook."""
+    return draw_regret([_regret_panel(study, method_styles(study.methods), clock, quantity)])
 
 
 def draw_swatch(style: MethodStyle) -> Figure:
