@@ -154,7 +154,7 @@ class Experiment:
         if self.focus is not None and self.focus not in self.methods:
             raise ValueError(f"focus is {shown(self.focus)}; it must be None or one of {', '.join(self.methods)}")
         if self.gradient_clamp is not None and self.gradient_norm is not None:
-            raise ValueError(f"gradient_norm is {self.gradient_norm:g} beside gradient_clamp; only one may be given")
+            raise ValueError(f"gradient_norm is {self.gradient_norm:g} beside gradient_clamp; one of them must be None")
         if self.reference is not None:
             reference_from_mapping(self.reference).require_match(self.problem, self.epochs)
 

@@ -340,10 +340,17 @@ def test_batches_beyond_the_horizon_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("name", ["gradient", "product"])
-def test_clamps_must_be_positive(name: str, bound: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{name}_clamp is {bound}; it must be positive or None$"):
-        Clamps(**{name: bound})
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("gradient_clamp", ElementBound),
+        ("gradient_norm", NormBound),
+        ("product_clamp", lambda bound: Clamps(product=bound)),
+    ],
+)
+def test_clamps_must_be_positive(name: str, make: Callable[[float], object], bound: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {bound}; it must be positive or None$"):
+        make(bound)
 
 
 def test_a_run_that_diverges_is_not_finite() -> None:

@@ -13,6 +13,7 @@ from raytune_hyperlearn.algorithms.schedules import EQUAL_WINDOWS
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.update_maps import SGD, Adam, AdamW, GradientUpdate
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
+from raytune_hyperlearn.derivatives.gradient_bounds import ElementBound, GradientBound
 from raytune_hyperlearn.problems import cross_entropy
 
 STEPS = 9
@@ -37,14 +38,14 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-@pytest.mark.parametrize("clamp", [None, 0.05])
+@pytest.mark.parametrize("bound", [None, ElementBound(0.05)])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_scheduled_training_ends_with_the_weights_of_the_differentiated_one(
-    name: OptimizerName, clamp: float | None
+    name: OptimizerName, bound: GradientBound | None
 ) -> None:
     model = network()
-    train(model, cross_entropy, batches(), VALUES[name], STEPS, clamp, optimizer=name)
-    more: dict[str, Any] = {"gradient_clamp": clamp}
+    train(model, cross_entropy, batches(), VALUES[name], STEPS, bound, optimizer=name)
+    more: dict[str, Any] = {"bound": bound}
     update = MAPS[name](FunctionalModel(network(), cross_entropy), **more)
     weights, state = update.model.parameters, update.initial_state()
     for step, batch in enumerate(batches()):

@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no workers": ({"workers": 0}, "workers is 0; it must be a whole number in [1, 100000]"),
     "two bounds on gradients": (
         {"gradient_clamp": 1.0, "gradient_norm": 1.0},
-        "gradient_norm is 1 beside gradient_clamp; only one may be given",
+        "gradient_norm is 1 beside gradient_clamp; one of them must be None",
     ),
     "concurrent runs through the client": (
         {"concurrent": 2, "address": "ray://head:10001"},

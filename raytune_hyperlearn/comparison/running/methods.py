@@ -40,7 +40,7 @@ def hypergradient_descent(arguments: MethodArguments) -> MethodSetup:
 
     given = arguments.options["hyper_rate_range"]
     if len(given) != 2 or not 0 < given[0] < given[1]:
-        raise ValueError(f"hyper_rate_range is {given}; it must be two numbers, 0 < lowest < highest")
+        raise ValueError(f"hyper_rate_range is {given!r}; it must be two numbers, 0 < lowest < highest")
     low, high = given
     space = ConfigurationSpace()
     for name, (lowest, highest) in arguments.space.ranges().items():
