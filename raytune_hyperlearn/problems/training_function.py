@@ -31,8 +31,8 @@ class TrainingFunction:
     Attributes:
         name: What error messages call it.
         train: Called as ``train(config, report)``. ``config`` has every hyperparameter (a number, or a list where its
-            schedule has several values), ``epochs`` (the budget of this evaluation: what it counts is the function's
-            own affair) and ``seed`` (below 2³², another one for every evaluation). ``report`` is to be called as
+            schedule has several values), ``epochs`` (the budget of this evaluation, in a unit that the function
+            chooses) and ``seed`` (below 2³², another one for every evaluation). ``report`` is to be called as
             :meth:`Reported.__call__` describes. A NaN is a divergence, an exception a crash.
         hyperparameters: Name → schedule with range and scale, or a number where it is fixed.
         epochs: The full budget; methods that use several ask for parts of it.

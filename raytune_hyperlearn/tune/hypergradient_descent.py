@@ -32,7 +32,7 @@ def _begin_with_a_purpose(drawn: dict[str, float]) -> dict[str, float]:
 
 @record
 class HypergradientDescentOptions(SeedOfTrial):
-    """What hypergradient descent can be told beyond the shared settings; keys of the trial's config.
+    """Settings of hypergradient descent beyond the shared ones; keys of the trial's config.
 
     Attributes:
         start: Start values by name; what is missing starts where the space starts (a schedule at its first value).

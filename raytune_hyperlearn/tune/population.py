@@ -23,7 +23,7 @@ from raytune_hyperlearn.tune.trial_settings import SeedOfTrial
 
 @record
 class PopulationOptions(SeedOfTrial):
-    """What a member of a population is told; keys of the trial's config.
+    """Settings of a member of a population; keys of the trial's config.
 
     Attributes:
         learning_rate: Its present value, inside the space's range; needed where the space learns it.

@@ -40,7 +40,7 @@ def evaluation_seed(seed: int, values: Mapping[str, Any], epochs: float) -> int:
 
 @record
 class SGDOptions(SeedOfTrial):
-    """What plain training can be told beyond the shared settings; keys of the trial's config.
+    """Settings of plain training beyond the shared ones; keys of the trial's config.
 
     Attributes:
         hyperparameters: Nested schedules or flat names; None looks for flat names at the config's top level.

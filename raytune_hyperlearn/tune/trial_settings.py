@@ -71,7 +71,7 @@ class TrialSettings(FromConfig):
 
 @record
 class SeedOfTrial(FromConfig):
-    """Base of the options of trainables that can be told what their networks start from.
+    """Base of the options of trainables whose seed can be given.
 
     Attributes:
         trial_seed: Seed of initialization and data order; None derives it.

@@ -94,7 +94,7 @@ BOAT_LOSSES = {
 
 
 def boat_config(lower: nn.Module, upper: nn.Module, steps: int, rate: float, log: Path) -> dict[str, Any]:
-    """What BOAT is told: unrolled gradient descent, nothing truncated."""
+    """Settings of BOAT: unrolled gradient descent, nothing truncated."""
     return {
         "fo_op": None,
         "gm_op": ["NGD"],
