@@ -21,6 +21,7 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
 )
 from raytune_hyperlearn.comparison.reporting.insight_figures import outer_step_panels, timeline_panels, windows_panels
 from raytune_hyperlearn.comparison.reporting.method_figures import evaluation_panels, schedule_panels, value_panels
+from raytune_hyperlearn.comparison.reporting.parallel_figures import parallel_data, parallel_panels
 from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
 from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.training_figures import training_panels
@@ -33,6 +34,7 @@ OF_ONE_PROBLEM: dict[str, Callable[[Study, Styles], FigureData]] = {
     "training-loss": lambda study, styles: training_data(training_panels(study, styles)),
     "outer-steps": lambda study, styles: outer_step_data(outer_step_panels(study, styles)),
     "windows": lambda study, styles: windows_data(windows_panels(study, styles)),
+    "parallel-coordinates": lambda study, styles: parallel_data(parallel_panels(study, styles)),
     "timeline": lambda study, styles: timeline_data(timeline_panels(study, styles)),
     "evaluations": lambda study, styles: evaluation_data(evaluation_panels(study, styles)),
 }

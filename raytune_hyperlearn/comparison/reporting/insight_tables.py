@@ -7,6 +7,7 @@ import itertools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from raytune_hyperlearn.comparison.analysis.importance import (
     budget_correlations,
     hypergradient_importance,
 )
+from raytune_hyperlearn.comparison.analysis.overhead import overhead
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import BOOTSTRAP_SEED
 from raytune_hyperlearn.comparison.analysis.summary import failures_by_status
@@ -146,6 +148,33 @@ def failure_table(study: Study, styles: Styles) -> Table | None:
     note += f" The first {MOST_FAILURES} are shown." if total > MOST_FAILURES else ""
     columns = ("method", "seed", "after", "status", "epochs", "settings", "error")
     return Table("Failed evaluations", columns, rows, note)
+
+
+def overhead_table(study: Study, styles: Styles) -> Table | None:
+    """What every method's wall-clock went into; None where no run has a summary and a result."""
+    by_method = {
+        method: [part for part in (overhead(study, result) for result in study.runs_of(method)) if part is not None]
+        for method in study.methods
+    }
+    rows = tuple(
+        (
+            styles[method].heading,
+            *(seconds(median(getattr(part, name) for part in parts)) for name in ("seconds", "training", "searcher")),
+            seconds(median(part.rest for part in parts)),
+            seconds(median(part.rest / part.evaluations for part in parts)),
+            f"{median(part.rest / part.seconds for part in parts if part.seconds > 0):.1%}".replace("%", " %"),
+        )
+        for method, parts in by_method.items()
+        if any(part.seconds > 0 for part in parts)
+    )
+    note = (
+        "Medians over runs, from the clock's start, when the first worker is up, to the last result in time. Training: "
+        "at least one worker trained or validated. The rest is the harness's: starts of further trials, scheduling, "
+        "checkpoints, messages, and what crashed. A searcher may compute while a worker trains; then both are taken "
+        "off and the rest is a lower bound."
+    )
+    columns = ("method", "wall-clock", "training", "searcher", "rest", "rest per evaluation", "share")
+    return Table("The harness's own overhead", columns, rows, note) if rows else None
 
 
 def methods_table(study: Study, styles: Styles) -> Table:

@@ -51,8 +51,10 @@ from raytune_hyperlearn.comparison.reporting.insight_tables import (
     improvement_table,
     kept,
     methods_table,
+    overhead_table,
     repeat_code,
 )
+from raytune_hyperlearn.comparison.reporting.parallel_figures import parallel_blocks
 from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, Styles, method_styles
 from raytune_hyperlearn.comparison.reporting.tables import (
@@ -269,7 +271,12 @@ def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> S
                 f"{anchor}-costs",
                 "Costs and failures",
                 figures=cost_blocks(study, styles, files),
-                tables=kept(errors_table(study, styles), failure_table(study, styles), runs_table(study, styles)),
+                tables=kept(
+                    errors_table(study, styles),
+                    failure_table(study, styles),
+                    overhead_table(study, styles),
+                    runs_table(study, styles),
+                ),
             ),
             _settings_part(study, styles, anchor),
             Part(
@@ -285,7 +292,7 @@ def _section(study: Study, styles: Styles, files: FigureFiles, prefix: str) -> S
 def _insight_part(study: Study, styles: Styles, anchor: str, files: FigureFiles) -> Part:
     found = importances(study, BLACK_BOX)
     tables = kept(importance_table(study, found, styles), correlation_table(study, styles))
-    figures = insight_blocks(study, styles, files)
+    figures = insight_blocks(study, styles, files) + parallel_blocks(study, styles, files)
     silence = "" if tables or figures else "Too few evaluations to tell, and no method reports hypergradients."
     return Part(f"{anchor}-mattered", "What mattered", (silence,) if silence else (), figures=figures, tables=tables)
 
