@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ class ParallelPanel:
         found: style of each method and its best run's incumbent, shape [A].
         evaluations: how many there are that ``tried`` was drawn from.
         values: how many values there are that the axes were chosen from.
+        left_out: methods whose schedules have other values than most methods', such as one rate per epoch.
     """
 
     names: tuple[str, ...]
@@ -49,13 +51,16 @@ class ParallelPanel:
     found: tuple[tuple[MethodStyle, FloatArray], ...]
     evaluations: int
     values: int
+    left_out: tuple[str, ...] = ()
 
 
 def parallel_panels(study: Study, styles: Styles) -> tuple[ParallelPanel, ...]:
     """One panel; none where fewer than two values were moved or nothing scored."""
-    tried, evaluations = _tried(study)
     best = {method: _best(study, study.runs_of(method)) for method in study.methods}
-    found = {method: row for method, row in best.items() if row is not None}
+    known = {method: row for method, row in best.items() if row is not None}
+    kinds = Counter(frozenset(values_of(row)) for row in known.values())
+    found = {method: row for method, row in known.items() if frozenset(values_of(row)) == kinds.most_common(1)[0][0]}
+    tried, evaluations = _tried(study, [result for method in found for result in study.runs_of(method)])
     every = [*tried, *found.values()]
     bounds = {
         value: ends for value, ends in bounds_of(study, every).items() if all(value in values_of(row) for row in every)
@@ -72,6 +77,7 @@ def parallel_panels(study: Study, styles: Styles) -> tuple[ParallelPanel, ...]:
             tuple((styles[method], np.array(_line(study, row, shown))) for method, row in found.items()),
             evaluations,
             len(bounds),
+            tuple(styles[method].label for method in known if method not in found),
         ),
     )
 
@@ -127,12 +133,14 @@ def thinned_text(panels: Sequence[ParallelPanel]) -> str:
                 f" Of {panel.values} values the {len(panel.names) - 1} have an axis whose rank correlation with the "
                 "score is the largest."
             )
+        if panel.left_out:
+            said += f" Left out, because their schedules have other values: {', '.join(panel.left_out)}."
     return said
 
 
-def _tried(study: Study) -> tuple[list[Record], int]:
+def _tried(study: Study, results: Sequence[RunResult]) -> tuple[list[Record], int]:
     """Scored evaluations at the most common budget, at most so many, and how many there are."""
-    every = [study.records_in_time(result) for result in study.runs.values()]
+    every = [study.records_in_time(result) for result in results]
     usable = [rows.only(np.isfinite(scores(rows, study.metric)) & rows.column("has_setting")) for rows in every]
     budgets, counts = np.unique(np.concatenate([[], *(rows.column("budget") for rows in usable)]), return_counts=True)
     if not counts.size:

@@ -75,3 +75,19 @@ def test_without_two_moving_values_there_is_no_figure() -> None:
     assert parallel_panels(study_of_records(experiment, []), method_styles(("rs",))) == ()
     one = [make_record(method="rs", hyperparameters={"learning_rate": [0.1]})]
     assert parallel_panels(study_of_records(experiment, one), method_styles(("rs",))) == ()
+
+
+def test_a_method_of_other_schedules_is_left_out_and_named() -> None:
+    common = {"learning_rate": [0.1, 0.2], "momentum": [0.9], "weight_decay": [0.0]}
+    other = {"learning_rate": [0.1, 0.2, 0.3], "momentum": [0.9, 0.8, 0.8], "weight_decay": [0.0, 0.1, 0.1]}
+    space = {**SPACE, "learning_rate": {**SPACE["learning_rate"], "values": 2}}
+    settings = {"rs": common, "fds": {**common, "momentum": [0.5]}, "hd": other}
+    records = [
+        make_record(method=method, time=1.0, validation_loss=loss, hyperparameters=setting)
+        for loss, (method, setting) in enumerate(settings.items(), start=1)
+    ]
+    experiment = make_experiment(methods=tuple(settings), seeds=(0,), space=space, reference=None)
+    (panel,) = parallel_panels(study_of_records(experiment, records), method_styles(tuple(settings)))
+    assert [style.short for style, _ in panel.found] == ["RS", "FDS"]
+    assert len(panel.tried) == panel.evaluations == 2
+    assert thinned_text([panel]) == " Left out, because their schedules have other values: hypergradient descent."
