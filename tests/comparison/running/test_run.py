@@ -596,6 +596,11 @@ def test_a_driver_that_is_stopped_and_killed_is_continued_in_a_copy_of_its_folde
     assert run.wall_seconds >= 10
 
 
+def learned(row: Record) -> tuple[Any, ...]:
+    """What an outer step found, whenever it did."""
+    return row.hyperparameters, row.validation_loss, row.test_loss
+
+
 @pytest.mark.long
 def test_a_run_whose_disk_was_full_goes_on_when_there_is_space(
     ray_session: str, tmp_path: Path, drivers: Callable[..., Driver]
@@ -627,7 +632,8 @@ def test_a_run_whose_disk_was_full_goes_on_when_there_is_space(
     assert status == 0, errors
     ended = read_records(records)
     assert [(row.trial, row.info["outer_step"]) for row in ended] == [(full[0].trial, i) for i in range(len(ended))]
-    assert ended[: len(full)] == full
+    # A row whose state did not fit on the disk any more is made again: the same step, at another time.
+    assert [learned(row) for row in ended[: len(full)]] == [learned(row) for row in full]
     (run,) = read_runs(folder / "runs.jsonl")
     assert (run.finished, run.evaluations) == ("outer_steps", len(ended))
 
