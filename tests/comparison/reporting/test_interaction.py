@@ -93,6 +93,7 @@ def test_everything_is_laid_out_without_complaint(chromium: Any, report: Path, w
     page.context.close()
 
 
+@pytest.mark.long
 def test_the_first_screen_answers(chromium: Any, report: Path) -> None:
     page, _ = opened(chromium, report)
     for selector in (".verdict", ".plot", ".glance table"):
@@ -102,6 +103,7 @@ def test_the_first_screen_answers(chromium: Any, report: Path) -> None:
     page.context.close()
 
 
+@pytest.mark.long
 def test_every_switch_draws_something_else(chromium: Any, report: Path) -> None:
     page, complaints = opened(chromium, report)
     figure = page.locator("figure[data-kind=regret]").first
@@ -126,6 +128,7 @@ def test_every_switch_draws_something_else(chromium: Any, report: Path) -> None:
     page.context.close()
 
 
+@pytest.mark.long
 def test_pointer_and_arrows_read_time_value_and_hyperparameters(chromium: Any, report: Path) -> None:
     page, complaints = opened(chromium, report)
     figure = page.locator("figure[data-kind=regret]").first
@@ -146,6 +149,7 @@ def test_pointer_and_arrows_read_time_value_and_hyperparameters(chromium: Any, r
     page.context.close()
 
 
+@pytest.mark.long
 def test_the_page_holds_the_curves_of_the_analysis(report: Path) -> None:
     study = load_study(report.parent / "digits")
     text = report.read_text(encoding="utf-8")
@@ -163,6 +167,7 @@ def test_the_page_holds_the_curves_of_the_analysis(report: Path) -> None:
                 np.testing.assert_allclose(line["upper"][:count], band.upper, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_without_scripts_and_on_paper_the_figures_are_svg(chromium: Any, report: Path, tmp_path: Path) -> None:
     page, _ = opened(chromium, report, java_script_enabled=False)
     assert page.locator("canvas").count() == 0
@@ -181,6 +186,7 @@ def test_without_scripts_and_on_paper_the_figures_are_svg(chromium: Any, report:
     page.context.close()
 
 
+@pytest.mark.long
 def test_a_link_to_a_heading_opens_its_fold(chromium: Any, report: Path) -> None:
     page, _ = opened(chromium, report)
     fold = page.locator("details.fold", has=page.locator("#problem-digits-settings"))

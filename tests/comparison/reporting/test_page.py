@@ -75,6 +75,7 @@ def test_report_needs_no_network(page: Path) -> None:
     assert page.stat().st_size < 3e6
 
 
+@pytest.mark.long
 def test_joined_page_stays_small(joined_page: Path) -> None:
     assert joined_page.stat().st_size < 3e6
 
@@ -156,6 +157,7 @@ def test_one_number_is_no_panel(tmp_path: Path) -> None:
     assert "<td>0.25</td>" in text
 
 
+@pytest.mark.long
 def test_several_folders_and_problems_in_one_page(joined_page: Path) -> None:
     text = html.unescape(joined_page.read_text(encoding="utf-8"))
     assert '<h1 id="top">Comparison: one + two + three</h1>' in text

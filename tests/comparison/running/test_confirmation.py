@@ -70,6 +70,7 @@ def with_confirmations(folder: Path, losses: dict[tuple[str, int], list[float]])
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_incumbents_are_trained_again_as_if_by_hand(tmp_path: Path) -> None:
     folder = small_folder(tmp_path / "made", confirmations=2)

@@ -142,6 +142,7 @@ class TestWhatARunLeaves:
         assert all(result.incumbent is not None for result in study.runs.values())
 
 
+@pytest.mark.long
 class TestGoingOn:
     def test_finished_runs_are_skipped(self, finished: Finished) -> None:
         before = finished.folder.records.read_bytes(), finished.folder.runs.read_bytes()

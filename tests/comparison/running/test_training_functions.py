@@ -92,6 +92,7 @@ def test_check_calls_the_function_once() -> None:
     assert "train of failing raises ZeroDivisionError: division by zero" in done.output
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_a_comparison_of_a_function_goes_all_the_way(folder: Path) -> None:
     import mine  # type: ignore[import-not-found]
