@@ -20,6 +20,7 @@ from zipfile import ZipFile
 
 import pytest
 import torch
+import typer
 import yaml
 from rich.console import Console
 
@@ -789,3 +790,19 @@ def test_help_shows_the_defaults(hyperlearn: Hyperlearn) -> None:
     output = " ".join(hyperlearn("compare", "--help").output.split())
     for default in ("digits", "fds,hd,rs,bo,hb,bohb", "3", "1", "0", "results/PROBLEM"):
         assert f"(default: {default})" in output
+
+
+def test_a_failed_write_that_tune_wraps_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def wrapped() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
+        except OSError as error:
+            raise RuntimeError("Traceback of Tune's") from error
+
+    with pytest.raises(typer.Exit) as ended, terminal.ways_to_continue("hyperlearn compare --resume here"):
+        wrapped()
+    assert ended.value.exit_code == 1
+    said = "No space left on device: 'records.jsonl'; every record before is kept, continue with"
+    assert said in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(RuntimeError, match="another"), terminal.ways_to_continue("hyperlearn compare"):
+        raise RuntimeError("another")

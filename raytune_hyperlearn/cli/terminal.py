@@ -42,11 +42,21 @@ def ways_to_continue(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"stopped; every record is kept, continue with: {command}")
         raise typer.Exit(exit_status()) from None
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except Exception as error:
+        unwritten = _failed_write(error)
+        if unwritten is None:
             raise
-        say(f"{error}; every record before is kept, continue with: {command}")
+        say(f"{unwritten}; every record before is kept, continue with: {command}")
         raise typer.Exit(1) from None
+
+
+def _failed_write(error: BaseException | None) -> OSError | None:
+    """The write that failed, if one is behind the error: Tune wraps what callbacks raise."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def accuracy_text(accuracy: float | None) -> str:
