@@ -30,9 +30,9 @@ from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.reproductions.fds.races import FDS, Method, Run, Task, Trained, best_loss, black_box, race
+from raytune_hyperlearn.reproductions.fds.races import FDS, Run, Task, Trained, best_loss, race
 from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
-from raytune_hyperlearn.reproductions.fds.speedup import LADDER, SMALLEST, HypergradientSearch, outer_rule
+from raytune_hyperlearn.reproductions.fds.speedup import begun
 
 BLACK_BOX = ("rs", "hb")
 Runs = Mapping[str, Sequence[Run]]
@@ -68,19 +68,12 @@ class CosineTask:
         raise NotImplementedError
 
 
-def begun(method: str, space: Space, seed: int) -> Method:
-    """A method before its first evaluation."""
-    if method == FDS:
-        return HypergradientSearch(space, outer_rule("sign", space), LADDER)
-    return black_box(method, space, SMALLEST, seed)
-
-
 def runs_of(task: Task, methods: Sequence[str], seeds: int, folder: Path) -> Runs:
     """A run for each method and seed; what the folder holds is continued."""
     folder.mkdir(parents=True, exist_ok=True)
     return {
         method: [
-            Run(task, partial(begun, method, task.space, seed), seed, folder / f"{method}-{seed}.jsonl")
+            Run(task, partial(begun, "sign", method, task.space, seed), seed, folder / f"{method}-{seed}.jsonl")
             for seed in range(seeds)
         ]
         for method in methods

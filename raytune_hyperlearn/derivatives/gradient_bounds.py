@@ -9,8 +9,10 @@ derivatives are symmetric matrices: the way back takes an adjoint through the sa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +21,40 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class ElementBound:
-    """Every element of a gradient in [−c, c].
+class GradientBound(ABC):
+    """What a bound does to a gradient, in training and in differentiation.
 
     Attributes:
         largest: c > 0.
     """
 
     largest: float
+    setting: ClassVar[str]
 
     def __post_init__(self) -> None:
         if not self.largest > 0:
             raise ValueError(f"{self}; it must be positive or None")
 
     def __str__(self) -> str:
-        return f"gradient_clamp is {self.largest}"
+        return f"{self.setting} is {self.largest}"
+
+    @abstractmethod
+    def apply(self, gradient: Tensor) -> Tensor:
+        """The bounded gradient [D]."""
+
+    @abstractmethod
+    def derivative(self, gradient: Tensor, moved: Tensor) -> Tensor:
+        """Tangents or adjoints [..., D] of the bounded gradient from those of the gradient [D] as it is."""
+
+    @abstractmethod
+    def apply_to(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Bound the parameters' ``grad`` in place."""
+
+
+class ElementBound(GradientBound):
+    """Every element of a gradient in [−c, c]."""
+
+    setting = "gradient_clamp"
 
     def apply(self, gradient: Tensor) -> Tensor:
         """The bounded gradient [D]."""
@@ -48,22 +69,10 @@ class ElementBound:
         nn.utils.clip_grad_value_(parameters, self.largest)
 
 
-@dataclass(frozen=True)
-class NormBound:
-    """The Euclidean norm of all parameters' gradient at most c: a longer one is shortened.
+class NormBound(GradientBound):
+    """The Euclidean norm of all parameters' gradient at most c: a longer one is shortened."""
 
-    Attributes:
-        largest: c > 0.
-    """
-
-    largest: float
-
-    def __post_init__(self) -> None:
-        if not self.largest > 0:
-            raise ValueError(f"{self}; it must be positive or None")
-
-    def __str__(self) -> str:
-        return f"gradient_norm is {self.largest}"
+    setting = "gradient_norm"
 
     def apply(self, gradient: Tensor) -> Tensor:
         """The bounded gradient [D]."""
@@ -81,9 +90,6 @@ class NormBound:
     def apply_to(self, parameters: Iterable[nn.Parameter]) -> None:
         """Bound the parameters' ``grad`` in place."""
         nn.utils.clip_grad_norm_(parameters, self.largest)
-
-
-GradientBound = ElementBound | NormBound
 
 
 def gradient_bound(clamp: float | None, norm: float | None) -> GradientBound | None:

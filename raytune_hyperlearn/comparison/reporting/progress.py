@@ -21,12 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.progress_bar import HEARTBEAT
 from raytune_hyperlearn.comparison.records import RUNS_FILE, Finish, read_runs
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from raytune_hyperlearn.comparison.reporting.wording import finish_text, number
-
-HEARTBEAT = 60.0
-"""Seconds between two lines on a pipe while a run goes on."""
 
 
 class UnderWay:

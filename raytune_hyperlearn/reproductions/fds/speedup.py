@@ -196,7 +196,7 @@ def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: P
             task = contest.peers[method]() if method in contest.peers else tasks[contest.name]
             for seed in range(contest.seeds):
                 name = f"{method}-{seed}"
-                begin = partial(begun, contest, method, task.space, seed)
+                begin = partial(begun, contest.rule, method, task.space, seed)
                 runs[f"{contest.name}/{name}"] = Run(task, begin, seed, folder / f"{name}.jsonl")
                 seconds = contest.black_box_seconds if method in BLACK_BOX else contest.fds_seconds
                 limits[f"{contest.name}/{name}"] = seconds
@@ -204,13 +204,13 @@ def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: P
         race(runs, limits, bar, "processor seconds")
 
 
-def begun(contest: Contest, method: str, space: Space, seed: int) -> Method:
+def begun(rule: Literal["sign", "adam"], method: str, space: Space, seed: int) -> Method:
     """A method before its first evaluation."""
     if method in BLACK_BOX:
         return black_box(method, space, SMALLEST, seed)
     if method == "betty":
         return BettySearch(space.initial())
-    return HypergradientSearch(space, outer_rule(contest.rule, space), LADDER)
+    return HypergradientSearch(space, outer_rule(rule, space), LADDER)
 
 
 def outer_rule(rule: Literal["sign", "adam"], space: Space) -> OuterRule:
