@@ -11,7 +11,6 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
     evaluation_data,
     outer_step_data,
     rank_data,
-    ranks_over_time_data,
     regret_data,
     schedule_data,
     timeline_data,
@@ -20,10 +19,12 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
     windows_data,
 )
 from raytune_hyperlearn.comparison.reporting.insight_figures import outer_step_panels, timeline_panels, windows_panels
+from raytune_hyperlearn.comparison.reporting.line_figures import ecdf_panel, line_data, profile_panel, rank_panel
 from raytune_hyperlearn.comparison.reporting.method_figures import evaluation_panels, schedule_panels, value_panels
 from raytune_hyperlearn.comparison.reporting.parallel_figures import parallel_data, parallel_panels
 from raytune_hyperlearn.comparison.reporting.rank_figures import final_ranks, ranks_over_time
 from raytune_hyperlearn.comparison.reporting.styles import Styles, method_styles
+from raytune_hyperlearn.comparison.reporting.takeaway import file_prefixes
 from raytune_hyperlearn.comparison.reporting.training_figures import training_panels
 
 OF_ONE_PROBLEM: dict[str, Callable[[Study, Styles], FigureData]] = {
@@ -39,7 +40,11 @@ OF_ONE_PROBLEM: dict[str, Callable[[Study, Styles], FigureData]] = {
     "evaluations": lambda study, styles: evaluation_data(evaluation_panels(study, styles)),
 }
 OF_ALL_PROBLEMS: dict[str, Callable[[Sequence[Study], Styles], FigureData]] = {
-    "ranks-over-time": lambda studies, styles: ranks_over_time_data(ranks_over_time(studies, styles)),
+    "targets-reached": lambda studies, styles: line_data(ecdf_panel(studies, common_methods(studies))),
+    "performance-profile": lambda studies, styles: line_data(profile_panel(studies, common_methods(studies))),
+    "ranks-over-time": lambda studies, styles: line_data(
+        rank_panel(ranks_over_time(studies, styles), common_methods(studies))
+    ),
     "ranks": lambda studies, styles: rank_data(final_ranks(studies)),
 }
 
@@ -53,12 +58,24 @@ def figure_names(studies: Sequence[Study]) -> tuple[str, ...]:
 def explain(studies: Sequence[Study], figure: str) -> dict[str, FigureData]:
     """The numbers behind a figure, by problem; under "all problems" for a figure over all of them.
 
+    Args:
+        studies: one per problem.
+        figure: one of :func:`figure_names`, or the name of its file in a report of several problems, such as
+            ``digits-values``, for that problem alone.
+
     Raises:
         ValueError: if there is no such figure.
     """
     styles = method_styles(dict.fromkeys(method for study in studies for method in study.experiment.methods))
-    if figure not in figure_names(studies):
-        raise ValueError(f"explain is {figure!r}; it must be one of {', '.join(figure_names(studies))}")
-    if figure in OF_ALL_PROBLEMS:
+    names = figure_names(studies)
+    if figure in names and figure in OF_ALL_PROBLEMS:
         return {"all problems": OF_ALL_PROBLEMS[figure](studies, styles)}
-    return {study.experiment.problem: OF_ONE_PROBLEM[figure](study, styles) for study in studies}
+    found = {
+        study.experiment.problem: OF_ONE_PROBLEM[name](study, styles)
+        for study, prefix in zip(studies, file_prefixes(studies), strict=True)
+        for name in OF_ONE_PROBLEM
+        if figure in (name, prefix + name)
+    }
+    if not found:
+        raise ValueError(f"explain is {figure!r}; it must be one of {', '.join(names)}")
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from raytune_hyperlearn.comparison.analysis.across import TARGETS, common_methods
+from raytune_hyperlearn.comparison.analysis.across import common_methods
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.drawing import inline_svg, name_lines, save_figure
@@ -20,7 +20,6 @@ from raytune_hyperlearn.comparison.reporting.figure_data import (
     evaluation_data,
     outer_step_data,
     rank_data,
-    ranks_over_time_data,
     regret_data,
     schedule_data,
     timeline_data,
@@ -38,6 +37,7 @@ from raytune_hyperlearn.comparison.reporting.insight_figures import (
     windows_panels,
 )
 from raytune_hyperlearn.comparison.reporting.line_figures import (
+    TARGETS_TEXT,
     LinePanel,
     draw_lines,
     ecdf_panel,
@@ -318,7 +318,6 @@ def rank_blocks(
             styles,
             "At each fraction of the time limit the methods are ranked by median validation regret on each problem; "
             "a method without a result in every run ranks last.",
-            ranks_over_time_data(over_time).formula,
         ),
         *files.block(
             "ranks",
@@ -335,10 +334,6 @@ def rank_blocks(
 def target_blocks(studies: Sequence[Study], styles: Styles, files: FigureFiles) -> tuple[FigureBlock, ...]:
     """How often and how soon targets are reached over several problems."""
     methods = common_methods(studies)
-    targets = (
-        f"{len(TARGETS)} regrets relative to the reference's value, from {TARGETS[0]:g} down to 0 and evenly spread on "
-        "a logarithmic scale"
-    )
     return (
         *_line_blocks(
             files,
@@ -346,9 +341,8 @@ def target_blocks(studies: Sequence[Study], styles: Styles, files: FigureFiles) 
             "Targets reached over time",
             [ecdf_panel(studies, methods)],
             styles,
-            f"Fraction of all (problem, seed, target) triples that a method has reached. The targets are {targets}; "
-            "they do not move when a method is added. Higher is better.",
-            "ecdf(f) = share of triples whose first time at or below the target, over the time limit, is at most f.",
+            f"Fraction of all (problem, seed, target) triples that a method has reached. The targets are "
+            f"{TARGETS_TEXT}; they do not move when a method is added. Higher is better.",
         ),
         *_line_blocks(
             files,
@@ -359,8 +353,6 @@ def target_blocks(studies: Sequence[Study], styles: Styles, files: FigureFiles) 
             "Fraction of (problem, target) pairs that a method's median reached within a multiple of the fastest "
             "method's time. At 1 it is how often the method was the fastest. A profile is relative to the methods "
             "that stand in it. Higher is better.",
-            "ρ(τ) = share of (problem, target) pairs with t_method / min over methods of t <= τ, t the first time at "
-            "which the median over seeds is at or below the target; pairs that no method reached are left out.",
         ),
     )
 
@@ -372,7 +364,6 @@ def _line_blocks(
     panels: Sequence[LinePanel],
     styles: Styles,
     caption: str,
-    formula: str,
 ) -> tuple[FigureBlock, ...]:
     if not panels:
         return ()
@@ -383,7 +374,7 @@ def _line_blocks(
         panels,
         caption,
         "wide",
-        line_data(panels[0], formula),
+        line_data(panels[0]),
         interactive="chart",
         source=line_source(panels[0], styles),
     )

@@ -16,7 +16,6 @@ from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import CriticalDifference
 from raytune_hyperlearn.comparison.reporting.insight_figures import OuterStepsPanel, TimelinePanel, WindowsPanel
 from raytune_hyperlearn.comparison.reporting.method_figures import EvaluationsPanel, SchedulePanel, ValuesPanel
-from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
 from raytune_hyperlearn.comparison.reporting.training_figures import TrainingPanel
 
 Cell = str | float | int
@@ -199,21 +198,6 @@ def timeline_data(panels: Sequence[TimelinePanel]) -> FigureData:
         tuple(rows),
         "end = the record's time, start = end − its training seconds; each evaluation takes the lowest worker that is "
         "free when it starts." + left_out_text(panels),
-    )
-
-
-def ranks_over_time_data(data: RanksOverTime) -> FigureData:
-    """Mean ranks at each fraction of the time limit."""
-    rows: list[tuple[Cell, ...]] = [
-        (style.label, float(fraction), float(rank))
-        for style, ranks in zip(data.styles, data.mean_ranks.T, strict=True)
-        for fraction, rank in zip(data.fractions, ranks, strict=True)
-    ]
-    return FigureData(
-        ("method", "fraction", "mean_rank"),
-        tuple(rows),
-        "Rank of the median validation regret at that fraction of the time limit, 1 for the lowest, ties sharing their "
-        "mean rank; mean over problems.",
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raytune_hyperlearn.comparison.analysis.across import FRACTIONS, RATIOS, ecdf, profile_ratios, runtimes
+from raytune_hyperlearn.comparison.analysis.across import FRACTIONS, RATIOS, TARGETS, ecdf, profile_ratios, runtimes
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
 from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.reporting.drawing import (
@@ -25,6 +25,12 @@ from raytune_hyperlearn.comparison.reporting.figure_data import FigureData
 from raytune_hyperlearn.comparison.reporting.rank_figures import RanksOverTime
 from raytune_hyperlearn.comparison.reporting.styles import Styles
 
+TARGETS_TEXT = (
+    f"{len(TARGETS)} regrets relative to the reference's value, from {TARGETS[0]:g} down to 0 and evenly spread on a "
+    "logarithmic scale"
+)
+"""What counts as a target, in words."""
+
 
 @dataclass(frozen=True)
 class LinePanel:
@@ -37,6 +43,7 @@ class LinePanel:
         x_kind: scale of the abscissa.
         xs: abscissae of all lines, shape [G].
         lines: ordinates by method, each of shape [G].
+        formula: how the ordinates follow from the records, in words.
     """
 
     title: str
@@ -45,13 +52,21 @@ class LinePanel:
     x_kind: Literal["log", "linear"]
     xs: FloatArray
     lines: dict[str, FloatArray]
+    formula: str
 
 
 def ecdf_panel(studies: Sequence[Study], methods: Sequence[str]) -> LinePanel:
     """Fraction of (problem, seed, target) triples reached by each fraction of the time limit."""
     lines = {method: ecdf(runtimes(studies, method), FRACTIONS) for method in methods}
     return LinePanel(
-        "Targets reached", "fraction of the time limit", "fraction of (problem, seed, target)", "log", FRACTIONS, lines
+        "Targets reached",
+        "fraction of the time limit",
+        "fraction of (problem, seed, target)",
+        "log",
+        FRACTIONS,
+        lines,
+        "ecdf(f) = share of (problem, seed, target) triples whose first time at or below the target, over the time "
+        f"limit, is at most f. The targets are {TARGETS_TEXT}.",
     )
 
 
@@ -60,14 +75,31 @@ def profile_panel(studies: Sequence[Study], methods: Sequence[str]) -> LinePanel
     ratios = profile_ratios(studies, methods)
     lines = {method: ecdf(ratios[:, i], RATIOS) for i, method in enumerate(methods)}
     return LinePanel(
-        "Performance profile", "time over the fastest method's", "fraction of (problem, target)", "log", RATIOS, lines
+        "Performance profile",
+        "time over the fastest method's",
+        "fraction of (problem, target)",
+        "log",
+        RATIOS,
+        lines,
+        "ρ(τ) = share of (problem, target) pairs with t_method / min over methods of t <= τ, t the first time at "
+        "which the median over seeds is at or below the target; pairs that no method reached are left out. The "
+        f"targets are {TARGETS_TEXT}.",
     )
 
 
 def rank_panel(data: RanksOverTime, methods: Sequence[str]) -> LinePanel:
     """Mean ranks over the fraction of the time limit."""
     lines = dict(zip(methods, data.mean_ranks.T, strict=True))
-    return LinePanel("Mean rank", "fraction of the time limit", "mean rank (1 is best)", "log", data.fractions, lines)
+    return LinePanel(
+        "Mean rank",
+        "fraction of the time limit",
+        "mean rank (1 is best)",
+        "log",
+        data.fractions,
+        lines,
+        "Rank of the median validation regret at that fraction of the time limit, 1 for the lowest, ties sharing their "
+        "mean rank; mean over problems.",
+    )
 
 
 def draw_lines(panels: Sequence[LinePanel], styles: Styles) -> Figure:
@@ -130,7 +162,7 @@ def line_source(panel: LinePanel, styles: Styles) -> dict[str, Any]:
     }
 
 
-def line_data(panel: LinePanel, formula: str) -> FigureData:
+def line_data(panel: LinePanel) -> FigureData:
     """The panel's points."""
     return FigureData(
         ("method", "position", "value"),
@@ -139,5 +171,5 @@ def line_data(panel: LinePanel, formula: str) -> FigureData:
             for method, values in panel.lines.items()
             for x, y in zip(panel.xs, values, strict=True)
         ),
-        formula,
+        panel.formula,
     )

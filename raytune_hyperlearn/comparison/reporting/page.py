@@ -69,7 +69,14 @@ from raytune_hyperlearn.comparison.reporting.tables import (
     statistics_table,
     target_table,
 )
-from raytune_hyperlearn.comparison.reporting.takeaway import data_link, slug, table_csv, table_latex, write_table
+from raytune_hyperlearn.comparison.reporting.takeaway import (
+    data_link,
+    file_prefixes,
+    slug,
+    table_csv,
+    table_latex,
+    write_table,
+)
 from raytune_hyperlearn.comparison.reporting.verdict_text import verdict_sentence
 from raytune_hyperlearn.comparison.reporting.wording import headline, number
 from raytune_hyperlearn.comparison.running.extension import history
@@ -169,13 +176,11 @@ def write_page(studies: Sequence[Study], output: Path, version: str = "") -> Pat
     styles = method_styles(dict.fromkeys(method for study in studies for method in study.experiment.methods))
     figures = output.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)
-    several = len(studies) > 1
-    prefixes = [f"{slug(study.experiment.problem)}-" if several else "" for study in studies]
     sections = [
         _section(study, styles, FigureFiles(figures, prefix), prefix)
-        for study, prefix in zip(studies, prefixes, strict=True)
+        for study, prefix in zip(studies, file_prefixes(studies), strict=True)
     ]
-    across = _across(studies, styles, FigureFiles(figures, "")) if several else None
+    across = _across(studies, styles, FigureFiles(figures, "")) if len(studies) > 1 else None
     _write_tables(output.parent / TABLES_FOLDER, [*sections, *([across] if across else [])])
     for table in _environment_tables(studies):
         write_table(table, output.parent / TABLES_FOLDER / table.file_name)

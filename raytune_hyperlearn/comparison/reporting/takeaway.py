@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.reporting.figure_data import csv_text
 from raytune_hyperlearn.comparison.reporting.tables import Table
 
@@ -69,6 +71,11 @@ def latex_text(text: str) -> str:
 def slug(name: str) -> str:
     """The name as part of a file's name."""
     return "".join(character if character.isalnum() or character in "-_" else "-" for character in name)
+
+
+def file_prefixes(studies: Sequence[Study]) -> list[str]:
+    """What the names of each study's figures and tables begin with: its problem, where there are several."""
+    return [f"{slug(study.experiment.problem)}-" if len(studies) > 1 else "" for study in studies]
 
 
 def _latex_row(cells: tuple[str, ...]) -> str:

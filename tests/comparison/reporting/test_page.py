@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from raytune_hyperlearn.comparison.analysis.results import load_study
+from raytune_hyperlearn.comparison.analysis.results import load_studies, load_study
 from raytune_hyperlearn.comparison.analysis.statistics import compare_with
 from raytune_hyperlearn.comparison.analysis.summary import final_by_seed, summarize
+from raytune_hyperlearn.comparison.reporting.explain import explain
 from raytune_hyperlearn.comparison.reporting.page import build_report
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
 from raytune_hyperlearn.comparison.reporting.wording import headline
@@ -139,6 +140,21 @@ def test_downloads_hold_the_files(page: Path) -> None:
         path = next(path for path in page.parent.rglob(name))
         assert len(unquote(html.unescape(content)).splitlines()) == len(path.read_text().splitlines())
     assert {"at-a-glance.csv", "at-a-glance.tex", "schedules.csv"} <= set(links)
+
+
+def test_every_figure_can_be_explained_by_the_rows_of_its_download(joined_page: Path) -> None:
+    text = joined_page.read_text(encoding="utf-8")
+    names = re.findall(r'<figure id="figure-([^"]+)"', text)
+    links = dict(re.findall(r'<a download="([^"]+)" href="data:text/csv[^,]+,([^"]*)"', text))
+    studies = load_studies([joined_page.parent / folder for folder in ("a", "b", "c")])
+    assert {"targets-reached", "performance-profile", "ranks-over-time", "ranks", "digits-values"} <= set(names)
+    for name in names:
+        (data,) = explain(studies, name).values()
+        assert len(data.formula) > 40, name
+        assert data.to_csv() == (joined_page.parent / "figures" / f"{name}.csv").read_text(encoding="utf-8"), name
+        if f"{name}.csv" in links:
+            assert data.to_csv(6) == unquote(html.unescape(links[f"{name}.csv"])), name
+    assert set(explain(studies, "values")) == {"digits", "fashion-mnist"}
 
 
 def test_one_number_is_no_panel(tmp_path: Path) -> None:
