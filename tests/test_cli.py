@@ -396,6 +396,9 @@ def test_a_plan_of_runs_at_the_same_time_says_when_they_slow_each_other_down(
     assert "slow" not in enough
     crowded = hyperlearn(*asked, "--concurrent", "3", "--cpus-per-trial", "2").output
     assert "They slow each other down: they use 6 processors and this machine has 4" in crowded
+    asked[2] = "pbt,rs"
+    alone = hyperlearn(*asked, "--concurrent", "4").output
+    assert "of at most 60 s, 4 at a time, those of pbt one by one: up to 5 min" in alone
 
 
 def interrupt(*_arguments: Any) -> None:

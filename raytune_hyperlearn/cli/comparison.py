@@ -214,4 +214,4 @@ def _say_plan(experiment: Experiment, path: Path, is_continued: bool) -> None:
     for method in experiment.methods:
         seeds = ", ".join(f"{seed}{' (finished)' if (method, seed) in kept else ''}" for seed in experiment.seeds)
         _say_line(f"  {method}: seeds {seeds}")
-    _say_line(missing_text(experiment, len(kept)))
+    _say_line(missing_text(experiment, kept))

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
+from itertools import product
 
 from raytune_hyperlearn.comparison.experiment import Experiment
+from raytune_hyperlearn.comparison.running.methods import METHODS
 
 
 def plan_text(experiment: Experiment) -> str:
     """How many runs, how long in all, how many trials at once."""
-    runs = len(experiment.methods) * len(experiment.seeds)
+    runs = _runs(experiment)
     at_once = f"{experiment.workers} trial{'s' if experiment.workers > 1 else ''} at a time"
     limit = duration_text(experiment.time_limit)
-    if runs == 1:
+    if len(runs) == 1:
         return f"1 run of at most {limit}, {at_once}"
-    whole = duration_text(math.ceil(runs / experiment.concurrent) * experiment.time_limit)
-    order = "one after the other" if experiment.concurrent == 1 else f"{experiment.concurrent} at a time"
+    whole = duration_text(_longest(experiment, runs))
     more = " and the confirmations" if experiment.confirmations else ""
     methods, seeds = len(experiment.methods), len(experiment.seeds)
     counts = f"{methods} method{'s' if methods > 1 else ''} × {seeds} seed{'s' if seeds > 1 else ''}"
     return (
-        f"{runs} runs ({counts}) of at most {limit}, {order}: up to {whole}{more}; {at_once}{_crowd_text(experiment)}"
+        f"{len(runs)} runs ({counts}) of at most {limit}, {_order_text(experiment)}: up to {whole}{more}; "
+        f"{at_once}{_crowd_text(experiment)}"
     )
+
+
+def _runs(experiment: Experiment) -> set[tuple[str, int]]:
+    return set(product(experiment.methods, experiment.seeds))
+
+
+def _longest(experiment: Experiment, runs: Collection[tuple[str, int]]) -> float:
+    """Seconds that runs take at most."""
+    alone = sum(METHODS[method].alone for method, _ in runs)
+    return (math.ceil((len(runs) - alone) / experiment.concurrent) + alone) * experiment.time_limit
+
+
+def _order_text(experiment: Experiment) -> str:
+    if experiment.concurrent == 1:
+        return "one after the other"
+    alone = [method for method in experiment.methods if METHODS[method].alone]
+    return f"{experiment.concurrent} at a time" + (f", those of {', '.join(alone)} one by one" if alone else "")
 
 
 def _crowd_text(experiment: Experiment) -> str:
@@ -33,13 +53,12 @@ def _crowd_text(experiment: Experiment) -> str:
     return f". They slow each other down: they use {experiment.cores} processors and this machine has {here}"
 
 
-def missing_text(experiment: Experiment, finished: int) -> str:
+def missing_text(experiment: Experiment, finished: Collection[tuple[str, int]]) -> str:
     """How many runs are still to be made, and how long they take at most."""
-    missing = len(experiment.methods) * len(experiment.seeds) - finished
+    missing = _runs(experiment) - set(finished)
     if not missing:
         return "nothing to run: every run is finished"
-    whole = math.ceil(missing / experiment.concurrent) * experiment.time_limit
-    return f"{missing} to run, up to {duration_text(whole)}"
+    return f"{len(missing)} to run, up to {duration_text(_longest(experiment, missing))}"
 
 
 def duration_text(seconds: float) -> str:

@@ -79,6 +79,7 @@ class Method:
         extra: The extra of this package that installs them; empty where they are always installed.
         optimizers: Whose hyperparameters the method can search; ``"own"`` if it only asks for scores, so that a
             training function can be its problem.
+        alone: Whether a run needs Ray to itself, since Tune starts every trial for which there are processors.
     """
 
     description: str
@@ -88,6 +89,7 @@ class Method:
     packages: tuple[str, ...] = ()
     extra: str = ""
     optimizers: tuple[Optimizer, ...] = ("sgd",)
+    alone: bool = False
 
     @property
     def implementation(self) -> str:

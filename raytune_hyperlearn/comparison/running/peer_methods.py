@@ -218,6 +218,7 @@ PEERS: Mapping[str, Method] = {
         reference="Jaderberg et al., Population Based Training of Neural Networks, arXiv 1711.09846, 2017",
         packages=("ray",),
         optimizers=ANY,
+        alone=True,
     ),
     "pb2": Method(
         "PB2: PBT that chooses new values by a Gaussian process (Ray Tune)",
@@ -226,6 +227,7 @@ PEERS: Mapping[str, Method] = {
         reference="Parker-Holder et al., Provably Efficient Online Hyperparameter Optimization, NeurIPS 2020",
         packages=("ray", "scikit-learn"),
         optimizers=ANY,
+        alone=True,
     ),
     "tpe": Method(
         "TPE: tree-structured Parzen estimator, bad trials pruned by successive halving (Optuna)",

@@ -89,8 +89,6 @@ def _make_first_trial(experiment: Experiment, method: str) -> None:
     setup = setup_method(experiment, method, seed)
     proposed = {} if setup.searcher is None else setup.searcher.suggest("check")
     config = {**trial_config(setup, experiment, seed), **(proposed if isinstance(proposed, dict) else {})}
-    if setup.population is not None and experiment.concurrent > 1:
-        raise ValueError(f"concurrent is {experiment.concurrent}; members that take turns need a Ray to themselves: 1")
     trial = setup.trainable.__new__(setup.trainable)  # the constructor would make a folder for Tune's logs
     trial.config = config
     trial.setup(config)
@@ -121,12 +119,27 @@ def run_experiment(
     # Seed by seed, so that an early end leaves every method with the same seeds.
     every = ((method, seed) for seed in experiment.seeds for method in experiment.methods)
     missing = [run for run in every if run not in finished]
-    way = _one_by_one if experiment.concurrent == 1 else side_by_side
-    for run in way(experiment, missing, folder, announce, callbacks):
+    for run in _all_runs(experiment, missing, folder, announce, callbacks):
         with RecordWriter(folder.runs) as writer:
             writer.append(run)
         shutil.rmtree(folder.path / TUNE_FOLDER / f"{run.method}-{run.seed}", ignore_errors=True)
         ended(run.method, run.seed)
+
+
+def _all_runs(
+    experiment: Experiment,
+    missing: Sequence[tuple[str, int]],
+    folder: Folder,
+    announce: Announce,
+    callbacks: Sequence[tune.Callback],
+) -> Iterator[Run]:
+    """All runs side by side, then those that need Ray to themselves; or all of them one by one."""
+    if experiment.concurrent == 1:
+        yield from _one_by_one(experiment, missing, folder, announce, callbacks)
+        return
+    alone = [run for run in missing if METHODS[run[0]].alone]
+    yield from side_by_side(experiment, [run for run in missing if run not in alone], folder, announce, callbacks)
+    yield from _one_by_one(experiment, alone, folder, announce, callbacks)
 
 
 def _one_by_one(

@@ -397,6 +397,17 @@ def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_
     assert len({*drivers.values(), str(os.getpid())}) == 3, "each run has a process of its own"
 
 
+@pytest.mark.long
+def test_a_population_waits_until_the_runs_beside_each_other_have_ended(ray_session: str, tmp_path: Path) -> None:
+    options = {"fds": {"outer_steps": 1}, "pbt": {"population": 2, "intervals": 2}}
+    experiment = tiny_experiment(methods=["pbt", "fds"], seeds=[1, 2], concurrent=2, method_options=options)
+    folder = prepare_folder(experiment, tmp_path / "alone", resume=False)
+    said: list[str] = []
+    run_experiment(experiment, folder, lambda method, _: said.append(method), (), lambda method, _: said.append(method))
+    assert said == ["fds"] * 4 + ["pbt"] * 4
+    assert {run.method for run in read_runs(folder.runs) if run.evaluations} == {"fds", "pbt"}
+
+
 class Note(Callback):
     """Leaves the number of the process in which it is called."""
 
