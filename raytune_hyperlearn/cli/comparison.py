@@ -69,11 +69,18 @@ def compare(
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to join; without it Ray is started on this machine.")
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where runs keep checkpoints while they last: an empty path or URI, such as s3://bucket/folder, that "
+            "all nodes reach (default: the output folder)."
+        ),
+    ] = None,
     confirm: Annotated[
         int | None,
         whole_option(
             "Train every run's incumbent again with so many fresh seeds at the end; 0 for not at all "
-            "(default: 3 on digits and fashion-mnist, else 0).",
+            "(default: 3 on digits, mnist-5k, fashion-mnist and connect-4, else 0).",
         ),
     ] = None,
     optimizer: Annotated[
@@ -130,6 +137,7 @@ def compare(
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
             address=address,
+            storage=storage,
             confirmations=confirm,
             optimizer=optimizer,
             focus=focus,

@@ -35,7 +35,7 @@ def run_comparison(
     with ExitStack() as held:
         with one_line_errors():
             if not trust:
-                require_own(path)
+                require_own(path, experiment.storage)
             held.enter_context(locked(path))
             folder = begin(experiment, path)
         held.callback(cluster.stop_ray)

@@ -97,6 +97,8 @@ class Experiment:
         cpus_per_trial: processors of one trial, which trains with as many threads.
         gpus_per_trial: GPUs of one trial, fractions allowed.
         address: Ray cluster to join; None starts a local one.
+        storage: path or URI that all nodes reach, empty at first, where Tune keeps the runs' checkpoints and state
+            while they last; None keeps them in the experiment's folder.
         metric: the validation value that chooses; losses are minimized, accuracies maximized.
         replicates: networks trained per evaluation, from different initializations and data orders, by every method;
             its scores are their means, so that hyperparameters are compared and not lucky starts.
@@ -127,6 +129,7 @@ class Experiment:
     cpus_per_trial: Annotated[Count, Field(le=10_000)] = 1
     gpus_per_trial: Annotated[NonNegative, Field(le=10_000)] = 0.0
     address: OneLine | None = None
+    storage: OneLine | None = None
     metric: Metric = "validation_loss"
     replicates: Annotated[Count, Field(le=10_000)] = 1
     confirmations: Annotated[Whole, Field(le=10_000)] = 0
@@ -151,12 +154,22 @@ class Experiment:
                 raise ValueError(f"method_options is for {shown(method)}; it must be for {', '.join(self.methods)}")
         if self.concurrent > 1 and (self.address or "").startswith("ray://"):
             raise ValueError(f"concurrent is {self.concurrent}; through Ray's client ({self.address}) it must be 1")
+        if self.storage is not None:
+            self._check_storage(self.storage)
         if self.focus is not None and self.focus not in self.methods:
             raise ValueError(f"focus is {shown(self.focus)}; it must be None or one of {', '.join(self.methods)}")
         if self.gradient_clamp is not None and self.gradient_norm is not None:
             raise ValueError(f"gradient_norm is {self.gradient_norm:g} beside gradient_clamp; one of them must be None")
         if self.reference is not None:
             reference_from_mapping(self.reference).require_match(self.problem, self.epochs)
+
+    def _check_storage(self, storage: str) -> None:
+        if "://" not in storage and not storage.startswith("/"):
+            raise ValueError(
+                f"storage is {shown(storage)}; it must be a URI, such as s3://bucket/folder, or a whole path"
+            )
+        if (self.address or "").startswith("ray://"):
+            raise ValueError(f"storage is {shown(storage)}; through Ray's client ({self.address}) it must be None")
 
     @property
     def tested(self) -> str:

@@ -182,7 +182,7 @@ def begin(experiment: Experiment, path: Path, resume: bool) -> Folder:
     """
     check_settings(experiment)
     check_folder(experiment, path, resume)
-    with _on_ray(experiment):
+    with _on_ray(experiment, is_new=not resume):
         return prepare_folder(experiment, path, resume)
 
 
@@ -207,12 +207,17 @@ def begin_extended(grown: Experiment, path: Path, say: Callable[[str], object] =
 
 
 @contextmanager
-def _on_ray(experiment: Experiment) -> Iterator[None]:
-    """Make every method's first trial, and start Ray unless it is running; stop it if the body fails."""
+def _on_ray(experiment: Experiment, is_new: bool = False) -> Iterator[None]:
+    """Make every method's first trial, and start Ray unless it is running; stop it if the body fails.
+
+    The storage of a new experiment must be empty.
+    """
     cluster.prepare_environment(experiment.address)
     from raytune_hyperlearn.comparison.running import run as running
 
     running.check_experiment(experiment)
+    if is_new:
+        running.require_empty_storage(experiment)
     joined = cluster.is_running()
     if joined:
         cluster.require_room(experiment)

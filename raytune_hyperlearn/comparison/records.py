@@ -23,6 +23,7 @@ EXPERIMENT_FILE = "experiment.yaml"
 RECORDS_FILE = "records.jsonl"
 RUNS_FILE = "runs.jsonl"
 CONFIRMATIONS_FILE = "confirmations.jsonl"
+TUNE_FOLDER = "tune"
 ENVIRONMENT_FILE = "environment.json"
 
 

@@ -88,7 +88,8 @@ def _tuner(
     return kept_tuner(
         resourced,
         space,
-        storage / "tune",
+        storage,
+        "tune",
         tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
         recorder,
         max_failures=2,

@@ -18,6 +18,7 @@ the folder that is given, so a moved or copied folder continues where it lies.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -90,6 +91,41 @@ def can_restore(path: str | Path) -> bool:
     """
     system, folder = _open(path)
     return any(_unpacked(_read(system, f"{folder}/{name}")) is not None for name in (KEPT_FILE, PREVIOUS_FILE))
+
+
+def run_path(storage: str | Path, name: str) -> str:
+    """The folder of a run in a storage.
+
+    Args:
+        storage: A local path or a URI, whose query stays at the end.
+        name: Of the run.
+    """
+    where, mark, query = str(storage).partition("?")
+    return f"{where.rstrip('/')}/{name}{mark}{query}"
+
+
+def names_in(storage: str | Path) -> list[str]:
+    """What a storage holds, by name; nothing where there is no such folder yet.
+
+    Args:
+        storage: A local path or a URI.
+
+    Raises:
+        OSError, ValueError: If pyarrow cannot open it.
+    """
+    system, folder = _open(storage)
+    return [info.base_name for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True))]
+
+
+def remove_run(path: str | Path) -> None:
+    """Remove a run's folder, or what there is of it.
+
+    Args:
+        path: A local path or a URI.
+    """
+    system, folder = _open(path)
+    with contextlib.suppress(OSError):  # there is none, or another process removes it as well
+        system.delete_dir(folder)
 
 
 def restore_tuner(path: str | Path, trainable: Any, **arguments: Any) -> tune.Tuner:

@@ -82,6 +82,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"concurrent": 2, "address": "ray://head:10001"},
         "concurrent is 2; through Ray's client (ray://head:10001) it must be 1",
     ),
+    "relative storage": (
+        {"storage": "runs"},
+        "storage is 'runs'; it must be a URI, such as s3://bucket/folder, or a whole path",
+    ),
+    "storage through the client": (
+        {"storage": "s3://runs", "address": "ray://head:10001"},
+        "storage is 's3://runs'; through Ray's client (ray://head:10001) it must be None",
+    ),
     "negative GPUs": ({"gpus_per_trial": -1}, "gpus_per_trial is -1; it must be a number in [0, 10000]"),
     "clamped to nothing": ({"gradient_clamp": 0}, "gradient_clamp is 0; it must be a positive number or None"),
     "other metric": (

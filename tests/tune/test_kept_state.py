@@ -10,7 +10,14 @@ import pytest
 from ray import tune
 
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_restore, kept_state, restore_tuner
-from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE, restore_kept_files
+from raytune_hyperlearn.tune.kept_state import (
+    KEPT_FILE,
+    PREVIOUS_FILE,
+    names_in,
+    remove_run,
+    restore_kept_files,
+    run_path,
+)
 from tests.tune.groups import CONFIG
 from tests.tune.kept import kept_trials
 
@@ -148,6 +155,18 @@ def test_putting_back_twice_changes_nothing(run: Path) -> None:
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
     restore_kept_files(run)
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_run_is_found_in_a_storage_and_removed_with_all_it_holds(tmp_path: Path) -> None:
+    assert run_path("s3://runs/a/?scheme=http", "fds-1") == "s3://runs/a/fds-1?scheme=http"
+    assert run_path(tmp_path, "fds-1") == str(tmp_path / "fds-1")
+    storage = (tmp_path / "storage").as_uri()
+    assert names_in(storage) == []
+    (tmp_path / "storage" / "fds-1" / "trial").mkdir(parents=True)
+    assert names_in(storage) == ["fds-1"]
+    remove_run(run_path(storage, "fds-1"))
+    remove_run(run_path(storage, "fds-1"))
+    assert names_in(storage) == []
 
 
 def test_a_folder_without_a_kept_state_is_refused(tmp_path: Path) -> None:

@@ -37,4 +37,6 @@ def test_no_file_system_is_shared_and_checkpoints_go_to_s3(tmp_path: Path) -> No
     assert all(path.startswith(f"{BUCKET}/run/") for path in found["checkpoints"])
     assert found["can_restore"]
     assert found["restored"] == found["steps"]
-    assert found["compared"].keys() == {"completed"}
+    assert found["compared"]["fds"] == {"completed": 2}
+    assert found["compared"]["rs"].keys() == {"completed"}
+    assert found["left"] == []

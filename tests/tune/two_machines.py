@@ -30,6 +30,7 @@ from ray.cluster_utils import Cluster
 
 from raytune_hyperlearn.comparison.head_to_head import compare
 from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_restore, restore_tuner
+from raytune_hyperlearn.tune.kept_state import names_in
 
 ISOLATED = ("unshare", "--map-root-user", "--mount")
 NODES, STEPS = 2, 3
@@ -95,7 +96,12 @@ def object_store() -> Iterator[str]:
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    known = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}
+    known = {
+        "ENDPOINT_URL": f"http://{host}:{port}",
+        "ACCESS_KEY_ID": "a",
+        "SECRET_ACCESS_KEY": "b",
+        "REGION": "us-east-1",
+    }
     os.environ.update({f"AWS_{name}": value for name, value in known.items()}, AWS_EC2_METADATA_DISABLED="true")
     try:
         system, bucket = fs.FileSystem.from_uri(f"s3://{BUCKET}?allow_bucket_creation=true")
@@ -140,8 +146,9 @@ def main(folder: Path) -> None:
         )
         with nodes(cluster, folder):
             results = ensemble(mine.problem, storage)
-            settings = {"epochs": 0.5, "time_limit": 3.0, "workers": 2, "confirmations": 0, "reference": None}
-            study = compare(f"{code}/mine.py:problem", ["rs"], 1, output=folder / "compared", **settings)
+            settings = {"epochs": 0.5, "time_limit": 10.0, "workers": 2, "confirmations": 0, "reference": None}
+            settings |= {"method_options": {"fds": {"outer_steps": 2}}, "storage": f"{storage}/compared"}
+            study = compare(f"{code}/mine.py:problem", ["fds", "rs"], 1, output=folder / "compared", **settings)
         restorable = can_restore(f"{storage}/run")
         restored = restore_tuner(f"{storage}/run", FDSTrainable).get_results()
         found = {
@@ -151,7 +158,8 @@ def main(folder: Path) -> None:
             "checkpoints": sorted(str(result.checkpoint.path) for result in results if result.checkpoint),
             "can_restore": restorable,
             "restored": [(result.metrics or {})["outer_step"] for result in restored],
-            "compared": study.runs["rs", 0].records.statuses(),
+            "compared": {method: study.runs[method, 0].records.statuses() for method in ("fds", "rs")},
+            "left": names_in(f"{storage}/compared"),
         }
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
     ray.shutdown()

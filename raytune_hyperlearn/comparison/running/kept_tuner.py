@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -12,14 +11,15 @@ from ray import tune
 from ray.tune.logger import LoggerCallback
 from ray.tune.stopper import Stopper
 
-from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, restore_tuner
+from raytune_hyperlearn.tune.kept_state import KeepState, can_restore, remove_run, restore_tuner, run_path
 from raytune_hyperlearn.tune.scalars import Scalars
 
 
 def kept_tuner(
     trainable: Any,
     config: Mapping[str, Any],
-    path: Path,
+    storage: str | Path,
+    name: str,
     tune_config: tune.TuneConfig,
     observer: tune.Callback,
     *,
@@ -34,7 +34,8 @@ def kept_tuner(
     Args:
         trainable: What Tune runs, with its resources.
         config: Of the trials; a searcher adds to it.
-        path: The run's folder; its parent is made where absent.
+        storage: Where the run's folder is: a local path, made where absent, or a URI that every node reaches.
+        name: Of the run and its folder.
         tune_config: Searcher, scheduler and number of trials.
         observer: Is called with every result; a restored run has the one that was kept.
         stop: Ends the run.
@@ -45,10 +46,12 @@ def kept_tuner(
         callbacks: More of them, which are shown a result's scalars; a restored run has those kept. A logger holds open
             files, so every run has a copy of its own.
     """
+    path = run_path(storage, name)
     if can_restore(path):
         return restore_tuner(path, trainable, resume_unfinished=True, param_space=dict(config))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(path, ignore_errors=True)  # of a driver that was stopped before Tune saved anything
+    if isinstance(storage, Path):
+        storage.mkdir(parents=True, exist_ok=True)
+    remove_run(path)  # of a driver that was stopped before Tune saved anything
     checkpoints = tune.CheckpointConfig(
         checkpoint_frequency=checkpoint_frequency, num_to_keep=checkpoints_to_keep, checkpoint_at_end=False
     )
@@ -57,8 +60,8 @@ def kept_tuner(
         param_space=dict(config),
         tune_config=tune_config,
         run_config=tune.RunConfig(
-            name=path.name,
-            storage_path=str(path.parent),
+            name=name,
+            storage_path=str(storage),
             callbacks=[observer, KeepState(), *map(_shown_scalars, callbacks)],
             stop=stop,
             verbose=0,

@@ -12,7 +12,9 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -22,11 +24,19 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from raytune_hyperlearn.comparison.records import RECORDS_FILE, Record, RecordWriter, read_records, remove_records
+from raytune_hyperlearn.comparison.records import (
+    RECORDS_FILE,
+    TUNE_FOLDER,
+    Record,
+    RecordWriter,
+    read_records,
+    remove_records,
+)
 from raytune_hyperlearn.results import CRASHED, ENDED, Result
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE
 
 LOGGER = logging.getLogger(__name__)
+_FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 INFO = (
     "config_id",
@@ -211,8 +221,8 @@ class Observer(Callback):
             "searcher_seconds": getattr(self.searcher, "optimizer_seconds", 0.0),
             "redone": self.redone,
         }
-        storage = trials[0].storage
-        summary = Path(storage.storage_fs_path) / f"{storage.experiment_dir_name}.json"
+        summary = _folder(trials[0]) / TUNE_FOLDER / f"{self.method}-{self.seed}.json"
+        summary.parent.mkdir(exist_ok=True)
         summary.write_text(json.dumps(times), encoding="utf-8")
 
     def get_state(self) -> dict[str, Any]:
@@ -298,8 +308,23 @@ class Observer(Callback):
 
 
 def records_file(trial: Trial) -> Path:
-    """The experiment's file of records: the run's folder lies in ``tune/`` beside it."""
-    return Path(trial.storage.storage_fs_path).parent / RECORDS_FILE
+    """The experiment's file of records."""
+    return _folder(trial) / RECORDS_FILE
+
+
+@contextmanager
+def recording_in(folder: Path) -> Iterator[None]:
+    """Have the observers of this thread write to an experiment's folder, wherever Tune's own files are."""
+    before = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(before)
+
+
+def _folder(trial: Trial) -> Path:
+    """The experiment's folder; through Ray's client, whose driver is another process, the one around ``tune/``."""
+    return _FOLDER.get() or Path(trial.storage.storage_fs_path).parent
 
 
 def first_line_of_error(text: str) -> str:

@@ -12,7 +12,6 @@ Everything that is observed goes to the experiment's folder as it is observed:
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from raytune_hyperlearn.comparison.environment import describe_environment, writ
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.records import (
     ENVIRONMENT_FILE,
+    TUNE_FOLDER,
     Finish,
     Record,
     RecordWriter,
@@ -37,13 +37,11 @@ from raytune_hyperlearn.comparison.running.folder import Folder
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
-from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit
+from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit, recording_in
 from raytune_hyperlearn.comparison.running.side_by_side import Announce, side_by_side
 from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.results import COMPLETED, ENDED
-from raytune_hyperlearn.tune.kept_state import can_restore
-
-TUNE_FOLDER = "tune"
+from raytune_hyperlearn.tune.kept_state import can_restore, names_in, remove_run, run_path
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -122,7 +120,7 @@ def run_experiment(
     for run in _all_runs(experiment, missing, folder, announce, callbacks):
         with RecordWriter(folder.runs) as writer:
             writer.append(run)
-        shutil.rmtree(folder.path / TUNE_FOLDER / f"{run.method}-{run.seed}", ignore_errors=True)
+        remove_run(run_path(_storage(experiment, folder), f"{run.method}-{run.seed}"))
         ended(run.method, run.seed)
 
 
@@ -173,7 +171,8 @@ def run_method(
     ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
     times = _read_times(ended)
     if times is None:
-        _tuner(experiment, method, seed, folder, callbacks).fit()
+        with recording_in(folder.path):
+            _tuner(experiment, method, seed, folder, callbacks).fit()
         (folder.path / TUNE_FOLDER / f"{name}.json").replace(ended)
         times = json.loads(ended.read_text(encoding="utf-8"))
     own = [record for record in read_records(folder.records) if (record.method, record.seed) == (method, seed)]
@@ -211,14 +210,15 @@ def _tuner(
 ) -> tune.Tuner:
     """The run's tuner: restored if the run was stopped, else new."""
     setup = setup_method(experiment, method, seed)
-    path = folder.path.resolve() / TUNE_FOLDER / f"{method}-{seed}"
-    if not can_restore(path):
+    storage, name = _storage(experiment, folder), f"{method}-{seed}"
+    if not can_restore(run_path(storage, name)):
         remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
     clock = RunClock(experiment.workers)
     return kept_tuner(
         resourced(setup, experiment),
         trial_config(setup, experiment, seed),
-        path,
+        storage,
+        name,
         tune_config(setup, experiment),
         Observer(experiment.name, experiment.problem, method, seed, clock, setup.searcher),
         stop=TimeLimit(clock, experiment.time_limit),
@@ -227,6 +227,31 @@ def _tuner(
         checkpoint_frequency=setup.checkpoint_frequency,
         callbacks=callbacks,
     )
+
+
+def _storage(experiment: Experiment, folder: Folder) -> str | Path:
+    """Where Tune keeps checkpoints and state of runs while they last."""
+    return experiment.storage or folder.path.resolve() / TUNE_FOLDER
+
+
+def require_empty_storage(experiment: Experiment) -> None:
+    """Refuse a storage that cannot be opened, or that holds something: what lies there would be taken up or removed.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if experiment.storage is None:
+        return
+    try:
+        held = names_in(experiment.storage)
+    except (OSError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"storage is {experiment.storage}; it must be an address that pyarrow opens, such as s3://bucket/folder, "
+            f"or a path ({reason})"
+        ) from error
+    if held:
+        raise ValueError(f"storage is {experiment.storage}; it must be empty, it holds {shown(sorted(held)[0])}")
 
 
 def tune_config(setup: MethodSetup, experiment: Experiment) -> tune.TuneConfig:

@@ -8,18 +8,21 @@ import pwd
 import stat
 from pathlib import Path
 
+ADVICE = "continuing loads pickles, which can run any code; make sure of their origin, then add --trust"
 
-def require_own(folder: Path) -> None:
-    """Refuse a folder in which somebody else could have put a pickle.
+
+def require_own(folder: Path, storage: str | None = None) -> None:
+    """Refuse a folder in which somebody else could have put a pickle, and any storage that is elsewhere.
 
     Raises:
         ValueError: In one line with the file, if it or anything in it belongs to somebody else, or others may write it.
     """
+    if storage is not None:
+        raise ValueError(f"resume is {folder}; who may write to its storage, {storage}, is not known: {ADVICE}")
     for path in (folder, *folder.rglob("*")):
         reason = _distrust(path)
         if reason:
-            advice = "continuing loads pickles, which can run any code; make sure of their origin, then add --trust"
-            raise ValueError(f"resume is {folder}; {path} {reason}: {advice}")
+            raise ValueError(f"resume is {folder}; {path} {reason}: {ADVICE}")
 
 
 def _distrust(path: Path) -> str:

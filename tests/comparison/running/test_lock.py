@@ -169,6 +169,8 @@ def test_only_own_files_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for path in (folder, planted.parent, planted):
         path.chmod(path.stat().st_mode & ~0o022)
     require_own(folder)
+    with pytest.raises(ValueError, match=r"who may write to its storage, s3://runs, is not known: .* add --trust$"):
+        require_own(folder, "s3://runs")
     planted.chmod(0o646)
     with pytest.raises(ValueError, match=r"tuner.pkl is writable by others: .* add --trust$"):
         require_own(folder)

@@ -41,7 +41,7 @@ from raytune_hyperlearn.comparison.running.defaults import experiment_from_setti
 from raytune_hyperlearn.comparison.running.folder import Folder, FolderInUseError, check_folder, prepare_folder
 from raytune_hyperlearn.comparison.running.method import MethodSetup
 from raytune_hyperlearn.comparison.running.methods import setup_method
-from raytune_hyperlearn.comparison.running.run import run_experiment
+from raytune_hyperlearn.comparison.running.run import require_empty_storage, run_experiment
 from raytune_hyperlearn.comparison.running.side_by_side import side_by_side
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import SGDTrainable
@@ -365,7 +365,9 @@ class TestFolders:
 @pytest.mark.long
 def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_session: str, tmp_path: Path) -> None:
     options = {"fds": {"outer_steps": 3}}
-    experiment = tiny_experiment(methods=["fds"], seeds=[1, 2], concurrent=2, time_limit=300.0, method_options=options)
+    elsewhere = tmp_path / "elsewhere"
+    settings: dict[str, Any] = {"concurrent": 2, "time_limit": 300.0, "storage": elsewhere.as_uri()}
+    experiment = tiny_experiment(methods=["fds"], seeds=[1, 2], method_options=options, **settings)
     folder = prepare_folder(experiment, tmp_path / "two", resume=False)
     said: list[str] = []
 
@@ -392,6 +394,7 @@ def test_runs_at_the_same_time_are_whole_and_continue_after_an_interruption(ray_
     rows = read_records(folder.records)
     assert sorted(row.seed for row in rows) == [1, 1, 1, 2, 2, 2]
     assert not any((folder.path / "tune").glob("fds-*/"))
+    assert not any(elsewhere.iterdir())
     drivers = {note.name: note.read_text() for note in notes.iterdir()}
     assert set(drivers) == {"fds-1", "fds-2"}
     assert len({*drivers.values(), str(os.getpid())}) == 3, "each run has a process of its own"
@@ -416,6 +419,16 @@ class Note(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         (self.folder / trial.storage.experiment_dir_name).write_text(str(os.getpid()))
+
+
+def test_a_storage_must_be_one_that_can_be_opened_and_is_empty(tmp_path: Path) -> None:
+    require_empty_storage(tiny_experiment())
+    require_empty_storage(tiny_experiment(storage=str(tmp_path / "new")))
+    with pytest.raises(ValueError, match=r"^storage is gone://runs; it must be an address that pyarrow opens, .*\)$"):
+        require_empty_storage(tiny_experiment(storage="gone://runs"))
+    (tmp_path / "thesis.pdf").touch()
+    with pytest.raises(ValueError, match=r"^storage is .*; it must be empty, it holds 'thesis.pdf'$"):
+        require_empty_storage(tiny_experiment(storage=str(tmp_path)))
 
 
 def test_a_callback_that_cannot_be_copied_is_refused_in_one_line(tmp_path: Path) -> None:
