@@ -130,6 +130,9 @@ def refused(outcome: Outcome, *said: str) -> None:
         (["--cpus-per-trial", "0"], ["cpus_per_trial is 0", "in [1"]),
         (["--cpus-per-trial", "9999"], ["cpus_per_trial is 9999; "]),
         (["--gpus-per-trial", "-1"], ["gpus_per_trial is -1.0", "in [0"]),
+        (["--gradient-norm", "0"], ["gradient_norm is 0.0", "a positive number or None"]),
+        (["--gradient-norm", "short"], ["--gradient-norm", "'short'", "a number"]),
+        (["--precision", "half"], ["precision is 'half'", "full", "bf16-mixed"]),
         (["--address", "127.0.0.1:1"], ["address is '127.0.0.1:1'", "HOST:PORT"]),
         (["--address", "nowhere"], ["address is 'nowhere'", "HOST:PORT"]),
         (["--address", "127.0.0.1:99999999"], ["address is '127.0.0.1:99999999'", "HOST:PORT"]),
@@ -274,11 +277,13 @@ def test_overwrite_keeps_what_was_there(
 
 @pytest.mark.usefixtures("no_ray")
 def test_the_printed_settings_are_all_there_are_and_can_be_read_back(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
-    outcome = hyperlearn("compare", "--methods", "rs,fds", "--epochs", "2", "--print-config")
+    given = ("--methods", "rs,fds", "--epochs", "2", "--gradient-norm", "0.5", "--precision", "bf16-mixed")
+    outcome = hyperlearn("compare", *given, "--print-config")
     assert (outcome.status, outcome.errors) == (0, "")
     (tmp_path / "settings.yaml").write_text(outcome.output)
     read = read_experiment(tmp_path / "settings.yaml")
     assert (read.methods, read.epochs, read.problem) == (("rs", "fds"), 2, "digits")
+    assert (read.gradient_norm, read.precision) == (0.5, "bf16-mixed")
     lines = outcome.output.splitlines()
     settings = [number for number, line in enumerate(lines) if re.match(r"\w+:", line)]
     assert [lines[number].partition(":")[0] for number in settings] == [entry.name for entry in fields(read)]
@@ -541,6 +546,8 @@ def test_tune_searches_and_shows_what_was_found_and_how_to_use_it(
         (["--method", "rs", "--outer-steps", "3"], "option of rs is 'outer_steps'; allowed: none"),
         (["--time-limit", "-1"], "time_limit is -1"),
         (["--seed", "-1"], "seeds"),
+        (["--gradient-norm", "-1"], "gradient_norm is -1.0"),
+        (["--precision", "half"], "precision is 'half'"),
     ],
 )
 def test_tune_refuses_bad_arguments(hyperlearn: Hyperlearn, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -716,14 +723,15 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers cpus-per-trial gpus-per-trial concurrent "
-    "address confirm focus optimizer output config resume extend dry-run trust overwrite print-config help",
+    "address confirm focus optimizer gradient-norm precision output config resume extend dry-run trust overwrite "
+    "print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus explain live help",
     "list": "help",
     "reference": "problem-args epochs seeds workers cpus-per-trial gpus-per-trial output help",
     "reproduce": "scale output list help",
     "tune": "problem problem-args method time-limit outer-steps epochs seed workers cpus-per-trial gpus-per-trial "
-    "output resume trust help",
+    "gradient-norm precision output resume trust help",
 }
 
 

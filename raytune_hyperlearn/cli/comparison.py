@@ -11,7 +11,9 @@ import typer
 
 from raytune_hyperlearn.cli.options import (
     DEFAULT_METHODS,
+    GradientNorm,
     Output,
+    Precision,
     ProblemArguments,
     Trust,
     number_option,
@@ -87,6 +89,8 @@ def compare(
         str | None,
         typer.Option(help="What trains, and whose hyperparameters are searched: sgd, adam or adamw (default: sgd)."),
     ] = None,
+    gradient_norm: GradientNorm = None,
+    precision: Precision = None,
     focus: Annotated[
         str | None,
         typer.Option(help="Method to test against each other one (default: fds where it takes part, else the first)."),
@@ -140,6 +144,8 @@ def compare(
             storage=storage,
             confirmations=confirm,
             optimizer=optimizer,
+            gradient_norm=gradient_norm,
+            precision=precision,
             focus=focus,
         )
         others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}

@@ -49,6 +49,15 @@ Epochs = Annotated[float | None, number_option("Full budget in epochs (default: 
 Workers = Annotated[int, whole_option("Trials at a time.")]
 CPUsPerTrial = Annotated[int, whole_option("Processors of one trial, which trains with as many threads.")]
 GPUsPerTrial = Annotated[float, number_option("GPUs of one trial.")]
+GradientNorm = Annotated[
+    float | None, number_option("Shorten every batch gradient of a training to this norm (default: no bound).")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="full|bf16-mixed", help="Precision of training; bf16-mixed is bfloat16 under autocast (default: full)."
+    ),
+]
 
 
 def settings_of(**given: Any) -> dict[str, Any]:

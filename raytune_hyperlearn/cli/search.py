@@ -13,6 +13,8 @@ import typer
 from raytune_hyperlearn.cli.options import (
     CPUsPerTrial,
     GPUsPerTrial,
+    GradientNorm,
+    Precision,
     ProblemArguments,
     Trust,
     Workers,
@@ -46,6 +48,8 @@ def tune(
     workers: Workers = 1,
     cpus_per_trial: CPUsPerTrial = 1,
     gpus_per_trial: GPUsPerTrial = 0.0,
+    gradient_norm: GradientNorm = None,
+    precision: Precision = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for results (default: results/PROBLEM-METHOD).")
     ] = None,
@@ -67,6 +71,8 @@ def tune(
             workers=workers,
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
+            gradient_norm=gradient_norm,
+            precision=precision,
         )
         options = {} if outer_steps is None else {method: {"outer_steps": outer_steps}}
         one_run = {"methods": [method], "seeds": [seed], "confirmations": 0, "method_options": options}
