@@ -130,9 +130,12 @@ class Trial:
         self.local_path, self.trial_id, self.config = local_path, "a", {"seed": 0, "epochs": 2.0}
 
 
-def test_mlflow_is_shown_every_value_of_a_schedule_as_a_metric_of_its_own(tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")  # mlflow-skinny comes without it
+def test_mlflow_is_shown_every_value_of_a_schedule_as_a_metric_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # it reads the environment
+
     where = f"sqlite:///{tmp_path / 'runs.db'}"
     logger = Scalars(deepcopy(MLflowLoggerCallback(tracking_uri=where, experiment_name="digits")))
     trial = Trial(str(tmp_path))
