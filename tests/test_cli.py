@@ -723,15 +723,15 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers cpus-per-trial gpus-per-trial concurrent "
-    "address confirm focus optimizer gradient-norm precision output config resume extend dry-run trust overwrite "
-    "print-config help",
+    "address storage confirm focus optimizer gradient-norm precision output config resume extend dry-run trust overwrite "
+    "verbose print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus explain live help",
     "list": "help",
     "reference": "problem-args epochs seeds workers cpus-per-trial gpus-per-trial output help",
     "reproduce": "scale output list help",
     "tune": "problem problem-args method time-limit outer-steps epochs seed workers cpus-per-trial gpus-per-trial "
-    "gradient-norm precision output resume trust help",
+    "gradient-norm precision output resume trust verbose help",
 }
 
 

@@ -16,6 +16,7 @@ from raytune_hyperlearn.cli.options import (
     Precision,
     ProblemArguments,
     Trust,
+    Verbose,
     number_option,
     settings_of,
     whole_option,
@@ -114,6 +115,7 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew in a folder with results; those are kept in FOLDER.1.")
     ] = False,
+    verbose: Verbose = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as a YAML file for --config and stop.")
     ] = False,
@@ -149,7 +151,7 @@ def compare(
             focus=focus,
         )
         others = {"config": config is not None, "output": output is not None, "overwrite": overwrite}
-        begin = partial(head_to_head.begin, resume=resume is not None)
+        begin = partial(head_to_head.begin, resume=resume is not None, verbose=verbose)
         if resume is not None:
             others["extend"] = extend is not None
             if chosen or any(others.values()):
@@ -160,7 +162,7 @@ def compare(
             experiment, path = read_experiment(resume / EXPERIMENT_FILE), resume
         elif extend is not None:
             experiment, path = _extended(extend, chosen, others), extend
-            begin = partial(head_to_head.begin_extended, say=_say_line)
+            begin = partial(head_to_head.begin_extended, say=_say_line, verbose=verbose)
         else:
             if config is not None and not config.is_file():
                 raise ValueError(f"config is {config}; it must be a YAML file of settings")
@@ -179,7 +181,7 @@ def compare(
         if overwrite:
             _set_aside(experiment, path)
     command = f"hyperlearn compare --resume {shlex.quote(str(path))}{' --trust' if trust else ''}"
-    run_comparison(experiment, path, begin, trust or not is_continued, command)
+    run_comparison(experiment, path, begin, trust or not is_continued, command, verbose)
     with one_line_errors():
         error = write_report([path], path / "report.html")
     if error:

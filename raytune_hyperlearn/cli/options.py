@@ -40,6 +40,9 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Continue though others could have written to the folder: its pickles can run code."),
 ]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show a line for every result, and what Ray and its workers print.")
+]
 ProblemArguments = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Argument of the function that builds an own problem; may be repeated."),

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def run_comparison(
-    experiment: Experiment, path: Path, begin: Callable[[Experiment, Path], Folder], trust: bool, command: str
+    experiment: Experiment,
+    path: Path,
+    begin: Callable[[Experiment, Path], Folder],
+    trust: bool,
+    command: str,
+    verbose: bool,
 ) -> None:
     """Check all, then run to the end and leave Ray; if it is stopped, name the command that continues.
 
@@ -25,6 +30,7 @@ def run_comparison(
         begin: Checks the experiment, starts Ray and makes the folder.
         trust: Whether the folder is new, or may be continued though others could have written to it.
         command: Continues the run.
+        verbose: Show a line for every result.
     """
     from raytune_hyperlearn.comparison import head_to_head
     from raytune_hyperlearn.comparison.running import cluster
@@ -42,7 +48,7 @@ def run_comparison(
         console.print(plan_text(experiment), highlight=False, soft_wrap=True)
         _say_what_seeds_can_show(experiment)
         with ways_to_continue(command):
-            head_to_head.run(experiment, folder, console)
+            head_to_head.run(experiment, folder, console, verbose=verbose)
 
 
 def _say_what_seeds_can_show(experiment: Experiment) -> None:

@@ -17,6 +17,7 @@ from raytune_hyperlearn.cli.options import (
     Precision,
     ProblemArguments,
     Trust,
+    Verbose,
     Workers,
     number_option,
     settings_of,
@@ -57,6 +58,7 @@ def tune(
         bool, typer.Option("--resume", help="Continue the search in the output folder that was stopped.")
     ] = False,
     trust: Trust = False,
+    verbose: Verbose = False,
 ) -> None:
     """Search with one method, then show what was found and how to train with it."""
     with one_line_errors():
@@ -79,7 +81,8 @@ def tune(
         experiment = experiment_from_settings({**chosen, **one_run})
         path = output or Path("results") / f"{experiment.name}-{method}"
     command = shlex.join(["hyperlearn", *sys.argv[1:], *([] if resume else ["--resume"])])
-    run_comparison(experiment, path, partial(head_to_head.begin, resume=resume), trust or not resume, command)
+    begin = partial(head_to_head.begin, resume=resume, verbose=verbose)
+    run_comparison(experiment, path, begin, trust or not resume, command, verbose)
     with one_line_errors():
         from raytune_hyperlearn.comparison.analysis.best import BEST_FILE
         from raytune_hyperlearn.comparison.analysis.results import load_study

@@ -169,36 +169,40 @@ def check_settings(experiment: Experiment) -> None:
         cluster.require_listener(experiment.address)
 
 
-def begin(experiment: Experiment, path: Path, resume: bool) -> Folder:
+def begin(experiment: Experiment, path: Path, resume: bool, verbose: bool = False) -> Folder:
     """Check all, cheap things first, start Ray unless it is running, and make the folder; the caller holds its lock.
 
     Args:
         experiment: What is to run.
         path: Its folder.
         resume: Whether to continue what is in the folder.
+        verbose: Show what Ray and its workers print.
 
     Raises:
         ValueError: In one line; Ray is as before then, and nothing is written.
     """
     check_settings(experiment)
     check_folder(experiment, path, resume)
-    with _on_ray(experiment, is_new=not resume):
+    with _on_ray(experiment, is_new=not resume, verbose=verbose):
         return prepare_folder(experiment, path, resume)
 
 
-def begin_extended(grown: Experiment, path: Path, say: Callable[[str], object] = lambda text: None) -> Folder:
+def begin_extended(
+    grown: Experiment, path: Path, say: Callable[[str], object] = lambda text: None, verbose: bool = False
+) -> Folder:
     """As :func:`begin`, in the folder of the comparison that has grown.
 
     Args:
         grown: What is to run.
         path: The folder.
         say: Is told what is added, kept and run anew, and where the files as they were are kept.
+        verbose: Show what Ray and its workers print.
 
     Raises:
         ValueError: In one line; Ray is as before then, and nothing is written.
     """
     check_settings(grown)
-    with _on_ray(grown):
+    with _on_ray(grown, verbose=verbose):
         before = read_experiment(path / EXPERIMENT_FILE)
         said = extension.extension_text(before, grown, read_runs(path / RUNS_FILE))
         earlier = extension.extend_folder(before, grown, path)
@@ -207,7 +211,7 @@ def begin_extended(grown: Experiment, path: Path, say: Callable[[str], object] =
 
 
 @contextmanager
-def _on_ray(experiment: Experiment, is_new: bool = False) -> Iterator[None]:
+def _on_ray(experiment: Experiment, is_new: bool = False, verbose: bool = False) -> Iterator[None]:
     """Make every method's first trial, and start Ray unless it is running; stop it if the body fails.
 
     The storage of a new experiment must be empty.
@@ -222,7 +226,7 @@ def _on_ray(experiment: Experiment, is_new: bool = False) -> Iterator[None]:
     if joined:
         cluster.require_room(experiment)
     else:
-        cluster.start_ray(experiment)
+        cluster.start_ray(experiment, verbose)
     try:
         yield
     except BaseException:
@@ -231,8 +235,21 @@ def _on_ray(experiment: Experiment, is_new: bool = False) -> Iterator[None]:
         raise
 
 
-def run(experiment: Experiment, folder: Folder, console: Console, callbacks: Sequence[Callback] = ()) -> None:
+def run(
+    experiment: Experiment,
+    folder: Folder,
+    console: Console,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
+) -> None:
     """Run and confirm what is not finished yet, and write the best of all runs to ``best.json``; Ray is running.
+
+    Args:
+        experiment: What is run.
+        folder: From :func:`begin` or :func:`begin_extended`.
+        console: Shows progress.
+        callbacks: Of Ray Tune.
+        verbose: Show a line for every result.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; all records are in the folder, and a later call continues.
@@ -243,7 +260,7 @@ def run(experiment: Experiment, folder: Folder, console: Console, callbacks: Seq
     from raytune_hyperlearn.comparison.running import run as running
     from raytune_hyperlearn.comparison.running.confirmation import confirm
 
-    with Progress(experiment, folder.records, len(folder.finished()), console) as progress:
+    with Progress(experiment, folder.records, len(folder.finished()), console, verbose) as progress:
         running.run_experiment(experiment, folder, progress.announce, callbacks, progress.ended)
     confirm(experiment, folder.path, console)
     best = best_of(load_study(folder.path))

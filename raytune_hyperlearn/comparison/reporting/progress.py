@@ -98,10 +98,13 @@ class Progress:
         records: File of records, which grows.
         done: Runs that were finished before.
         console: Where to draw.
+        verbose: Show a line for every result, too.
     """
 
-    def __init__(self, experiment: Experiment, records: Path, done: int, console: Console) -> None:
-        self.experiment, self.console = experiment, console
+    def __init__(
+        self, experiment: Experiment, records: Path, done: int, console: Console, verbose: bool = False
+    ) -> None:
+        self.experiment, self.console, self.verbose = experiment, console, verbose
         self._records = records
         found = records.stat() if records.exists() else None
         self._file, self._offset = (found.st_ino, found.st_size) if found else (0, 0)
@@ -172,8 +175,12 @@ class Progress:
 
     def _beat(self) -> None:
         """On a pipe: a line every minute for each run, so that nobody takes a long one for one that hangs."""
-        while not self._ended.wait(HEARTBEAT):
+        told = time.monotonic()
+        while not self._ended.wait(1.0 if self.verbose else HEARTBEAT):
             self._read()
+            if time.monotonic() - told < HEARTBEAT:
+                continue
+            told = time.monotonic()
             for place, run in self._numbered():
                 text = f"run {place} of {self._total}: {run.method}, {run.text()}"
                 self.console.print(text, highlight=False, soft_wrap=True)
@@ -207,6 +214,16 @@ class Progress:
             run = self._under_way.get((row["method"], row["seed"]))
             if run is not None:
                 run.take(row)
+                if self.verbose:
+                    self.console.print(self._row_text(row), highlight=False, markup=False, soft_wrap=True)
+
+    def _row_text(self, row: dict[str, Any]) -> str:
+        """A result in a line."""
+        value = number(row[self.experiment.metric]) if row["status"] == "completed" else row["status"]
+        return (
+            f"{row['time']:.1f} s: {row['method']} seed {row['seed']}, {number(row['budget'])} epochs, "
+            f"{metric_name(self.experiment)} {value}"
+        )
 
     def draw(self) -> RenderableType:
         """What a terminal shows now."""

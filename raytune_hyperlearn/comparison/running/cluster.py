@@ -44,8 +44,12 @@ def prepare_environment(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def start_ray(experiment: Experiment) -> None:
-    """Join the cluster at the experiment's address, or start a quiet local Ray with the cores of all workers.
+def start_ray(experiment: Experiment, verbose: bool = False) -> None:
+    """Join the cluster at the experiment's address, or start a local Ray with the cores of all workers.
+
+    Args:
+        experiment: What is to run.
+        verbose: Show what Ray and its workers print; else Ray is quiet.
 
     Raises:
         ValueError: If there is no cluster at the address, or the cluster or this machine is too small.
@@ -60,12 +64,12 @@ def start_ray(experiment: Experiment) -> None:
         if experiment.cpus_per_trial > own:
             raise ValueError(f"cpus_per_trial is {experiment.cpus_per_trial}; this machine has {own} processors")
         with _threads(experiment.cpus_per_trial):
-            _init_local(num_cpus=max(experiment.cores, own))
+            _init_local(verbose, num_cpus=max(experiment.cores, own))
     else:
         try:
             with _threads(experiment.cpus_per_trial):
                 environment = {"env_vars": {name: os.environ[name] for name in QUIET}}
-                _init(address=experiment.address, runtime_env=environment)
+                _init(verbose, address=experiment.address, runtime_env=environment)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"address is {experiment.address!r}; no Ray cluster answers there ({reason})") from error
@@ -131,17 +135,18 @@ def local_ray() -> Iterator[None]:
         stop_ray()
 
 
-def _init_local(**options: Any) -> None:
+def _init_local(verbose: bool = False, **options: Any) -> None:
     # "local" starts one of its own, where no address would join whatever Ray happens to run on the machine.
-    _init(address="local", include_dashboard=False, **options)
+    _init(verbose, address="local", include_dashboard=False, **options)
 
 
-def _init(**options: Any) -> None:
+def _init(verbose: bool, **options: Any) -> None:
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    level = "INFO" if verbose else "ERROR"
+    logging.getLogger("ray").setLevel(level)
     with keeping_sigterm():
-        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        ray.init(log_to_driver=verbose, logging_level=level, **options)
 
 
 def require_listener(address: str) -> None:

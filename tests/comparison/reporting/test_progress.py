@@ -80,6 +80,20 @@ def test_a_pipe_gets_a_heartbeat_while_a_run_goes_on(
     assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluations")
 
 
+def test_every_result_is_a_line_if_asked_for(records: Path, append: Append) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(make_experiment(methods=("hb",), seeds=(0,)), records, 0, console, verbose=True) as progress:
+        progress.announce("hb", 0)
+        append(method="hb", budget=3.0, time=2.0, validation_loss=0.5)
+        append(method="hb", budget=3.0, time=4.25, status="diverged")
+        wait_for(lambda: len(lines(console)) == 2)
+        progress.ended("hb", 0)
+    assert lines(console)[:2] == [
+        "2.0 s: hb seed 0, 3 epochs, validation loss 0.5",
+        "4.2 s: hb seed 0, 3 epochs, validation loss diverged",
+    ]
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
     while not condition():
