@@ -723,8 +723,8 @@ def test_reproduce_prints_verdicts_as_they_are(hyperlearn: Hyperlearn, monkeypat
 
 COMMANDS = {
     "compare": "problem problem-args methods seeds time-limit epochs workers cpus-per-trial gpus-per-trial concurrent "
-    "address storage confirm focus optimizer gradient-norm precision output config resume extend dry-run trust overwrite "
-    "verbose print-config help",
+    "address storage confirm focus optimizer gradient-norm precision output config resume extend dry-run trust "
+    "overwrite verbose print-config help",
     "check": "problem problem-args methods seeds time-limit epochs gpu help",
     "report": "output focus explain live help",
     "list": "help",
