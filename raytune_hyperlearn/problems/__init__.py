@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from raytune_hyperlearn.problems.checking import check_problem
     from raytune_hyperlearn.problems.data import MissingDataError
     from raytune_hyperlearn.problems.datasets import padded
-    from raytune_hyperlearn.problems.examples import Examples, Fields, StoredExamples
+    from raytune_hyperlearn.problems.examples import Examples, StoredExamples
+    from raytune_hyperlearn.problems.fields import Fields
+    from raytune_hyperlearn.problems.loading import loaded_once
     from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example
     from raytune_hyperlearn.problems.names import PROBLEMS, BuiltIn
     from raytune_hyperlearn.problems.problem import (
@@ -32,7 +34,9 @@ else:
             ".checking": ["check_problem"],
             ".data": ["MissingDataError"],
             ".datasets": ["padded"],
-            ".examples": ["Examples", "Fields", "StoredExamples"],
+            ".examples": ["Examples", "StoredExamples"],
+            ".fields": ["Fields"],
+            ".loading": ["loaded_once"],
             ".losses": ["LossFunction", "PerExample", "per_example"],
             ".names": ["BuiltIn", "PROBLEMS"],
             ".problem": [
@@ -72,6 +76,7 @@ __all__ = [
     "derived_seed",
     "evaluate",
     "load",
+    "loaded_once",
     "padded",
     "per_example",
     "source_of",

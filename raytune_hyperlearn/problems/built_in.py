@@ -9,6 +9,8 @@ from functools import partial
 from torch import nn
 
 from raytune_hyperlearn.problems import connect4, data, digit_images, wordnet
+from raytune_hyperlearn.problems.examples import Examples
+from raytune_hyperlearn.problems.loading import loaded_once
 from raytune_hyperlearn.problems.models import (
     MLP,
     VGG11,
@@ -55,7 +57,7 @@ def mnist_5k() -> Problem:
 
 def fashion_mnist() -> Problem:
     """Fashion-MNIST with LeNet-5."""
-    train, test = data.fashion_mnist()
+    train, test = loaded_once(f"fashion-mnist {data.data_root()}", data.fashion_mnist)
     return Problem(
         name="fashion-mnist",
         model=LeNet,
@@ -71,7 +73,7 @@ def fashion_mnist() -> Problem:
 
 def cifar10_wrn() -> Problem:
     """CIFAR-10 with WRN-16-1, the setting of FDS's figure 1."""
-    train, test = data.cifar(10)
+    train, test = _cifar(10)
     return Problem(
         name="cifar10-wrn16-1",
         model=partial(WideResNet, depth=16, width=1),
@@ -123,9 +125,13 @@ def wordnet_relations() -> Problem:
     )
 
 
+def _cifar(classes: int) -> tuple[Examples, ...]:
+    return loaded_once(f"cifar {classes} {data.data_root()}", partial(data.cifar, classes))
+
+
 def _cifar_for_arbiter(classes: int, name: str, model: Callable[[], nn.Module]) -> Problem:
     """CIFAR with the split, batch size and epochs of Arbiter's experiments."""
-    train, test = data.cifar(classes)
+    train, test = _cifar(classes)
     return Problem(
         name=name,
         model=model,

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raytune_hyperlearn.problems.examples import Examples, Fields
+from raytune_hyperlearn.problems.examples import Examples
+from raytune_hyperlearn.problems.fields import Fields
 from raytune_hyperlearn.problems.losses import require_per_example
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.problem import Problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from raytune_hyperlearn.problems.examples import READERS, Collate, Examples, Fields, StoredExamples
+from raytune_hyperlearn.problems.examples import READERS, Collate, Examples, StoredExamples
+from raytune_hyperlearn.problems.fields import Fields
+from raytune_hyperlearn.problems.loading import WORTH_SHARING, loaded_once
 from raytune_hyperlearn.problems.losses import IGNORED, LossFunction, mean_per_example, per_example
 from raytune_hyperlearn.problems.problem import correct, cross_entropy
 
@@ -90,7 +93,13 @@ def examples_of(part: str, dataset: Dataset[Any], collate: Collate | None, memor
     try:
         known = some.read()
         _check_repeatable(part, known, some.read())
-        return _in_memory(stored) if _bytes(known) / len(known) * count <= memory_limit else stored
+        size = _bytes(known) / len(known) * count
+        if size > memory_limit:
+            return stored
+        if size < WORTH_SHARING:
+            return _in_memory(stored)
+        (examples,) = loaded_once(f"{part} {count} {_digest(known)}", lambda: (_in_memory(stored),))
+        return examples
     except (ValueError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -115,6 +124,15 @@ def _tensors(examples: Examples) -> list[Tensor]:
 
 def _bytes(examples: Examples) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(examples))
+
+
+def _digest(examples: Examples) -> str:
+    """Of shapes, types and values: what tells data sets of one length apart."""
+    digest = hashlib.sha256()
+    for tensor in _tensors(examples):
+        digest.update(f"{list(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _of_default_type(examples: Examples) -> Examples:

@@ -1,9 +1,4 @@
-"""Examples: tensors with one row each, in memory or read from a data set when they are needed.
-
-A model may take several tensors. Its inputs are then a tuple, and the model is called with ``*inputs``, or a dict, and
-it is called with ``**inputs``. :class:`Fields` keeps them together. It is indexed, moved and batched like one tensor,
-so nothing between the data and the model needs to know.
-"""
+"""Examples: tensors with one row each, in memory or read from a data set when they are needed."""
 
 from __future__ import annotations
 
@@ -14,131 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import register_pytree_node
+from torch import Tensor
 from torch.utils.data import Dataset
+
+from raytune_hyperlearn.problems.fields import Fields, Rows, check_rows
 
 Inputs = Any
 """A tensor [N, …], or :class:`Fields`: the operations that are used on the way to the model are the same."""
-Rows = Tensor | slice
 READERS = 4
 """Threads that read ahead, a batch each: decoding images and reading files leave Python's lock."""
-
-
-class Fields:
-    """Several tensors of one length that are indexed together.
-
-    Args:
-        given: Name → tensor [N, …] for a model with keyword arguments, or a tuple of tensors for one with positional.
-
-    Raises:
-        ValueError: If there is none, or they differ in length or device.
-    """
-
-    def __init__(self, given: Mapping[str, Tensor] | tuple[Tensor, ...]) -> None:
-        named = given.items() if isinstance(given, Mapping) else enumerate(given)
-        self.tensors: dict[str | int, Tensor] = dict(named)
-        if not self.tensors:
-            raise ValueError("inputs is empty; it must hold at least one tensor")
-        first = next(iter(self.tensors.values()))
-        for name, tensor in self.tensors.items():
-            check_rows(f"inputs[{name!r}]", tensor)
-            if len(tensor) != len(first):
-                raise ValueError(
-                    f"inputs[{name!r}] has {len(tensor)} rows; it must have as many as others, {len(first)}"
-                )
-            if tensor.device != first.device:
-                raise ValueError(f"inputs[{name!r}] is on {tensor.device}; it must be where others are, {first.device}")
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def __getitem__(self, rows: Rows) -> Fields:
-        return self.map(lambda tensor: tensor[rows])
-
-    @property
-    def device(self) -> torch.device:
-        """Where all tensors are."""
-        return next(iter(self.tensors.values())).device
-
-    @property
-    def shape(self) -> dict[str | int, list[int]]:
-        """The shape of every tensor, for messages."""
-        return {name: list(tensor.shape) for name, tensor in self.tensors.items()}
-
-    @property
-    def dtype(self) -> str:
-        """All types, for messages."""
-        return ", ".join(str(tensor.dtype) for tensor in self.tensors.values())
-
-    def is_floating_point(self) -> bool:
-        """False: several tensors are neither a vector nor an image, whatever their types."""
-        return False
-
-    def clone(self) -> Fields:
-        """A copy."""
-        return self.map(torch.clone)
-
-    def unsqueeze(self, dim: int) -> Fields:
-        """Every tensor with a further dimension.
-
-        Args:
-            dim: Position of the new dimension, of length 1.
-        """
-        return self.map(lambda tensor: tensor.unsqueeze(dim))
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Fields:
-        """The same names with changed tensors.
-
-        Args:
-            change: Called with every tensor.
-        """
-        return _rebuilt([change(tensor) for tensor in self.tensors.values()], list(self.tensors))
-
-
-def _rebuilt(tensors: Iterable[Any], names: Any) -> Fields:
-    """Without checks: transformations of torch put objects of their own where the tensors were."""
-    fields = object.__new__(Fields)
-    fields.tensors = dict(zip(names, tensors, strict=True))
-    return fields
-
-
-register_pytree_node(
-    Fields,
-    lambda fields: (list(fields.tensors.values()), list(fields.tensors)),
-    _rebuilt,
-    serialized_type_name="Fields",
-)
-
-
-def unpack(_module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Hook of a module: called with :class:`Fields` it takes them as its arguments."""
-    if len(arguments) != 1 or not isinstance(arguments[0], Fields):
-        return arguments, named
-    tensors = arguments[0].tensors
-    positional = tuple(value for name, value in tensors.items() if isinstance(name, int))
-    return positional, {name: value for name, value in tensors.items() if isinstance(name, str)}
-
-
-@dataclass(frozen=True)
-class TakesFields:
-    """Builds a model that can be called with :class:`Fields`; its parameters keep their names."""
-
-    build: Callable[[], nn.Module]
-
-    def __call__(self) -> nn.Module:
-        """A new model."""
-        model = self.build()
-        if isinstance(model, nn.Module):
-            model.register_forward_pre_hook(unpack, with_kwargs=True)
-        return model
-
-
-def check_rows(name: str, values: object) -> None:
-    """Refuse what is no tensor with rows."""
-    if not isinstance(values, Tensor) or values.ndim == 0:
-        found = "a number" if isinstance(values, Tensor) else f"of type {type(values).__name__}"
-        raise ValueError(f"{name} is {found}; it must be a tensor with one row per example")
 
 
 @dataclass(frozen=True)
@@ -182,6 +61,14 @@ class Examples:
         """The same examples in memory."""
         return self
 
+    def chosen(self, rows: Tensor) -> Examples:
+        """Some of the examples without a copy; batches of them are gathered when they are asked for.
+
+        Args:
+            rows: Which, [M].
+        """
+        return ChosenExamples(self, rows)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Examples:
         """The same examples on ``device``; floating-point inputs (and targets) are cast to ``dtype`` if given.
 
@@ -195,6 +82,68 @@ class Examples:
 
         inputs = self.inputs.map(moved) if isinstance(self.inputs, Fields) else moved(self.inputs)
         return Examples(inputs, moved(self.targets))
+
+
+class ChosenExamples(Examples):
+    """Some rows of examples in memory, which are not copied: those of a batch are gathered when it is asked for.
+
+    ``inputs`` and ``targets`` of all of them are copied when they are first used, and kept.
+
+    Args:
+        whole: The examples, which may lie in memory that cannot be written to.
+        rows: Which of them, [N].
+    """
+
+    whole: Examples
+    rows: Tensor
+
+    def __init__(self, whole: Examples, rows: Tensor) -> None:
+        for name, value in (("whole", whole), ("rows", rows)):
+            object.__setattr__(self, name, value)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"ChosenExamples({len(self)} of {len(self.whole)})"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Rows) -> Examples:
+        return self.whole[self.rows[rows]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("inputs", "targets"):
+            raise AttributeError(name)
+        object.__setattr__(self, name, getattr(self.whole, name)[self.rows])
+        return self.__dict__[name]
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.whole.device
+
+    def read(self) -> Examples:
+        """A copy of these rows."""
+        return self.whole[self.rows]
+
+    def chosen(self, rows: Tensor) -> ChosenExamples:
+        """Some of these rows.
+
+        Args:
+            rows: Which, [M].
+        """
+        return ChosenExamples(self.whole, self.rows[rows])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ChosenExamples:
+        """The same rows on ``device``, see :meth:`Examples.to`.
+
+        Args:
+            device: Where the tensors go.
+            dtype: New type of floating-point tensors; None keeps theirs.
+        """
+        return ChosenExamples(self.whole.to(device, dtype), self.rows.to(device))
 
 
 Collate = Callable[[list[Any]], Any]
@@ -242,6 +191,14 @@ class StoredExamples(Examples):
     def __getitem__(self, rows: Rows) -> StoredExamples:
         chosen = self.rows[rows.cpu() if isinstance(rows, Tensor) else rows]
         return StoredExamples(self.dataset, self.collate, chosen, self.place, self.dtype)
+
+    def chosen(self, rows: Tensor) -> StoredExamples:
+        """Some of the examples.
+
+        Args:
+            rows: Which, [M].
+        """
+        return self[rows]
 
     def __getattr__(self, name: str) -> Any:
         if name in ("inputs", "targets"):

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from raytune_hyperlearn.problems.examples import Collate, Examples, Fields, InParts, TakesFields, read_ahead
+from raytune_hyperlearn.problems.examples import Collate, Examples, InParts, read_ahead
+from raytune_hyperlearn.problems.fields import Fields, TakesFields
 from raytune_hyperlearn.problems.losses import LossFunction, PerExample, per_example, require_per_example
 from raytune_hyperlearn.problems.seeds import Purpose, derived_seed
 
 Augmentation = Callable[[Any, torch.Generator], Any]
 """Maps training inputs [N, …] to augmented inputs of the same shape; randomness comes from the generator.
 
-Inputs that are a tuple or a dict come as :class:`~raytune_hyperlearn.problems.examples.Fields`."""
+Inputs that are a tuple or a dict come as :class:`~raytune_hyperlearn.problems.fields.Fields`."""
 MEMORY_LIMIT = 2.0**31
 """Bytes of a data set that :meth:`Problem.from_datasets` loads."""
 
@@ -169,13 +170,15 @@ class Problem:
     def split(self, seed: int) -> Split:
         """Training and validation examples: a uniformly random partition that depends on ``seed`` alone.
 
+        The data are not copied.
+
         Args:
             seed: Any integer; equal seeds give equal parts.
         """
         generator = torch.Generator().manual_seed(derived_seed(seed, Purpose.SPLIT))
         order = torch.randperm(len(self.train), generator=generator).to(self.train.device)
         held_out = self.validation_size
-        return Split(train=self.train[order[held_out:]], validation=self.train[order[:held_out]])
+        return Split(train=self.train.chosen(order[held_out:]), validation=self.train.chosen(order[:held_out]))
 
     def horizon(self, epochs: float, batch_size: int | None = None) -> int:
         """Number T of inner steps in ``epochs`` passes over the training part; incomplete batches are dropped.

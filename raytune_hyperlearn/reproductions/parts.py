@@ -19,4 +19,4 @@ def evenly_spaced(examples: Examples, count: int) -> Examples:
     """That many of the examples, evenly spaced: data sets are often sorted by class. All of them for 0."""
     if not 0 < count < len(examples):
         return examples
-    return examples[torch.arange(count, device=examples.inputs.device) * len(examples) // count]
+    return examples[torch.arange(count, device=examples.device) * len(examples) // count]

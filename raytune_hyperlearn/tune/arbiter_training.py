@@ -270,7 +270,7 @@ class BatchSizeTraining:
         moments = {"sgd": 1, "sgd-hd": 1, "adam-hd": 2}[self.options.optimizer]
         copies = [2 + moments, 4]  # weights, gradients and moments; the agent's optimizer is Adam
         fixed = sum(count * tensor_bytes(m.parameters()) for count, m in zip(copies, modules, strict=False))
-        inputs = self.split.train.inputs[slice(0, 4)]
+        inputs = self.split.train[slice(0, 4)].inputs
         # Gradient statistics are as many whatever the batch size.
         growing = modules if self.options.arbiter.agent_input != "gradients" else modules[:1]
         kept = max(saved_bytes_per_instance(module, inputs) for module in growing)

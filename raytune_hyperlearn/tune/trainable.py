@@ -25,6 +25,7 @@ from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.problems.references import ProblemSource
 from raytune_hyperlearn.results import COMPLETED, DIVERGED, OUT_OF_MEMORY, SCORES, VALIDATION_LOSS, Result, worst_scores
 from raytune_hyperlearn.tune.checkpoint_files import read_checkpoint, write_checkpoint
+from raytune_hyperlearn.tune.node_data import shared_on_node
 from raytune_hyperlearn.tune.trial_settings import FROM_SEARCHERS, TrialSettings, refuse_unknown_keys
 
 DIVERGENCE_FACTOR = 100.0
@@ -156,7 +157,8 @@ class HyperLearningTrainable(tune.Trainable):
             known, problem = self._loaded
             if asked is known or (isinstance(asked, (str, ProblemSource)) and asked == known):
                 return problem
-        problem = load(asked).to(self.device)
+        with shared_on_node(asked):
+            problem = load(asked).to(self.device)
         check_problem(problem)
         self._loaded = asked, problem
         self._untrained = None, math.nan

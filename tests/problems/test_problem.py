@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raytune_hyperlearn.problems import Examples, Problem, batches, evaluate
+from raytune_hyperlearn.problems import Examples, Fields, Problem, batches, evaluate
 from raytune_hyperlearn.problems.problem import correct, cross_entropy
 
 N = 23
@@ -51,6 +51,37 @@ def test_a_split_depends_on_the_seed_alone() -> None:
     assert numbers(first.validation) == numbers(again.validation)
     splits = {tuple(sorted(numbers(problem().split(seed).validation))) for seed in range(20)}
     assert len(splits) > 15
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_parts_of_a_split_give_what_copies_would_and_share_the_problems_memory(several: bool) -> None:
+    images = torch.arange(N * 24.0).view(N, 4, 2, 3).permute(0, 3, 1, 2)  # not in the order of memory
+    inputs = {"images": images, "numbers": torch.arange(N)} if several else images
+    whole = Examples(inputs, torch.arange(N) % 3)
+    mine = Problem("images", lambda: nn.Linear(1, 3), whole, numbered(5), batch_size=4)
+    order = torch.cat([part.rows for part in (mine.split(1).validation, mine.split(1).train)])  # type: ignore[attr-defined]
+    assert sorted(order.tolist()) == list(range(N))
+    for part, rows in ((mine.split(1).train, order[5:]), (mine.split(1).validation, order[:5])):
+        assert part.whole is whole  # type: ignore[attr-defined]
+        copy = whole[rows]
+        for seen, expected in zip(batches(part, 3, 9, seed=2), batches(copy, 3, 9, seed=2), strict=True):
+            same(seen[0], expected[0])
+            assert torch.equal(seen[1], expected[1])
+        for changed in (part, part.read(), part.to("cpu"), part.chosen(torch.arange(len(part)))):
+            same(changed.inputs, copy.inputs)
+            assert torch.equal(changed.targets, copy.targets)
+        same(part.chosen(torch.tensor([2, 0]))[slice(1, 2)].inputs, copy[slice(0, 1)].inputs)
+        assert part.to("cpu", torch.float64)[slice(0, 1)].targets.dtype == torch.int64
+
+
+def same(seen: Any, expected: Any) -> None:
+    """Equal values in the same order of memory."""
+    if isinstance(expected, Fields):
+        for name, tensor in expected.tensors.items():
+            same(seen.tensors[name], tensor)
+        return
+    assert torch.equal(seen, expected)
+    assert seen.stride() == expected.stride()
 
 
 def test_the_horizon_counts_whole_batches_of_the_training_part() -> None:

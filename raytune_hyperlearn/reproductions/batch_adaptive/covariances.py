@@ -197,7 +197,7 @@ class _Trajectory:
 
     def _probe(self, epoch: float) -> Probe:
         rows = torch.randperm(len(self.examples), generator=self._generator)[:M0]
-        part = self.examples[rows.to(self.examples.inputs.device)]
+        part = self.examples[rows.to(self.examples.device)]
         instances = Instances(part.inputs, part.targets, len(self.probes))
         loss, drift, exact = self._estimate(instances, "exact")
         diagonal = self._estimate(instances, "diagonal")[2]

@@ -190,7 +190,7 @@ class Updates:
         generator = torch.Generator().manual_seed(derived_seed(self.settings.seed, Purpose.HELD_BATCHES))
         for seed in range(self.settings.batches):
             rows = torch.randint(len(self.train), (self.settings.batch_size,), generator=generator)
-            part = self.train[rows.to(self.train.inputs.device)]
+            part = self.train[rows.to(self.train.device)]
             yield Instances(part.inputs, part.targets, seed)
 
     def drawn(self, instances: Instances, variance: Variance) -> GrowingBatch:
