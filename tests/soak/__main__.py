@@ -44,6 +44,7 @@ from tests.soak.tasks import TASKS, Task  # noqa: E402
 ROUND_SECONDS = 480.0
 """A run has hung that has not ended so long after the last fault, or the last start of a driver."""
 DISK = "64m"
+FULL = "No space left on device"
 
 
 class Soak:
@@ -99,7 +100,7 @@ class Soak:
         """Run to the end, with the faults on the way; the faults that struck, and what went wrong meanwhile."""
         driver = self._start(task, folder, draw)
         deadline, struck = time.monotonic() + ROUND_SECONDS, list[str]()
-        due = _Due(faults, draw)
+        due, may_lack_space = _Due(faults, draw), False
         while True:
             status = driver.poll()
             if status == 0:
@@ -107,7 +108,9 @@ class Soak:
             if time.monotonic() > deadline:
                 driver.kill()
                 return struck, [f"it had not ended after {ROUND_SECONDS:g} s: {self._errors()}"]
-            if status is not None:
+            if status is not None and may_lack_space and FULL in self._errors():
+                driver, may_lack_space = self._start(task, folder, draw), False
+            elif status is not None:
                 return struck, [f"the driver ended with status {status}: {self._errors()}"]
             if due.now(task.progress(folder)):
                 fault = due.take()
@@ -115,7 +118,9 @@ class Soak:
                 if FAULTS[fault](scene):
                     struck.append(fault)
                 deadline = time.monotonic() + ROUND_SECONDS
-                if driver.poll() not in (None, 0):
+                ended = driver.poll()
+                may_lack_space = fault == "disk full" and ended is None  # it met the full disk and is still ending
+                if ended not in (None, 0):
                     driver = self._start(task, folder, draw)
             time.sleep(0.05)
 
