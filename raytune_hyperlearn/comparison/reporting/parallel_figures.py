@@ -214,7 +214,8 @@ def _draw(axes: Axes, panel: ParallelPanel) -> None:
     if len(panel.tried):
         heights = _heights(panel.spans, panel.tried)
         segments = [np.column_stack([places, line]) for line in heights]
-        axes.add_collection(LineCollection(segments, colors=INK, alpha=0.12, linewidths=0.7, rasterized=True))
+        # As lines, not as pixels: a picture of lines that cross takes seven times as much of the page.
+        axes.add_collection(LineCollection(segments, colors=INK, alpha=0.12, linewidths=0.7))
     ends = []
     for style, line in panel.found:
         (heights,) = _heights(panel.spans, line[None])
