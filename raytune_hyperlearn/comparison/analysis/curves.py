@@ -226,15 +226,21 @@ def regret_curve(
 
 
 def across_seeds(curves: Sequence[StepCurve]) -> Band:
-    """Median and quartiles of several seeds' curves on the union of their event times."""
-    if not curves or any(curve.times.size == 0 for curve in curves):
+    """Median and quartiles of several seeds' curves on the union of their event times.
+
+    They begin when every seed with a value has its first. A seed without any counts as infinitely bad; where that
+    makes the median infinite, the band is empty.
+    """
+    begun = [curve for curve in curves if curve.times.size]
+    if 2 * len(begun) <= len(curves):
         empty = np.empty(0)
         return Band(empty, empty, empty, empty, len(curves))
-    start = max(curve.times[0] for curve in curves)
-    times = np.unique(np.concatenate([curve.times for curve in curves]))
+    start = max(curve.times[0] for curve in begun)
+    times = np.unique(np.concatenate([curve.times for curve in begun]))
     times = times[times >= start]
-    lower, median, upper = np.quantile([curve.at(times) for curve in curves], QUARTILES, axis=0)
-    return Band(times, lower, median, upper, len(curves))
+    values = np.full((len(curves), times.size), math.inf)
+    values[: len(begun)] = [curve.at(times) for curve in begun]
+    return Band(times, *_quartiles(np.sort(values, axis=0)), len(curves))
 
 
 def quartiles(values: Iterable[float]) -> Quartiles:
@@ -245,15 +251,22 @@ def quartiles(values: Iterable[float]) -> Quartiles:
     ordered = np.sort(np.array(list(values), dtype=float))
     if ordered.size == 0 or np.isnan(ordered).any():
         return Quartiles(math.nan, math.nan, math.nan)
-    positions = np.array(QUARTILES) * (ordered.size - 1)
-    below, above = ordered[np.floor(positions).astype(int)], ordered[np.ceil(positions).astype(int)]
-    weights = positions - np.floor(positions)
-    # numpy.quantile would give NaN between a finite value and infinity; the censored end wins instead.
-    mixed = [
-        low if low == high else low + weight * (high - low)
-        for low, high, weight in zip(below.tolist(), above.tolist(), weights.tolist(), strict=True)
-    ]
-    return Quartiles(*mixed)
+    return Quartiles(*(float(part[0]) for part in _quartiles(ordered[:, None])))
+
+
+def _quartiles(ordered: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Quartiles of values that ascend along their first dimension, shape [n, …]: three arrays of shape […].
+
+    ``numpy.quantile`` would give NaN between a finite value and infinity; here infinity wins.
+    """
+    positions = np.array(QUARTILES) * (len(ordered) - 1)
+    parts = []
+    for position in positions:
+        low, high = ordered[math.floor(position)], ordered[math.ceil(position)]
+        with np.errstate(invalid="ignore"):
+            between = low + (position - math.floor(position)) * (high - low)
+        parts.append(np.where(low == high, low, between))
+    return parts[0], parts[1], parts[2]
 
 
 def time_to_target(curve: StepCurve, target: float) -> float:

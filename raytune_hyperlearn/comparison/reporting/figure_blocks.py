@@ -317,7 +317,7 @@ def rank_blocks(
             panels,
             styles,
             "At each fraction of the time limit the methods are ranked by median validation regret on each problem; "
-            "a method without a result in every run ranks last.",
+            "a method without a result in most of its runs ranks last.",
         ),
         *files.block(
             "ranks",

@@ -70,8 +70,9 @@ def regret_data(study: Study, clocks: Sequence[Clock] = CLOCKS) -> FigureData:
         "value(t) = v(incumbent at t) − v*, with v the loss (v* − v for an accuracy) and v* the reference's, or 0 (1) "
         "without a reference. The incumbent at t is the completed row with the lowest validation value among those "
         "observed at or before t; ties go to the earlier row; a row counts only at the largest budget completed so "
-        "far. The rows marked median hold numpy.quantile(0.25, 0.5, 0.75) over the seeds' step functions, from the "
-        "time when every seed has a value. Nothing is interpolated.",
+        "far. The rows marked median hold the quartiles over the seeds' step functions, linear between order "
+        "statistics, from the time when every seed that ever has a value has one; a seed that never has one counts as "
+        "infinity. Nothing is interpolated in time.",
     )
 
 

@@ -42,7 +42,7 @@ def final_ranks(studies: Sequence[Study]) -> CriticalDifference:
 
 
 def ranks_over_time(studies: Sequence[Study], styles: Styles) -> RanksOverTime:
-    """Ranks by the median validation regret so far; a method without a result in every run ranks last."""
+    """Ranks by the median validation regret so far; a method without a result in most of its runs ranks last."""
     methods = common_methods(studies)
     fractions = np.geomspace(0.01, 1.0, 200)
     medians = np.array([[_median_at(study, m, fractions) for m in methods] for study in studies])  # [N, k, G]

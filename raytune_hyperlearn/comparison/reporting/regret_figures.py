@@ -62,7 +62,7 @@ class RegretPanel:
         clock_name: label of the abscissa.
         value_name: label of the ordinate.
         has_zero: whether zero is a reference that can be beaten.
-        lines: one per method with a value in every run.
+        lines: one per method with a value in more than half of its runs.
         absent: short names of the methods without one.
     """
 
@@ -142,7 +142,7 @@ def _draw_regret_panel(axes: Axes, panel: RegretPanel) -> None:
     axes.set_xlabel(panel.clock_name)
     axes.set_ylabel(panel.value_name)
     if not panel.lines:
-        axes.text(0.5, 0.5, "no result in every run of any method", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "no method with a result in most of its runs", transform=axes.transAxes, ha="center")
         return
     begin = min(float(line.band.times[0]) for line in panel.lines)
     last = max(max(float(line.band.times[-1]), line.end) for line in panel.lines)
@@ -168,7 +168,7 @@ def _draw_regret_panel(axes: Axes, panel: RegretPanel) -> None:
     ends = [(float(line.band.median[-1]), line.style.short, line.style.color) for line in panel.lines]
     label_line_ends(axes, [end for end in ends if math.isfinite(end[0])])
     if panel.absent:
-        note = f"not shown: {', '.join(panel.absent)} (a run without any result)"
+        note = f"not shown: {', '.join(panel.absent)} (half of the runs or more without any result)"
         axes.text(0.99, 0.98, note, transform=axes.transAxes, ha="right", va="top", fontsize=8)
 
 
@@ -179,6 +179,7 @@ def _draw_band(axes: Axes, line: RegretLine, depth: int) -> None:
     lower, median, upper = (
         np.concatenate([part, part[-1:] if closing else []]) for part in (band.lower, band.median, band.upper)
     )
+    upper = np.minimum(upper, axes.get_ylim()[1])  # a run without any result counts as infinity
     axes.fill_between(times, lower, upper, step="post", color=style.color, alpha=0.15, lw=0, zorder=2)
     axes.plot(
         times,

@@ -146,7 +146,7 @@
   const draw = (box, spec, hidden, readout) => {
     box.replaceChildren();
     const shown = spec.series.filter(series => !hidden.has(series.method) && series.x.length);
-    if (!shown.length) { box.append(make("p", { class: "note" }, "Nothing to show: every method is hidden, or none has a result in every run.")); return; }
+    if (!shown.length) { box.append(make("p", { class: "note" }, "Nothing to show: every method is hidden, or none has a result in most of its runs.")); return; }
     const { union, rows } = aligned(spec, shown);
     const values = rows.flatMap(row => [...row.middle, ...(row.lower ?? []), ...(row.upper ?? [])]);
     const yKind = spec.yKind === "log" && extent(values)[0] <= 0 ? "signed" : spec.yKind;

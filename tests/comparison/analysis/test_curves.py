@@ -170,7 +170,14 @@ def test_bands_begin_when_every_seed_has_a_value() -> None:
     np.testing.assert_array_equal(band.lower, [3, 1.5, 1.5])
     np.testing.assert_array_equal(band.upper, [6, 3, 2.5])
     assert band.seeds == 3
-    assert across_seeds([*curves, StepCurve(np.empty(0), np.empty(0))]).times.size == 0
+    nothing = StepCurve(np.empty(0), np.empty(0))
+    with_one = across_seeds([*curves, nothing])
+    np.testing.assert_array_equal(with_one.times, band.times)
+    np.testing.assert_array_equal(with_one.lower, [3.5, 1.75, 1.75])
+    np.testing.assert_array_equal(with_one.median, [6, 3, 2.5])
+    np.testing.assert_array_equal(with_one.upper, [math.inf] * 3)
+    assert with_one.seeds == 4
+    assert across_seeds([*curves, nothing, nothing, nothing]).times.size == 0
     assert across_seeds([]).times.size == 0
 
 

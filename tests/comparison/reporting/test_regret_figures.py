@@ -117,7 +117,7 @@ def one_study(folder: Path, **settings: object) -> Study:
     return load_study(folder)
 
 
-def test_methods_without_a_result_in_every_run_are_named(tmp_path: Path) -> None:
+def test_methods_without_a_result_in_most_of_their_runs_are_named(tmp_path: Path) -> None:
     study = one_study(tmp_path)
     validation, _ = regret_panels(study, METHOD_STYLES, "time")
     assert [line.style.short for line in validation.lines] == ["FDS"]
@@ -141,7 +141,7 @@ def test_an_empty_figure_says_so(tmp_path: Path) -> None:
         writer.append(make_record(status="crashed", validation_loss=math.nan))
     study = load_study(tmp_path)
     panels = regret_panels(study, METHOD_STYLES, "time")
-    assert "no result in every run of any method" in texts(draw_regret(panels))
+    assert "no method with a result in most of its runs" in texts(draw_regret(panels))
     assert evaluation_panels(study, METHOD_STYLES) == ()
     assert schedule_panels(study, METHOD_STYLES) == ()
     assert value_panels(study, METHOD_STYLES) == ()
