@@ -32,7 +32,7 @@ BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     "mnist-5k": {"seeds": [0, 1, 2], "time_limit": 30.0, "epochs": 5.0, "min_epochs": 5 / 9, "confirmations": 3},
     "fashion-mnist": {"seeds": [0], "time_limit": 60.0, "epochs": 1.0, "min_epochs": 1 / 9, "confirmations": 3},
     "fashion-mnist-cnn3": {"seeds": [0], "time_limit": 900.0, "epochs": 5.0, "min_epochs": 1.0},
-    "connect-4": {"seeds": [0, 1, 2, 3, 4], "time_limit": 30.0, "epochs": 2.0, "min_epochs": 2 / 9, "confirmations": 3},
+    "connect-4": {"seeds": [0, 1, 2, 3, 4], "time_limit": 40.0, "epochs": 2.0, "min_epochs": 2 / 9, "confirmations": 3},
     "wordnet-relations": {"seeds": [0, 1, 2], "time_limit": 300.0, "epochs": 15.0, "min_epochs": 1.0},
     "cifar10-wrn16-1": {"seeds": [0, 1, 2], "time_limit": 86_400.0, "epochs": 50.0, "min_epochs": 1.0},
 }
