@@ -131,7 +131,7 @@ def _digest(examples: Examples) -> str:
     digest = hashlib.sha256()
     for tensor in _tensors(examples):
         digest.update(f"{list(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -141,7 +141,7 @@ def _check_room(size: int) -> None:
         ValueError: In one line.
     """
     node = ray.get_runtime_context().get_node_id()
-    resources = next((found["Resources"] for found in ray.nodes() if found["NodeID"] == node), {})
+    resources: dict[str, float] = next((found["Resources"] for found in ray.nodes() if found["NodeID"] == node), {})
     room = resources.get("object_store_memory", 0)
     if size > room:
         raise ValueError(f"they take {size:,} bytes; Ray's object store on this node has {room:,.0f}")
@@ -168,7 +168,8 @@ class PackedTensor:
     @classmethod
     def of(cls, tensor: Tensor) -> PackedTensor:
         """The tensor's bytes, without a copy if they lie densely."""
-        order = tuple(sorted(range(tensor.ndim), key=lambda dim: -tensor.stride(dim)))
+        strides = tensor.stride()
+        order = tuple(sorted(range(tensor.ndim), key=lambda dim: -strides[dim]))
         dense = tensor.detach().permute(order).contiguous()
         return cls(dense.view(-1).view(torch.uint8).numpy(), tensor.dtype, order, tuple(dense.shape))
 
