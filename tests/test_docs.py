@@ -43,6 +43,10 @@ ONLY_READ = {
         "import pytest": "tests/testing/test_conformance.py runs it",
     },
     "docs/how-to/own-data.md": {"from ray.air": "it needs MLflow; tests/tune/test_scalars.py runs it"},
+    "docs/comparisons.md": {
+        "hyperlearn compare": "an hour; tests/comparison/running runs every method",
+        "hyperlearn report": "it needs what takes that hour",
+    },
     "docs/how-to/cluster.md": {"hyperlearn compare": "it needs a cluster"},
     "docs/how-to/use.md": {
         "from lightning": "tests/integrations runs it, with what is left out here",
