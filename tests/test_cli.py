@@ -126,7 +126,6 @@ def refused(outcome: Outcome, *said: str) -> None:
         (["--confirm", "-1"], ["confirmations is -1", "in [0"]),
         (["--confirm", "some"], ["--confirm", "'some'", "a whole number"]),
         (["--concurrent", "0"], ["concurrent is 0", "in [1"]),
-        (["--methods", "pbt", "--concurrent", "2"], ["method pbt: concurrent is 2", "a Ray to themselves: 1"]),
         (["--cpus-per-trial", "0"], ["cpus_per_trial is 0", "in [1"]),
         (["--cpus-per-trial", "9999"], ["cpus_per_trial is 9999; "]),
         (["--gpus-per-trial", "-1"], ["gpus_per_trial is -1.0", "in [0"]),
@@ -241,7 +240,7 @@ def test_records_of_the_same_experiment_are_not_begun_again_unasked(hyperlearn: 
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cluster, "is_running", lambda: False)
-        patched.setattr(cluster, "start_ray", lambda _experiment: None)
+        patched.setattr(cluster, "start_ray", lambda *_: None)
         patched.setattr(cluster, "stop_ray", lambda: None)
         patched.setattr(running, "run_experiment", interrupt)
         assert hyperlearn("compare", "--config", config, "--output", folder).status == 130
@@ -257,7 +256,7 @@ def test_overwrite_keeps_what_was_there(
     hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "is_running", lambda: False)
-    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "start_ray", lambda *_: None)
     monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", interrupt)
     folder = write_folder(tmp_path / "mine", make_experiment())
@@ -415,7 +414,7 @@ def test_ctrl_c_says_how_to_go_on_in_one_line_that_a_shell_takes(
 ) -> None:
     stopped: list[bool] = []
     monkeypatch.setattr(cluster, "is_running", lambda: False)
-    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "start_ray", lambda *_: None)
     monkeypatch.setattr(cluster, "stop_ray", lambda: stopped.append(True))
     monkeypatch.setattr(running, "run_experiment", interrupt)
     folder = tmp_path / ("a folder [of] my own " + "x" * 100)
@@ -430,7 +429,7 @@ def test_ctrl_c_says_how_to_go_on_in_one_line_that_a_shell_takes(
 def test_sigterm_is_as_ctrl_c_with_a_status_of_its_own(
     hyperlearn: Hyperlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(_experiment: Any) -> None:
+    def start(*_arguments: Any) -> None:
         with stopping.keeping_sigterm():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(6))  # as ray.init does
 
@@ -457,7 +456,7 @@ def test_a_full_disk_is_one_line_and_the_lock_is_released(
         raise OSError(errno.ENOSPC, "No space left on device", "records.jsonl")
 
     monkeypatch.setattr(cluster, "is_running", lambda: False)
-    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "start_ray", lambda *_: None)
     monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", fill)
     folder = tmp_path / "run"
@@ -482,7 +481,7 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cluster, "is_running", lambda: False)
-    monkeypatch.setattr(cluster, "start_ray", lambda _experiment: None)
+    monkeypatch.setattr(cluster, "start_ray", lambda *_: None)
     monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", note)
     config = tmp_path / "settings.yaml"

@@ -142,12 +142,14 @@ def test_bands_begin_with_the_last_seed_and_hold_its_quartiles(rows: list[Record
     for method in study.methods:
         curves = [study.curve(result, "validation") for result in study.runs_of(method)]
         band = across_seeds(curves)
-        if any(curve.times.size == 0 for curve in curves):
+        begun = [curve for curve in curves if curve.times.size]
+        if 2 * len(begun) <= len(curves):
             assert band.times.size == 0
             continue
-        assert band.times[0] == max(curve.times[0] for curve in curves)
+        assert band.times[0] == max(curve.times[0] for curve in begun)
+        never = [math.inf] * (len(curves) - len(begun))
         for time, lower, median, upper in zip(band.times, band.lower, band.median, band.upper, strict=True):
-            values = sorted(float(curve.at(time)) for curve in curves)
+            values = sorted([float(curve.at(time)) for curve in begun] + never)
             assert values[0] <= lower <= median <= upper <= values[-1]
             assert median == pytest.approx(np.median(values))
 

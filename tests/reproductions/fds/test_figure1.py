@@ -128,7 +128,7 @@ def test_a_stopped_comparison_keeps_its_experiment(monkeypatch: pytest.MonkeyPat
     write_folder(tmp_path / "comparison", experiment)
     begun: list[object] = []
     monkeypatch.setattr(cluster, "is_running", lambda: False)
-    monkeypatch.setattr(cluster, "start_ray", begun.append)
+    monkeypatch.setattr(cluster, "start_ray", lambda experiment, _verbose: begun.append(experiment))
     monkeypatch.setattr(cluster, "stop_ray", lambda: None)
     monkeypatch.setattr(running, "run_experiment", lambda run, folder, announce, *_more: begun.append(folder.path))
     monkeypatch.setattr(confirmation, "confirm", lambda *_arguments: None)
