@@ -37,7 +37,7 @@ POLL_SECONDS = 0.2
 """Between two questions of a worker that waits for another."""
 PATIENCE_SECONDS = 120.0
 """For an answer of the board and for data that have been loaded; not for the loading itself."""
-ATTEMPTS = 3
+ATTEMPTS = 30
 """Of finding a board and data whose processes live until they have answered."""
 
 
@@ -61,7 +61,7 @@ def _shared(asked: object, key: str, load: Load) -> tuple[Examples, ...]:
     this, failure = Process.this(), "it was lost"
     for _ in range(ATTEMPTS):
         try:
-            board = _board(ray.get_runtime_context().get_job_id(), ray.get_runtime_context().get_node_id())
+            board = _this_board()
             answer = _answer(board, whole_key, this)
             if isinstance(answer, list):
                 return _stored(answer[0])
@@ -78,6 +78,11 @@ def _shared(asked: object, key: str, load: Load) -> tuple[Examples, ...]:
 def _alone(why: str, load: Load) -> tuple[Examples, ...]:
     LOGGER.warning("data are not shared with the other workers of this node: %s", why)
     return load()
+
+
+def _this_board() -> Any:
+    context = ray.get_runtime_context()
+    return _board(context.get_job_id(), context.get_node_id())
 
 
 @lru_cache(maxsize=1)
@@ -123,11 +128,29 @@ def load_for_all(board: Any, key: str, this: Process, load: Load) -> tuple[Examp
         packed = [PackedExamples.of(examples) for examples in loaded]
         _check_room(sum(examples.size for examples in packed))
         reference = ray.put(packed)
-        ray.get(board.give.remote(key, this, [reference]), timeout=PATIENCE_SECONDS)
+        _give(board, key, this, reference)
         return _stored(reference)
     except (RayError, ValueError) as error:
         board.give.remote(key, this, "alone")
         return _alone(" ".join(str(error).split()), lambda: loaded)
+
+
+def _give(board: Any, key: str, this: Process, reference: Any) -> None:
+    """Tell the board where the data are; if its maker has ended meanwhile, the board after it.
+
+    Raises:
+        RayError: If there is none that lives.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.get(board.give.remote(key, this, [reference]), timeout=PATIENCE_SECONDS)
+            return
+        except RayActorError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(POLL_SECONDS)
+            _board.cache_clear()
+            board = _this_board()
 
 
 def _stored(reference: Any) -> tuple[Examples, ...]:
