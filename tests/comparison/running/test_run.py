@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -408,7 +409,7 @@ def test_a_population_waits_until_the_runs_beside_each_other_have_ended(ray_sess
     said: list[str] = []
     run_experiment(experiment, folder, lambda method, _: said.append(method), (), lambda method, _: said.append(method))
     assert said == ["fds"] * 4 + ["pbt"] * 4
-    assert {run.method for run in read_runs(folder.runs) if run.evaluations} == {"fds", "pbt"}
+    assert {(run.method, run.seed) for run in read_runs(folder.runs)} == set(product(["fds", "pbt"], [1, 2]))
 
 
 class Note(Callback):
