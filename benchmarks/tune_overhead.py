@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -40,6 +41,7 @@ from raytune_hyperlearn.baselines.hpbandster_searcher import HpBandSterSearcher
 HYPERPARAMETERS = 9  # as many as FDS's seven learning rates, momentum and weight decay
 MAX_BUDGET = 9
 SEED = 0
+LOGGERS_OFF = "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,9 @@ class Ends(tune.Callback):
 
 def measure(searcher: HpBandSterSearcher, evaluations: int, *, loggers: bool) -> Overhead:
     """Run one experiment in a temporary folder."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "0" if loggers else "1"
     ends = Ends()
     seconds_before = searcher.optimizer_seconds
-    with tempfile.TemporaryDirectory() as storage:
+    with tempfile.TemporaryDirectory() as storage, patch.dict(os.environ, {LOGGERS_OFF: "0" if loggers else "1"}):
         start = time.perf_counter()
         results = tune.Tuner(
             NoOperation,

@@ -42,6 +42,9 @@ class Scalars(tune.Callback):
 
     The harness wraps its ``callbacks`` so; with a Tuner of your own, ``callbacks=[Scalars(TBXLoggerCallback())]``.
 
+    It answers ``isinstance`` as the callback itself. Else Tune would add a TBXLoggerCallback of its own, and two loggers
+    that start in the same second write into the same file.
+
     Args:
         callback: Called in all else as Tune would.
     """
@@ -50,6 +53,15 @@ class Scalars(tune.Callback):
         if not isinstance(callback, tune.Callback):
             raise ValueError(f"callback is {callback!r}; it must be a ray.tune.Callback")
         self.callback = callback
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Class of the callback that is wrapped."""
+        return type(self.callback)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy it as what it is, whatever class it names."""
+        return Scalars, (self.callback,)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
-from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback, TBXLoggerCallback
+from ray.tune.utils.callback import _create_default_callbacks
 
 from raytune_hyperlearn import SearchSpace, compare
 from raytune_hyperlearn.hyperparameters import LearningRate
@@ -57,6 +59,17 @@ def test_everything_else_reaches_the_callback_as_it_is() -> None:
     assert wrapped.get_state() == {"seen": 1}
     with pytest.raises(ValueError, match=r"callback is 3; it must be a ray\.tune\.Callback"):
         Scalars(3)  # type: ignore[arg-type]
+
+
+def test_tune_adds_no_second_logger_beside_a_wrapped_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboardX")
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "0")
+    own = [Scalars(logger()) for logger in (TBXLoggerCallback, JsonLoggerCallback, CSVLoggerCallback)]
+    loggers = [each for each in _create_default_callbacks(list(own)) if isinstance(each, LoggerCallback)]
+    assert loggers == own
+    copied = pickle.loads(pickle.dumps(own[1]))
+    assert type(copied) is Scalars
+    assert isinstance(copied.callback, JsonLoggerCallback)
 
 
 class Kept(tune.Callback):
