@@ -233,6 +233,11 @@ def test_under_every_figure_stands_the_command_that_made_it(page: Path) -> None:
         assert re.search(r"`hyperlearn [^`]+`", below), f"{page.name}: {figure[0]}"
 
 
+@pytest.mark.parametrize("report", sorted((ROOT / "docs" / "reports").glob("*.html")), ids=lambda path: path.name)
+def test_a_report_stays_below_3_mb(report: Path) -> None:
+    assert report.stat().st_size < 3e6
+
+
 def test_reference_pages_are_filled_from_the_program() -> None:
     hook = runpy.run_path(str(ROOT / "docs" / "generated.py"))
     filled = {page.name: hook["on_page_markdown"](page.read_text("utf-8")) for page in (ROOT / "docs").rglob("*.md")}

@@ -42,8 +42,8 @@ class Scalars(tune.Callback):
 
     The harness wraps its ``callbacks`` so; with a Tuner of your own, ``callbacks=[Scalars(TBXLoggerCallback())]``.
 
-    It answers ``isinstance`` as the callback itself. Else Tune would add a TBXLoggerCallback of its own, and two loggers
-    that start in the same second write into the same file.
+    It answers ``isinstance`` as the callback itself. Else Tune would add a TBXLoggerCallback of its own, and two
+    loggers that start in the same second write into the same file.
 
     Args:
         callback: Called in all else as Tune would.

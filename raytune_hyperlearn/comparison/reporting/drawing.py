@@ -22,6 +22,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from raytune_hyperlearn.comparison.reporting.compact_svg import compact_svg
+
 PanelData = TypeVar("PanelData")
 # Text and axes are drawn in one color that nothing else uses, so that inline SVG can follow the page's own color.
 INK = "#1b1f24"
@@ -78,24 +80,23 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     # A legend of the whole figure may lie outside of it.
     box = "tight" if figure.legends else None
     # Text stays text: it can be searched and read aloud, and the page carries no outlines of letters. The figure was
-    # laid out for DejaVu Sans, which is wider than the fonts that pages use.
+    # laid out for DejaVu Sans, which is wider than the page's own font, in which it is read.
     with look(), matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, bbox_inches=box, metadata={"Date": None})
-    text = buffer.getvalue()
+    text = compact_svg(buffer.getvalue())
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf"<svg viewBox='\1' {_accessible(title)}>", text, count=1)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r'"[^"]*"', _rounded, text)
-    text = re.sub(r"font: ((?:bold |\d+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px system-ui, sans-serif", text)
+    text = re.sub(r' font-family="[^"]*"| transform="rotate\(-0 [^"]*"', "", text)
+    text = re.sub(r'"[\d.]*"', _rounded, text)
     return text.replace(INK, "currentColor").replace("<defs>", f"<title>{escape(title)}</title><defs>", 1)
 
 
-def _rounded(attribute: re.Match[str]) -> str:
-    """An attribute's coordinates in hundredths of a point, which are finer than any screen."""
-    return re.sub(r"(\d\.\d\d)\d+", r"\1", attribute.group())
+def _rounded(coordinate: re.Match[str]) -> str:
+    """Hundredths of a point, which are finer than any screen."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", coordinate.group())
 
 
 def _accessible(title: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import re
 from pathlib import Path
@@ -11,10 +13,13 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
+from raytune_hyperlearn.comparison.reporting.compact_svg import compact_svg
 from raytune_hyperlearn.comparison.reporting.drawing import (
     INK,
     inline_svg,
+    light_grid,
     look,
     regret_axis,
     save_figure,
@@ -107,6 +112,33 @@ def test_files_and_inline_svg(tmp_path: Path) -> None:
     assert INK not in text
     assert "currentColor" in text
     assert inline_svg(figure, "one", "t") == inline_svg(figure, "one", "t")
+
+
+def test_a_compact_image_takes_less_and_shows_the_same() -> None:
+    randoms = np.random.default_rng(0)
+    with look():
+        figure = Figure(figsize=(3, 2))
+        axes = figure.add_subplot()
+        axes.scatter(*randoms.random((2, 300)), c=randoms.random(300), rasterized=True)
+        light_grid(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True)
+    compact = compact_svg(buffer.getvalue())
+    assert len(compact) < len(buffer.getvalue()) / 2
+
+    def image(text: str) -> np.ndarray:
+        found = re.search(r'data:image/png;base64,([^"]*)', text)
+        assert found
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(found.group(1)))).convert("RGBA"), dtype=float)
+
+    def shown(pixels: np.ndarray) -> np.ndarray:
+        return pixels[..., :3] * pixels[..., 3:] / 255 + 255 - pixels[..., 3:]
+
+    before, after = shown(image(buffer.getvalue())), shown(image(compact))
+    assert before.std() > 10
+    assert np.sqrt(np.mean((before - after) ** 2)) < 4
+    labels = [element.text for element in ElementTree.fromstring(compact).iter() if element.tag.endswith("text")]
+    assert len(labels) == len(re.findall("<text", buffer.getvalue()))
 
 
 def deuteranope(color: str) -> np.ndarray:
