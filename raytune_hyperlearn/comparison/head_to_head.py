@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment
-from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RUNS_FILE, read_runs
+from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE
 from raytune_hyperlearn.comparison.running import cluster, extension
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.folder import Folder, check_folder, prepare_folder
@@ -115,8 +115,8 @@ def extend(
 ) -> Study:
     """Adds methods and seeds to a finished comparison, or gives its runs more time; the reference stays.
 
-    Nothing runs twice, but for runs that stopped at a limit which is longer now. The files as they were are kept in
-    ``earlier/1``, ``earlier/2``, … of the folder.
+    Nothing runs twice. A run that stopped at a limit which is longer now goes on from there, or is run anew where its
+    state is gone. The files as they were are kept in ``earlier/1``, ``earlier/2``, … of the folder.
 
     Args:
         folder: Of the comparison.
@@ -195,7 +195,7 @@ def begin_extended(
     Args:
         grown: What is to run.
         path: The folder.
-        say: Is told what is added, kept and run anew, and where the files as they were are kept.
+        say: Is told what is added, what becomes of the runs that were there, and where the files as they were are.
         verbose: Show what Ray and its workers print.
 
     Raises:
@@ -204,9 +204,8 @@ def begin_extended(
     check_settings(grown)
     with _on_ray(grown, verbose=verbose):
         before = read_experiment(path / EXPERIMENT_FILE)
-        said = extension.extension_text(before, grown, read_runs(path / RUNS_FILE))
         earlier = extension.extend_folder(before, grown, path)
-        say(f"{said}; the files as they were are kept in {earlier}")
+        say(f"{extension.history(path)[-1]}; the files as they were are kept in {earlier}")
         return prepare_folder(grown, path, resume=True)
 
 

@@ -87,7 +87,8 @@ class Run:
         options: what the method was given.
         implementation: packages that implement the method, with their versions; empty for this package's own methods.
         reference: publication that describes the method; empty where its record names none.
-        redone: results that were made again because a driver or a worker had died; each is recorded once.
+        redone: results that were made again, since a driver or a worker had died or the run was given more time; each
+            is recorded once.
     """
 
     method: str

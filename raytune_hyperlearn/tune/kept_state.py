@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 from pyarrow import fs
 from ray import tune
@@ -128,6 +128,25 @@ def remove_run(path: str | Path) -> None:
         system.delete_dir(folder)
 
 
+def leave_kept(path: str | Path) -> None:
+    """Remove all of a run's folder but what it goes on from: the kept states and the checkpoints of trials.
+
+    Args:
+        path: A local path or a URI; nothing is there any more if the folder holds no kept state that is whole.
+    """
+    if not can_restore(path):
+        remove_run(path)
+        return
+    system, folder = _open(path)
+    for info in system.get_file_info(fs.FileSelector(folder)):
+        if info.type == fs.FileType.Directory:
+            held = system.get_file_info(fs.FileSelector(info.path))
+            if not any(each.base_name.startswith("checkpoint_") for each in held):
+                system.delete_dir(info.path)
+        elif info.base_name not in (KEPT_FILE, PREVIOUS_FILE):
+            system.delete_file(info.path)
+
+
 def restore_tuner(path: str | Path, trainable: Any, **arguments: Any) -> tune.Tuner:
     """A tuner that continues a run from its kept state.
 
@@ -204,7 +223,7 @@ def _open(path: str | Path) -> tuple[fs.FileSystem, str]:
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with ZipFile(stream, "w") as archive:
+    with ZipFile(stream, "w", ZIP_DEFLATED, compresslevel=1) as archive:  # a state is text, and long
         for name, content in files.items():
             archive.writestr(name, content)
     return stream.getvalue()

@@ -11,6 +11,9 @@ import ray
 
 from raytune_hyperlearn import SearchSpace, compare, extend
 from raytune_hyperlearn.comparison.head_to_head import seeds_from
+from raytune_hyperlearn.comparison.records import RUNS_FILE, read_runs
+from raytune_hyperlearn.comparison.running.extension import history
+from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE, remove_run
 
 SETTINGS: dict[str, Any] = {"time_limit": 1.5, "epochs": 0.2, "replicates": 1, "confirmations": 0, "reference": None}
 
@@ -32,6 +35,40 @@ def test_a_comparison_returns_its_study_and_can_be_resumed(tmp_path: Path, capsy
     assert list(grown.runs) == [("rs", 4), ("rs", 5)]
     assert grown.runs["rs", 4].records == study.runs["rs", 4].records
     assert grown.runs["rs", 5].chosen
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ray_session")
+def test_runs_that_are_given_more_time_go_on_from_where_they_were_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "1")  # Tune's own is 10, longer than these runs
+    output = tmp_path / "out"
+    settings = {**SETTINGS, "epochs": 0.5, "min_epochs": 0.1, "time_limit": 5.0}
+    options = {"fds": {"differentiation": "reverse"}}
+    short = compare("digits", ["fds", "hb", "rs"], seeds=1, method_options=options, output=output, **settings)
+    assert {run.finished for run in read_runs(output / RUNS_FILE)} == {"time_limit"}
+    assert sorted(path.name for path in (output / "tune" / "hb-0").iterdir()) == [PREVIOUS_FILE, KEPT_FILE]
+    remove_run(output / "tune" / "rs-0")  # so that there is nothing to go on from
+    long = extend(output, time_limit=9.0)
+    assert history(output) == [
+        "0 new runs; 0 of 3 finished ones are kept, 3 stopped at the limit of 5 s: 2 of them go on from there, "
+        "1 are run anew"
+    ]
+    for method in ("fds", "hb"):
+        before, after = short.runs[method, 0].records, long.runs[method, 0].records
+        kept = [old for old, new in zip(before, after, strict=False) if old == new]
+        assert len(kept) > len(before) / 3
+        assert len(after) > len(before)
+        assert max(record.time for record in after) > 5.5
+        times = [record.time for record in after]
+        assert times == sorted(times)
+    steps = [record.info["outer_step"] for record in long.runs["fds", 0].records]
+    assert steps == list(range(len(steps)))
+    assert long.runs["rs", 0].records[0] != short.runs["rs", 0].records[0]
+    for run in read_runs(output / RUNS_FILE):
+        assert run.finished == "time_limit"
+        assert 9.0 <= run.wall_seconds < 12.0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from raytune_hyperlearn.tune import FDSScheduler, FDSTrainable, KeepState, can_r
 from raytune_hyperlearn.tune.kept_state import (
     KEPT_FILE,
     PREVIOUS_FILE,
+    TUNER_FILE,
+    leave_kept,
     names_in,
     remove_run,
     restore_kept_files,
@@ -167,6 +169,24 @@ def test_a_run_is_found_in_a_storage_and_removed_with_all_it_holds(tmp_path: Pat
     remove_run(run_path(storage, "fds-1"))
     remove_run(run_path(storage, "fds-1"))
     assert names_in(storage) == []
+
+
+def test_only_what_a_run_goes_on_from_is_left(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(run, path)
+    (path / "trial_without_checkpoint").mkdir()
+    leave_kept(path)
+    held = [file for file in path.rglob("*") if file.is_file()]
+    assert {file.name for file in held if file.parent == path} == {KEPT_FILE, PREVIOUS_FILE}
+    in_trials = {file.parent.name for file in held if file.parent != path}
+    assert in_trials == {f"checkpoint_{step:06}" for step in range(3)}
+    assert not (path / "trial_without_checkpoint").exists()
+    restore_kept_files(path)
+    assert (path / TUNER_FILE).read_bytes() == (run / TUNER_FILE).read_bytes()
+    for name in (KEPT_FILE, PREVIOUS_FILE):
+        (path / name).write_bytes(b"")
+    leave_kept(path)
+    assert not path.exists()
 
 
 def test_a_folder_without_a_kept_state_is_refused(tmp_path: Path) -> None:

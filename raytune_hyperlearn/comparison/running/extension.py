@@ -1,8 +1,8 @@
 """An experiment that grows: more seeds, more methods or a longer time limit, and nothing is run twice.
 
 The reference stays as it is, so that regrets before and after can be set side by side. A finished run is kept if it
-had all the time of the longer limit, or ended by itself; else it is run anew. What the folder held before is copied to
-``earlier/1``, ``earlier/2``, …
+had all the time of the longer limit, or ended by itself. Else it goes on from where it was stopped if its state is
+still there, and is run anew if not. What the folder held before is copied to ``earlier/1``, ``earlier/2``, …
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from raytune_hyperlearn.comparison.records import (
     read_runs,
     remove_rows,
 )
+from raytune_hyperlearn.comparison.running.folder import Folder, storage_of
 
 EARLIER_FOLDER = "earlier"
+TEXT_FILE = "extension.txt"
+"""Beside the files as they were: what was added to them."""
 KEPT_FILES = (EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE, CONFIRMATIONS_FILE)
 
 
@@ -63,7 +66,7 @@ def extended(
     return grown
 
 
-def runs_anew(experiment: Experiment, grown: Experiment, runs: Sequence[Run]) -> list[Run]:
+def cut_off(experiment: Experiment, grown: Experiment, runs: Sequence[Run]) -> list[Run]:
     """The finished runs that stopped at a limit which is longer now."""
     if grown.time_limit == experiment.time_limit:
         return []
@@ -71,13 +74,13 @@ def runs_anew(experiment: Experiment, grown: Experiment, runs: Sequence[Run]) ->
 
 
 def kept_runs(experiment: Experiment, path: Path) -> set[tuple[str, int]]:
-    """Methods and seeds of the experiment whose runs the folder holds and that are not made again."""
+    """Methods and seeds of the experiment whose runs the folder holds and that get no more time."""
     if not (path / EXPERIMENT_FILE).is_file() or not (path / RUNS_FILE).is_file():
         return set()
     before, runs = read_experiment(path / EXPERIMENT_FILE), read_runs(path / RUNS_FILE)
-    anew = {(run.method, run.seed) for run in runs_anew(before, experiment, runs)}
+    stopped = {(run.method, run.seed) for run in cut_off(before, experiment, runs)}
     asked = set(itertools.product(experiment.methods, experiment.seeds))
-    return {(run.method, run.seed) for run in runs} & asked - anew
+    return {(run.method, run.seed) for run in runs} & asked - stopped
 
 
 def extension_of(
@@ -96,15 +99,9 @@ def extension_of(
 
 
 def history(path: Path) -> list[str]:
-    """What each extension of a folder added and ran anew, in order."""
-    numbered = (path / EARLIER_FOLDER / str(number) for number in itertools.count(1))
-    earlier = itertools.takewhile(lambda folder: (folder / EXPERIMENT_FILE).is_file(), numbered)
-    return [_step_text(old, new) for old, new in itertools.pairwise([*earlier, path])]
-
-
-def _step_text(old: Path, new: Path) -> str:
-    before, after = (read_experiment(folder / EXPERIMENT_FILE) for folder in (old, new))
-    return extension_text(before, after, read_runs(old / RUNS_FILE))
+    """What each extension of a folder added, and what it did with the runs that were there, in order."""
+    numbered = (path / EARLIER_FOLDER / str(number) / TEXT_FILE for number in itertools.count(1))
+    return [file.read_text(encoding="utf-8") for file in itertools.takewhile(Path.is_file, numbered)]
 
 
 def require_finished(experiment: Experiment, path: Path) -> None:
@@ -137,26 +134,38 @@ def extend_folder(experiment: Experiment, grown: Experiment, path: Path) -> Path
     for name in KEPT_FILES:
         if (path / name).exists():
             shutil.copy2(path / name, earlier / name)
-    anew = {(run.method, run.seed) for run in runs_anew(experiment, grown, read_runs(path / RUNS_FILE))}
+    runs = read_runs(path / RUNS_FILE)
+    stopped = {(run.method, run.seed) for run in cut_off(experiment, grown, runs)}
+    go_on = _with_state(experiment, path, stopped)
+    (earlier / TEXT_FILE).write_text(_text(experiment, grown, len(stopped), len(go_on)), encoding="utf-8")
 
-    def is_anew(row: Record | Run | Confirmation) -> bool:
-        return (row.method, row.seed) in anew
+    def is_stopped(row: Run | Confirmation) -> bool:
+        return (row.method, row.seed) in stopped
 
-    remove_rows(path / CONFIRMATIONS_FILE, Confirmation, is_anew)
-    remove_rows(path / RUNS_FILE, Run, is_anew)
-    remove_rows(path / RECORDS_FILE, Record, is_anew)
+    remove_rows(path / CONFIRMATIONS_FILE, Confirmation, is_stopped)
+    remove_rows(path / RUNS_FILE, Run, is_stopped)
+    remove_rows(path / RECORDS_FILE, Record, lambda row: (row.method, row.seed) in stopped - go_on)
+    for method, seed in stopped:
+        Folder(path).end_of(method, seed).unlink(missing_ok=True)
     settings = path / f"{EXPERIMENT_FILE}.unfinished"
     write_experiment(grown, settings)
     settings.replace(path / EXPERIMENT_FILE)
     return earlier
 
 
-def extension_text(experiment: Experiment, grown: Experiment, runs: Sequence[Run]) -> str:
-    """What is added, what is kept and what is run anew, in a sentence or two."""
-    anew = len(runs_anew(experiment, grown, runs))
+def _with_state(experiment: Experiment, path: Path, runs: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the runs that have left a state to go on from."""
+    from raytune_hyperlearn.tune.kept_state import can_restore, run_path  # they import Ray
+
+    storage = storage_of(experiment, path)
+    return {(method, seed) for method, seed in runs if can_restore(run_path(storage, f"{method}-{seed}"))}
+
+
+def _text(experiment: Experiment, grown: Experiment, stopped: int, go_on: int) -> str:
+    """What is added, what is kept, what goes on and what is run anew, in a sentence."""
     before = len(experiment.methods) * len(experiment.seeds)
     added = len(grown.methods) * len(grown.seeds) - before
-    text = f"{added} new run{'' if added == 1 else 's'}; {before - anew} of {before} finished ones are kept"
-    if anew:
-        text += f", {anew} stopped at the limit of {experiment.time_limit:g} s and are run anew"
-    return text
+    text = f"{added} new run{'' if added == 1 else 's'}; {before - stopped} of {before} finished ones are kept"
+    if stopped:
+        text += f", {stopped} stopped at the limit of {experiment.time_limit:g} s: {go_on} of them go on from there"
+    return text + (f", {stopped - go_on} are run anew" if stopped > go_on else "")

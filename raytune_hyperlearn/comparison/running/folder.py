@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
-from raytune_hyperlearn.comparison.records import EXPERIMENT_FILE, RECORDS_FILE, RUNS_FILE, check_rows, read_runs
+from raytune_hyperlearn.comparison.records import (
+    EXPERIMENT_FILE,
+    RECORDS_FILE,
+    RUNS_FILE,
+    TUNE_FOLDER,
+    check_rows,
+    read_runs,
+)
 from raytune_hyperlearn.comparison.running.lock import LOCK_FILE
 
 
@@ -31,11 +38,20 @@ class Folder:
         """File of run summaries."""
         return self.path / RUNS_FILE
 
+    def end_of(self, method: str, seed: int) -> Path:
+        """The file that says a run has ended, with its times."""
+        return self.path / TUNE_FOLDER / f"{method}-{seed}.ended.json"
+
     def finished(self) -> set[tuple[str, int]]:
         """Methods and seeds whose run has ended by itself or at its limit."""
         if not self.runs.exists():
             return set()
         return {(run.method, run.seed) for run in read_runs(self.runs)}
+
+
+def storage_of(experiment: Experiment, path: Path) -> str | Path:
+    """Where Tune keeps checkpoints and states of the runs of an experiment in a folder."""
+    return experiment.storage or path.resolve() / TUNE_FOLDER
 
 
 def check_folder(experiment: Experiment, path: Path, resume: bool) -> None:

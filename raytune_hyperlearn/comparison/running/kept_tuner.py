@@ -24,6 +24,7 @@ def kept_tuner(
     observer: tune.Callback,
     *,
     stop: Stopper | None = None,
+    keep: KeepState | None = None,
     max_failures: int = 0,
     checkpoint_frequency: int = 0,
     checkpoints_to_keep: int | None = None,
@@ -39,6 +40,7 @@ def kept_tuner(
         tune_config: Searcher, scheduler and number of trials.
         observer: Is called with every result; a restored run has the one that was kept.
         stop: Ends the run.
+        keep: Keeps its state; None keeps every state.
         max_failures: Times that a trial whose worker died is started again.
         checkpoint_frequency: Steps between checkpoints; 0 for none.
         checkpoints_to_keep: Of each trial. Tune's snapshot, up to ten seconds old, may name one that is not the last;
@@ -62,7 +64,7 @@ def kept_tuner(
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(storage),
-            callbacks=[observer, KeepState(), *map(_shown_scalars, callbacks)],
+            callbacks=[observer, keep or KeepState(), *map(_shown_scalars, callbacks)],
             stop=stop,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=max_failures),

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -34,9 +35,9 @@ from raytune_hyperlearn.comparison.records import (
 )
 from raytune_hyperlearn.results import CRASHED, ENDED, Result
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE
+from raytune_hyperlearn.tune.kept_state import KeepState
 
 LOGGER = logging.getLogger(__name__)
-_FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 INFO = (
     "config_id",
@@ -57,6 +58,22 @@ INFO = (
 """Entries of a result or of a trial's config that a record keeps beside the shared ones, where a method has them."""
 LONGEST_ERROR = 300
 """Characters that a record keeps of an exception."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """What this process says of a run. A restored run's own objects say what was so when they were kept.
+
+    Attributes:
+        folder: The experiment's, wherever Tune's own files are.
+        time_limit: Of the run, in seconds.
+    """
+
+    folder: Path
+    time_limit: float
+
+
+_HERE: ContextVar[Here | None] = ContextVar("here", default=None)
 
 
 class RunClock:
@@ -86,6 +103,10 @@ class RunClock:
             if math.isnan(self.startup_seconds):
                 self.startup_seconds = self._started - self._asked
 
+    def go_back(self, seconds: float) -> None:
+        """Show so many seconds, and go on with the first worker."""
+        self.before, self.test_seconds, self._started = seconds, 0.0, None
+
     def leave_out(self, seconds: float) -> None:
         """Seconds that one worker spent on test scoring."""
         self.test_seconds += seconds / self.workers
@@ -114,7 +135,7 @@ def _living_or_restored(workers: int, stopped: dict[str, Any]) -> RunClock:
 
 
 class TimeLimit(Stopper):
-    """Stops all trials of a run when its clock passes the limit."""
+    """Stops all trials of a run when its clock passes the limit: the one that holds here, or else its own."""
 
     def __init__(self, clock: RunClock, seconds: float) -> None:
         self.clock = clock
@@ -126,7 +147,28 @@ class TimeLimit(Stopper):
 
     def stop_all(self) -> bool:
         """Whether the limit has passed."""
-        return self.clock.now >= self.seconds
+        here = _HERE.get()
+        return self.clock.now >= (self.seconds if here is None else here.time_limit)
+
+
+class KeepUntil(KeepState):
+    """Keeps no state of the end that the time limit makes, so that a run which is given more time goes on.
+
+    Args:
+        limit: The run's.
+    """
+
+    def __init__(self, limit: TimeLimit) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The limit alone."""
+        return {**super().__getstate__(), "limit": self.limit}
+
+    def _keep(self, trials: list[Trial]) -> None:
+        if not self.limit.stop_all():
+            super()._keep(trials)
 
 
 class Observer(Callback):
@@ -265,7 +307,8 @@ class Observer(Callback):
         self.redone += removed
         self._recorded = Counter(stays)
         own = [r for r in read_records(path) if (r.method, r.seed) == (self.method, self.seed)]
-        self.clock.before = self.wall_seconds = max((record.time for record in own), default=0.0)
+        self.wall_seconds = max((record.time for record in own), default=0.0)
+        self.clock.go_back(self.wall_seconds)
         self.worker_seconds = max((record.worker_seconds for record in own), default=0.0)
 
     def _held(self, trial: Trial) -> int:
@@ -313,18 +356,19 @@ def records_file(trial: Trial) -> Path:
 
 
 @contextmanager
-def recording_in(folder: Path) -> Iterator[None]:
-    """Have the observers of this thread write to an experiment's folder, wherever Tune's own files are."""
-    before = _FOLDER.set(folder)
+def run_from(here: Here) -> Iterator[None]:
+    """Have the runs of this thread write to a folder and end at a limit, also where they are restored."""
+    before = _HERE.set(here)
     try:
         yield
     finally:
-        _FOLDER.reset(before)
+        _HERE.reset(before)
 
 
 def _folder(trial: Trial) -> Path:
     """The experiment's folder; through Ray's client, whose driver is another process, the one around ``tune/``."""
-    return _FOLDER.get() or Path(trial.storage.storage_fs_path).parent
+    here = _HERE.get()
+    return Path(trial.storage.storage_fs_path).parent if here is None else here.folder
 
 
 def first_line_of_error(text: str) -> str:

@@ -6,7 +6,7 @@ Everything that is observed goes to the experiment's folder as it is observed:
     environment.json    machine and versions
     records.jsonl       one row per result
     runs.jsonl          one row per finished run
-    tune/               Tune's own state, from which a broken run is continued
+    tune/               Tune's own state, from which a run that was stopped, or has now more time, is continued
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from raytune_hyperlearn.comparison.records import (
     remove_records,
 )
 from raytune_hyperlearn.comparison.running import cluster
-from raytune_hyperlearn.comparison.running.folder import Folder
+from raytune_hyperlearn.comparison.running.folder import Folder, storage_of
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
-from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit, recording_in
+from raytune_hyperlearn.comparison.running.observer import Here, KeepUntil, Observer, RunClock, TimeLimit, run_from
 from raytune_hyperlearn.comparison.running.side_by_side import Announce, side_by_side
 from raytune_hyperlearn.problems import check_problem, load
 from raytune_hyperlearn.results import COMPLETED, ENDED
-from raytune_hyperlearn.tune.kept_state import can_restore, names_in, remove_run, run_path
+from raytune_hyperlearn.tune.kept_state import can_restore, leave_kept, names_in, remove_run, run_path
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -120,7 +120,8 @@ def run_experiment(
     for run in _all_runs(experiment, missing, folder, announce, callbacks):
         with RecordWriter(folder.runs) as writer:
             writer.append(run)
-        remove_run(run_path(_storage(experiment, folder), f"{run.method}-{run.seed}"))
+        clear = leave_kept if can_go_on(experiment, run) else remove_run
+        clear(run_path(storage_of(experiment, folder.path), f"{run.method}-{run.seed}"))
         ended(run.method, run.seed)
 
 
@@ -157,8 +158,8 @@ def run_method(
 ) -> Run:
     """One run: a method with a seed, from its first trial to the time limit.
 
-    A run whose Tune state is still in the folder (its driver was stopped) is continued from there, and one that had
-    ended is not begun again.
+    A run whose Tune state is in the folder (its driver was stopped, or its limit is longer now) is continued from
+    there, and one that had ended is not begun again.
 
     Args:
         experiment: Problem, space and budgets.
@@ -168,10 +169,10 @@ def run_method(
         callbacks: Of Ray Tune.
     """
     name = f"{method}-{seed}"
-    ended = folder.path / TUNE_FOLDER / f"{name}.ended.json"
+    ended = folder.end_of(method, seed)
     times = _read_times(ended)
     if times is None:
-        with recording_in(folder.path):
+        with run_from(Here(folder.path, experiment.time_limit)):
             _tuner(experiment, method, seed, folder, callbacks).fit()
         (folder.path / TUNE_FOLDER / f"{name}.json").replace(ended)
         times = json.loads(ended.read_text(encoding="utf-8"))
@@ -187,6 +188,16 @@ def run_method(
         reference=METHODS[method].reference,
         **times,
     )
+
+
+def can_go_on(experiment: Experiment, run: Run) -> bool:
+    """Whether a finished run's state is kept, so that it goes on where it is given more time.
+
+    Not a population's, whose members are changed at moments of their own; nor in a storage elsewhere, which is left
+    empty; nor through Ray's client, whose driver would not learn of a new limit.
+    """
+    is_here = experiment.storage is None and not (experiment.address or "").startswith("ray://")
+    return is_here and run.finished == "time_limit" and not METHODS[run.method].alone
 
 
 def _finish(records: Sequence[Record], timed_out: bool) -> Finish:
@@ -210,10 +221,11 @@ def _tuner(
 ) -> tune.Tuner:
     """The run's tuner: restored if the run was stopped, else new."""
     setup = setup_method(experiment, method, seed)
-    storage, name = _storage(experiment, folder), f"{method}-{seed}"
+    storage, name = storage_of(experiment, folder.path), f"{method}-{seed}"
     if not can_restore(run_path(storage, name)):
         remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
     clock = RunClock(experiment.workers)
+    limit = TimeLimit(clock, experiment.time_limit)
     return kept_tuner(
         resourced(setup, experiment),
         trial_config(setup, experiment, seed),
@@ -221,17 +233,13 @@ def _tuner(
         name,
         tune_config(setup, experiment),
         Observer(experiment.name, experiment.problem, method, seed, clock, setup.searcher),
-        stop=TimeLimit(clock, experiment.time_limit),
+        stop=limit,
+        keep=KeepUntil(limit),
         # A searcher is told of a crash and goes on; a single trial is all that a run has, so it is started again.
         max_failures=3 if setup.searcher is None else 0,
         checkpoint_frequency=setup.checkpoint_frequency,
         callbacks=callbacks,
     )
-
-
-def _storage(experiment: Experiment, folder: Folder) -> str | Path:
-    """Where Tune keeps checkpoints and state of runs while they last."""
-    return experiment.storage or folder.path.resolve() / TUNE_FOLDER
 
 
 def require_empty_storage(experiment: Experiment) -> None:

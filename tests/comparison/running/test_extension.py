@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -30,6 +31,8 @@ from raytune_hyperlearn.comparison.running.extension import (
     history,
     kept_runs,
 )
+from raytune_hyperlearn.comparison.running.folder import Folder
+from raytune_hyperlearn.tune.kept_state import KEPT_FILE, TUNER_FILE
 from tests.comparison.synthetic import make_experiment, write_folder
 
 SMALL: dict[str, Any] = {"methods": ("fds", "rs"), "seeds": (0, 1)}
@@ -70,14 +73,37 @@ def test_methods_and_seeds_are_added_and_every_row_stays(folder: Path) -> None:
 
 def test_a_longer_limit_runs_anew_what_the_shorter_one_cut_off(folder: Path) -> None:
     experiment = read_experiment(folder / EXPERIMENT_FILE)
+    ends = [Folder(folder).end_of(*run) for run in (("fds", 0), ("rs", 1))]
+    ends[0].parent.mkdir()
+    for end in ends:
+        end.write_text("{}", encoding="utf-8")
     grown = extension_of(folder, time_limit=90.0)
     assert kept_runs(grown, folder) == {("rs", 1)}
     extend_folder(experiment, grown, folder)
     for rows in (read_runs(folder / RUNS_FILE), read_records(folder / RECORDS_FILE)):
         assert {(row.method, row.seed) for row in rows} == {("rs", 1)}
     assert [(row.method, row.seed) for row in read_confirmations(folder / CONFIRMATIONS_FILE)] == [("rs", 1)]
+    assert [end.exists() for end in ends] == [False, True]
     assert history(folder) == [
-        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s and are run anew"
+        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: 0 of them go on from there, "
+        "3 are run anew"
+    ]
+
+
+def test_a_run_whose_state_is_kept_goes_on_and_keeps_its_rows(folder: Path) -> None:
+    experiment = read_experiment(folder / EXPERIMENT_FILE)
+    kept = folder / "tune" / "fds-0" / KEPT_FILE
+    kept.parent.mkdir(parents=True)
+    with ZipFile(kept, "w") as archive:
+        for name in (TUNER_FILE, "experiment_state-1.json"):
+            archive.writestr(name, "state")
+    extend_folder(experiment, extension_of(folder, time_limit=90.0), folder)
+    assert {(row.method, row.seed) for row in read_runs(folder / RUNS_FILE)} == {("rs", 1)}
+    assert {(row.method, row.seed) for row in read_records(folder / RECORDS_FILE)} == {("rs", 1), ("fds", 0)}
+    assert [(row.method, row.seed) for row in read_confirmations(folder / CONFIRMATIONS_FILE)] == [("rs", 1)]
+    assert history(folder) == [
+        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: 1 of them go on from there, "
+        "2 are run anew"
     ]
 
 

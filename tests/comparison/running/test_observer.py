@@ -15,7 +15,16 @@ import pytest
 from ray.tune import Checkpoint
 
 from raytune_hyperlearn.comparison.records import Record, RecordWriter, read_records
-from raytune_hyperlearn.comparison.running.observer import Observer, RunClock, TimeLimit, first_line_of_error
+from raytune_hyperlearn.comparison.running.observer import (
+    Here,
+    KeepUntil,
+    Observer,
+    RunClock,
+    TimeLimit,
+    first_line_of_error,
+    run_from,
+)
+from raytune_hyperlearn.tune.kept_state import KeepState
 from tests.comparison.synthetic import make_record
 
 Trials = Callable[..., Any]
@@ -187,6 +196,44 @@ class TestTimeLimit:
         watching.on_trial_start(0, [], trial())
         seconds.now += 16
         assert limiting.stop_all()
+
+    def test_a_limit_that_holds_here_goes_before_the_one_that_was_kept(self, seconds: Seconds, tmp_path: Path) -> None:
+        clock = RunClock(workers=1)
+        limit = TimeLimit(clock, 15)
+        clock.start()
+        seconds.now += 20
+        with run_from(Here(tmp_path, 25.0)):
+            assert not limit.stop_all()
+            seconds.now += 5
+            assert limit.stop_all()
+        assert limit.stop_all()
+
+    def test_states_are_kept_until_the_limit_and_not_after(
+        self, seconds: Seconds, trial: Trials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept: list[str] = []
+        monkeypatch.setattr(KeepState, "_keep", lambda self, trials: kept.append(trials[0].trial_id))
+        clock = RunClock(workers=1)
+        clock.start()
+        keep = pickle.loads(pickle.dumps(KeepUntil(TimeLimit(clock, 15))))
+        one = trial()
+        keep.on_step_end(0, [one])
+        seconds.now += 15
+        keep.on_step_end(1, [one])
+        keep.on_experiment_end([one])
+        assert kept == [one.trial_id]
+
+    def test_a_clock_that_goes_back_waits_for_the_next_worker(self, seconds: Seconds) -> None:
+        clock = RunClock(workers=1)
+        clock.start()
+        seconds.now += 15
+        clock.leave_out(3)
+        clock.go_back(9.0)
+        seconds.now += 100
+        assert clock.now == 9.0
+        clock.start()
+        seconds.now += 1
+        assert clock.now == 10.0
 
 
 class TestRecords:

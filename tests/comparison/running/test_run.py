@@ -46,6 +46,7 @@ from raytune_hyperlearn.comparison.running.run import require_empty_storage, run
 from raytune_hyperlearn.comparison.running.side_by_side import side_by_side
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.tune import SGDTrainable
+from raytune_hyperlearn.tune.kept_state import KEPT_FILE, PREVIOUS_FILE
 from tests.comparison.synthetic import make_experiment, make_record, write_folder
 from tests.tune.kept import keeps_a_checkpoint, kept_trials
 
@@ -136,8 +137,15 @@ class TestWhatARunLeaves:
         for before, after in itertools.pairwise(rows):
             assert before.hyperparameters != after.hyperparameters
 
-    def test_tunes_own_state_is_gone_and_results_can_be_read(self, finished: Finished) -> None:
-        assert not [path for path in (finished.folder.path / "tune").iterdir() if path.is_dir()]
+    def test_of_tunes_own_files_only_kept_states_and_checkpoints_stay(self, finished: Finished) -> None:
+        held = [path for path in (finished.folder.path / "tune").rglob("*") if path.is_file()]
+        states = {KEPT_FILE, PREVIOUS_FILE}
+        assert {path.parent.name for path in held if path.name in states} == {"fds-1", "rs-1", "hb-1"}
+        others = {path for path in held if path.name not in states and not path.name.endswith(".ended.json")}
+        assert others
+        assert all(path.parent.name.startswith("checkpoint_") and "fds-1" in path.parts for path in others)
+
+    def test_results_can_be_read(self, finished: Finished) -> None:
         study = load_study(finished.folder.path)
         assert study.missing == ()
         assert all(result.incumbent is not None for result in study.runs.values())
