@@ -7,6 +7,7 @@ values with the lowest loss, the mean of ``--retrainings`` new trainings.
 
 - ``sign``: the paper's rule, retried beyond 1.4 times the best loss, its moves T_0 / T as large over T steps;
 - ``sign-unscaled``: the same with moves of γ whatever T; ``sign-root``: √(T_0 / T);
+- ``sign-growing``: as ``sign``, but from the first whole training on γ doubles while a value's sign stays;
 - ``sign-strict``: as ``sign-unscaled``, retried unless the loss is a new best;
 - ``adam``, ``surrogate``: the other rules;
 - ``windows``: ``sign`` over four times as many learning rates, which share their hypergradients in chosen windows;
@@ -78,6 +79,12 @@ def signs(power: float, tolerance: float, space: Space, state: OuterState, seen:
     return outer_step(state, seen.slopes, seen.loss, space.ranges(), 1.0, tolerance, seen.comparable, scale)
 
 
+def growing_signs(space: Space, state: OuterState, seen: Seen) -> OuterState:
+    """The sign rule with moves of γ T_0 / T, and a γ that doubles over whole trainings while the sign stays."""
+    growth = 2.0 if seen.comparable else 1.0
+    return outer_step(state, seen.slopes, seen.loss, space.ranges(), growth, TOLERANCE, seen.comparable, seen.scale)
+
+
 def adam(space: Space, state: OuterState, seen: Seen) -> OuterState:
     """Adam's rule."""
     return adam_step(state, seen.slopes, seen.loss, space.ranges(), TOLERANCE, seen.comparable)
@@ -105,6 +112,7 @@ RULES: dict[str, Rule] = {
     "sign": partial(signs, 1.0, TOLERANCE),
     "sign-unscaled": partial(signs, 0.0, TOLERANCE),
     "sign-root": partial(signs, 0.5, TOLERANCE),
+    "sign-growing": growing_signs,
     "sign-strict": partial(signs, 0.0, math.nextafter(1.0, 2.0)),
     "adam": adam,
     "surrogate": surrogate,
