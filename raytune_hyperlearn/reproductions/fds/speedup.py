@@ -160,8 +160,8 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 30, 45),
     ),
     "medium": (
-        Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 15, 120),
-        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 80),
+        Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 15, 210),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 520),
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 8, 48),
     ),
     "paper": (
