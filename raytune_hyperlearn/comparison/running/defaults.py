@@ -20,8 +20,9 @@ SEARCHED_BY = ("sgd", "adam", "adamw")
 METHODS_OF_FUNCTIONS = ("rs", "bo", "hb", "bohb")
 BY_PROBLEM: Mapping[str, Mapping[str, Any]] = {
     # Five seeds where all methods' runs take less than an hour in all; three where they are to take minutes.
-    # Digits: 18 runs with 5 to 8 s of Ray's start-up each: at most twelve minutes in all on two cores. Half a minute is about
-    # what BO takes for the 20 evaluations before its model's first pick and as many again: in less it is random search.
+    # Digits: 18 runs with 5 to 8 s of Ray's start-up each, at most twelve minutes in all on two cores. Half a minute is
+    # about what BO takes for the 20 evaluations before its model's first pick and as many again: in less it is random
+    # search.
     "digits": {
         "seeds": [0, 1, 2],
         "time_limit": 30.0,
