@@ -161,7 +161,7 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
     ),
     "medium": (
         Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 15, 210),
-        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 520),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 350),
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 200), 8, 48),
     ),
     "paper": (
