@@ -7,8 +7,7 @@ what training produces — they decide the validation loss — so they carry tan
     (w, b) ↦ (mean training loss, b')      b' = (1 − m) b + m · (batch statistics at w)
 
 PyTorch updates running statistics in place, outside of differentiation. Here b' is a differentiable output instead,
-from the same batch statistics that the layer normalizes by. BatchNorm is written out for that, in few operations:
-the derivatives of PyTorch's own kernel go three times as often through memory.
+from the same batch statistics that the layer normalizes by (:mod:`.batch_norm`).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from raytune_hyperlearn.derivatives.batch_norm import batch_normalized
 from raytune_hyperlearn.derivatives.differentiability import (
     ConstantBuffers,
     has_recurrent_layers,
@@ -246,8 +246,7 @@ def _statistics(module: _BatchNorm) -> tuple[Tensor, Tensor]:
 def _normalized(module: _BatchNorm, name: str, collected: Collected, inputs: Tensor) -> Tensor:
     """Outputs [N, C, …] of BatchNorm in training mode; notes the batch's mean and unbiased variance [C].
 
-    y = scale x + shift goes through memory less often than differences from the mean do, in every derivative. That
-    loses no digits because x is centered by a constant first, which changes nothing else.
+    x is centered by a constant first: that changes nothing, and no digits are lost where the mean is far from zero.
     """
     axes, shape = [0, *range(2, inputs.dim())], (1, -1) + (1,) * (inputs.dim() - 2)
     count = inputs.numel() // inputs.shape[1]
@@ -255,13 +254,11 @@ def _normalized(module: _BatchNorm, name: str, collected: Collected, inputs: Ten
         raise ValueError(f"{name} normalizes {count} value per channel; a training batch must hold at least 2")
     exact = inputs.float() if inputs.dtype in (torch.bfloat16, torch.float16) else inputs
     center = exact.detach().mean(dim=axes)
-    centered = exact - center.view(shape)
-    variance, mean = torch.var_mean(centered, dim=axes, correction=0)
+    weight = module.weight.to(exact.dtype) if module.affine else torch.ones_like(center)
+    bias = module.bias.to(exact.dtype) if module.affine else torch.zeros_like(center)
+    outputs, mean, variance = batch_normalized(exact - center.view(shape), weight, bias, module.eps)
     collected.setdefault(name, []).append((mean + center, variance * (count / (count - 1))))
-    scale = (variance + module.eps).rsqrt()
-    scale = scale * module.weight if module.affine else scale
-    shift = module.bias - mean * scale if module.affine else -mean * scale
-    return (centered * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
+    return outputs.to(inputs.dtype)
 
 
 def _collector(name: str, collected: Collected) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
