@@ -83,8 +83,8 @@ class FDSOptions(FromConfig):
             losses and hypergradients so far (:mod:`raytune_hyperlearn.algorithms.surrogate_descent`).
         scaled_moves: Of the sign rule: moves are T_0 / T as large where trainings have become longer, from T_0 steps to
             T (:mod:`raytune_hyperlearn.algorithms.sign_descent`); False is the paper's.
-        growth: Of the sign rule: factor on a value's step size while its hypergradient keeps its sign; 1 is the
-            paper's.
+        growth: Of the sign rule: factor on a value's step size after an outer step over the whole training, while its
+            hypergradient keeps its sign; 1 is the paper's.
         tolerance: An outer step that ends at more than this times the best validation loss so far is retried with
             halved step sizes; None (the paper's rule) retries only what diverged.
         product_clamp: Bound on H Z, element by element, or None.

@@ -89,6 +89,8 @@ def outer_update(measured: Measured, options: FDSOptions, space: Space) -> Outer
     state, horizon = measured.state, measured.inner_steps
     loss, comparable = measured.validation_loss, measured.comparable
     scale = options.move_scale(state.index + 1, measured.full_epochs)
+    is_whole = options.inner_epochs(state.index, measured.full_epochs) >= measured.full_epochs
+    growth = options.growth if is_whole else 1.0
 
     def rule(inside: OuterState, slopes: Numbers, ranges: Ranges) -> OuterState:
         if options.outer_optimizer == "surrogate":
@@ -96,7 +98,7 @@ def outer_update(measured: Measured, options: FDSOptions, space: Space) -> Outer
             return surrogate_step(inside, slopes, loss, ranges, scales, horizon, inner_loss, comparable)
         if options.outer_optimizer == "adam":
             return adam_step(inside, slopes, loss, ranges, options.tolerance, comparable)
-        return outer_step(inside, slopes, loss, ranges, options.growth, options.tolerance, comparable, scale)
+        return outer_step(inside, slopes, loss, ranges, growth, options.tolerance, comparable, scale)
 
     hypergradient: Values = measured.hypergradient
     if options.windows == "auto":

@@ -32,7 +32,7 @@ from raytune_hyperlearn.hyperparameters import (
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.tune import FDSOptions, FDSScheduler, FDSTrainable, SGDTrainable, fds
-from raytune_hyperlearn.tune.fds_updates import Measured
+from raytune_hyperlearn.tune.fds_updates import Measured, outer_update
 from tests.tune.small import SPACE, small_problem
 
 CONFIG: dict[str, Any] = {
@@ -382,6 +382,17 @@ def test_scheduler_stops_a_converged_search() -> None:
     goes_on = FDSScheduler().update(Held({**more, "stop_when_converged": False}), found)
     assert goes_on is not None
     assert goes_on["outer_state"]["index"] == 4
+
+
+@pytest.mark.parametrize(("index", "size"), [(0, 0.1), (1, 0.1), (2, 0.2)])
+def test_step_sizes_grow_after_whole_trainings_only(index: int, size: float) -> None:
+    space = SearchSpace(LearningRate(values=1), 0.9, 0.0)
+    options = FDSOptions(horizons=(0.5, 1.0, 2.0), growth=2.0, scaled_moves=False)
+    state = replace(OuterState.start(space.initial(), {"learning_rate": [0.1]}), index=index)
+    state = replace(state, signs={"learning_rate": [-1.0]})
+    # The loss is that of a replay over the whole training, whatever was differentiated.
+    measured = Measured(state, {"learning_rate": [-3.0]}, 0.2, 0.2, inner_steps=16, epochs=2, full_epochs=2)
+    assert outer_update(measured, options, space).step_sizes == {"learning_rate": [size]}
 
 
 @pytest.mark.parametrize(("key", "value"), [("growth", 1.5), ("tolerance", 1.4)])
