@@ -107,7 +107,7 @@ def compare(
         Path | None,
         typer.Option(
             help="Folder of a finished comparison: add --methods and --seeds to it, or give its runs a longer "
-            "--time-limit. Nothing runs twice but what a shorter limit cut off."
+            "--time-limit. Runs that a shorter limit cut off go on from their last states, at most ten seconds before."
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long, and stop.")] = False,

@@ -25,8 +25,8 @@ def check_problem(problem: Problem) -> None:
 
     Raises:
         ValueError: In one line that begins with the problem's name, for a model that cannot be built or applied, has
-            nothing to train or gives something else than one output per example, and for a loss or a score that does
-            not give one number per example.
+            nothing to train, has no gradient or gives something else than one output per example, and for a loss or a
+            score that does not give one number per example, or whose number depends on the others in the batch.
     """
     try:
         _check(problem, problem.train[slice(0, FEW)].read())
@@ -47,10 +47,43 @@ def _check(problem: Problem, few: Examples) -> None:
     losses = require_per_example("loss", _applied("loss", problem.loss, outputs, few.targets), len(few))
     if not losses.requires_grad:
         raise ValueError("loss has no gradient with respect to the model's parameters; it must be differentiable")
+    _require_own_losses(problem, outputs.detach(), few.targets, losses.detach())
+    _require_gradient(model, losses)
     if problem.score is None:
         return
     with torch.no_grad():
         require_per_example("score", _applied("score", problem.score, outputs, few.targets), len(few))
+
+
+def _require_own_losses(problem: Problem, outputs: Tensor, targets: Tensor | Fields, losses: Tensor) -> None:
+    """Refuse a loss that an example does not have alone, such as a mean over the batch.
+
+    Raises:
+        ValueError: With both numbers of the first example that differs.
+    """
+    for i, loss in enumerate(losses):
+        one = slice(i, i + 1)
+        (alone,) = require_per_example("loss", _applied("loss", problem.loss, outputs[one], targets[one]), 1)
+        if not torch.isclose(alone, loss, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise ValueError(
+                f"loss of an example is {alone:.4g} alone and {loss:.4g} in a batch of {len(losses)}; "
+                "it must not depend on the other examples (no mean over the batch)"
+            )
+
+
+def _require_gradient(model: nn.Module, losses: Tensor) -> None:
+    """Refuse what PyTorch itself cannot differentiate once.
+
+    Raises:
+        ValueError: With what PyTorch says.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"the model's gradient cannot be computed: {_line(error)}") from error
 
 
 def _model(problem: Problem) -> nn.Module:

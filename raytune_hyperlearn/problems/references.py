@@ -218,12 +218,22 @@ def _run_file(source: ProblemSource, name: str) -> ModuleType:
 
 def _attribute(source: ProblemSource, module: ModuleType, name: str) -> Any:
     if not hasattr(module, name):
-        offered = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
-        offered = [key for key in offered if vars(module)[key].__module__ == module.__name__]
-        raise ValueError(
-            f"problem is {source.reference!r}; there is no {name!r} in it, only {', '.join(offered) or 'no function'}"
-        )
+        raise ValueError(f"problem is {source.reference!r}; there is no {name!r} in it, {_offer(module)}")
     return getattr(module, name)
+
+
+def _offer(module: ModuleType) -> str:
+    """What a module has to offer: its Problems, training functions and functions of its own."""
+    from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
+
+    offered = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, (Problem, TrainingFunction))
+        or (inspect.isfunction(value) and key[0] != "_" and value.__module__ == module.__name__)
+    ]
+    return f"only {', '.join(offered)}" if offered else "and no Problem and no function either"
 
 
 def _built(source: ProblemSource, found: Any) -> Problem | TrainingFunction:

@@ -52,8 +52,8 @@ def test_runs_that_are_given_more_time_go_on_from_where_they_were_stopped(
     remove_run(output / "tune" / "rs-0")  # so that there is nothing to go on from
     long = extend(output, time_limit=9.0)
     assert history(output) == [
-        "0 new runs; 0 of 3 finished ones are kept, 3 stopped at the limit of 5 s: 2 of them go on from there, "
-        "1 are run anew"
+        "0 new runs; 0 of 3 finished ones are kept, 3 stopped at the limit of 5 s: "
+        "2 of them go on from their last states, 1 are run anew"
     ]
     for method in ("fds", "hb"):
         before, after = short.runs[method, 0].records, long.runs[method, 0].records

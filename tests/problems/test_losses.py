@@ -26,6 +26,17 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean(dim=1)
 
 
+class InPlace(nn.Module):
+    """Spoils what the way back of its own sigmoid needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(inputs).sigmoid().add_(1)
+
+
 def problem(**changes: Any) -> Problem:
     settings: dict[str, Any] = {
         "name": "mine",
@@ -93,6 +104,12 @@ def test_outputs_that_would_be_broadcast_are_refused() -> None:
         ({"loss": lambda o, t: 3.0}, r"loss returns float; it must return a tensor"),
         ({"loss": lambda o, t: squared_error(o, t).detach()}, r"loss has no gradient .* it must be differentiable"),
         ({"loss": lambda o, t: o.nonsense}, r"loss cannot be applied to shapes \[2, 3\] .*: AttributeError: "),
+        (
+            {"loss": lambda o, t: F.mse_loss(o, t).expand(len(o))},
+            r"loss of an example is \S+ alone and \S+ in a batch of 2; .* \(no mean over the batch\)",
+        ),
+        ({"loss": lambda o, t: squared_error(o, t) / squared_error(o, t).mean()}, r"loss of an example is 1 alone and"),
+        ({"model": InPlace}, r"the model's gradient cannot be computed: RuntimeError: one of the variables needed"),
         ({"score": F.mse_loss}, r'score returns shape \[\] for 2 examples; .*: pass reduction="none"'),
         ({"model": lambda: nn.Linear(5, 3)}, r"model cannot be applied to shapes \[2, 4\] .*: RuntimeError: .*mat1"),
         ({"model": lambda: nn.Linear(4, 3).requires_grad_(False)}, r"model has no parameter that requires a gradient"),

@@ -74,11 +74,12 @@ class UnderWay:
         return f"seed {self.seed}: {left:.0f} s left, {self.evaluations} evaluations, {self._best_text()}"
 
     def _best_text(self) -> str:
-        """The best at the full budget; before there is one, the best at any."""
+        """The best at the full budget, named where a smaller one had better; before there is one, the best at any."""
         name = metric_name(self.experiment)
         if math.isnan(self.best) and not math.isnan(self.best_at_any_budget):
             return f"best {name} {number(self.best_at_any_budget)} (at a smaller budget)"
-        return f"best {name} {number(self.best)}"
+        smaller_is_better = not math.isnan(self.best) and self._better(self.best, self.best_at_any_budget) != self.best
+        return f"best {name} {number(self.best)}{' at the full budget' if smaller_is_better else ''}"
 
     def _better(self, known: float, value: float) -> float:
         choose = min if self.experiment.metric.endswith("loss") else max

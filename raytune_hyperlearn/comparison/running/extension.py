@@ -167,5 +167,6 @@ def _text(experiment: Experiment, grown: Experiment, stopped: int, go_on: int) -
     added = len(grown.methods) * len(grown.seeds) - before
     text = f"{added} new run{'' if added == 1 else 's'}; {before - stopped} of {before} finished ones are kept"
     if stopped:
-        text += f", {stopped} stopped at the limit of {experiment.time_limit:g} s: {go_on} of them go on from there"
+        text += f", {stopped} stopped at the limit of {experiment.time_limit:g} s: "
+        text += f"{go_on} of them go on from their last states"
     return text + (f", {stopped - go_on} are run anew" if stopped > go_on else "")

@@ -162,7 +162,7 @@ def _examples_text(problem: Problem) -> str:
 
 def _differentiable_text(failing: str | None, without_forward: str | None) -> str:
     if failing is not None:
-        return f"no: {failing} is not; methods that differentiate cannot train it, others can"
+        return f"no: {failing} is not; methods that differentiate cannot train it, black-box methods can"
     return "every layer" if without_forward is None else f"every layer; {without_forward} in reverse mode only"
 
 

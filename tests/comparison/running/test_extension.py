@@ -85,8 +85,8 @@ def test_a_longer_limit_runs_anew_what_the_shorter_one_cut_off(folder: Path) -> 
     assert [(row.method, row.seed) for row in read_confirmations(folder / CONFIRMATIONS_FILE)] == [("rs", 1)]
     assert [end.exists() for end in ends] == [False, True]
     assert history(folder) == [
-        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: 0 of them go on from there, "
-        "3 are run anew"
+        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: "
+        "0 of them go on from their last states, 3 are run anew"
     ]
 
 
@@ -102,8 +102,8 @@ def test_a_run_whose_state_is_kept_goes_on_and_keeps_its_rows(folder: Path) -> N
     assert {(row.method, row.seed) for row in read_records(folder / RECORDS_FILE)} == {("rs", 1), ("fds", 0)}
     assert [(row.method, row.seed) for row in read_confirmations(folder / CONFIRMATIONS_FILE)] == [("rs", 1)]
     assert history(folder) == [
-        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: 1 of them go on from there, "
-        "2 are run anew"
+        "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: "
+        "1 of them go on from their last states, 2 are run anew"
     ]
 
 
