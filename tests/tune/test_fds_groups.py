@@ -37,7 +37,7 @@ def run(
 
 @pytest.mark.parametrize("shards", [2, 5])
 def test_a_sharded_hypergradient_equals_the_unsharded_one(shards: int) -> None:
-    whole = member(Member()).outer_step()
+    whole = member(Member(), differentiation="forward").outer_step()  # as shards do; reverse mode rounds otherwise
     parts = [member(Member(shard=index, shards=shards)).outer_step() for index in range(shards)]
     for name, entries in whole["hypergradient"].items():
         for index, entry in enumerate(entries):
