@@ -73,16 +73,13 @@ class Seen:
 Rule = Callable[[Space, OuterState, Seen], OuterState]
 
 
-def signs(power: float, tolerance: float, space: Space, state: OuterState, seen: Seen) -> OuterState:
-    """The sign rule with moves of γ (T_0 / T)^power."""
+def signs(
+    power: float, tolerance: float, space: Space, state: OuterState, seen: Seen, growth: float = 1.0
+) -> OuterState:
+    """The sign rule with moves of γ (T_0 / T)^power; over whole trainings γ grows while the sign stays."""
     scale = seen.scale**power
-    return outer_step(state, seen.slopes, seen.loss, space.ranges(), 1.0, tolerance, seen.comparable, scale)
-
-
-def growing_signs(space: Space, state: OuterState, seen: Seen) -> OuterState:
-    """The sign rule with moves of γ T_0 / T, and a γ that doubles over whole trainings while the sign stays."""
-    growth = 2.0 if seen.comparable else 1.0
-    return outer_step(state, seen.slopes, seen.loss, space.ranges(), growth, TOLERANCE, seen.comparable, seen.scale)
+    growth = growth if seen.comparable else 1.0
+    return outer_step(state, seen.slopes, seen.loss, space.ranges(), growth, tolerance, seen.comparable, scale)
 
 
 def adam(space: Space, state: OuterState, seen: Seen) -> OuterState:
@@ -112,7 +109,7 @@ RULES: dict[str, Rule] = {
     "sign": partial(signs, 1.0, TOLERANCE),
     "sign-unscaled": partial(signs, 0.0, TOLERANCE),
     "sign-root": partial(signs, 0.5, TOLERANCE),
-    "sign-growing": growing_signs,
+    "sign-growing": partial(signs, 1.0, TOLERANCE, growth=2.0),
     "sign-strict": partial(signs, 0.0, math.nextafter(1.0, 2.0)),
     "adam": adam,
     "surrogate": surrogate,

@@ -89,7 +89,11 @@ def test_another_process_elsewhere_builds_it_from_the_code_alone(folder: Path, t
         ("mine.py:", {}, r"problem is 'mine.py:'; it must be one of digits"),
         ("no_such_module:x", {}, r"problem is 'no_such_module:x'; there is no module no_such_module"),
         ("no.such:x", {}, r"problem is 'no.such:x'; module no.such cannot be found: ModuleNotFoundError"),
-        ("mine.py:other", {}, r"problem is 'mine.py:other'; there is no 'other' in it, only problem, READY, broken, "),
+        (
+            "mine.py:other",
+            {},
+            r"problem is 'mine.py:other'; there is no 'other' in it, only problem, READY, broken, number",
+        ),
         ("mine.py:broken", {}, r"problem is 'mine.py:broken'; it raises OSError: no data"),
         ("mine.py:number", {}, r"problem is 'mine.py:number'; it must return a Problem, not int"),
         ("mine.py:CLASSES", {}, r"problem is 'mine.py:CLASSES'; it must be a Problem or return one, not int"),
