@@ -54,7 +54,7 @@ def compare(
     ] = None,
     epochs: Annotated[
         float | None,
-        number_option("Full budget of one training, in epochs (default: the problem's; 9 for an own one)."),
+        number_option("Full budget of one training, in epochs (default: the problem's)."),
     ] = None,
     workers: Annotated[int | None, whole_option("Trials at a time (default: 1).")] = None,
     concurrent: Annotated[

@@ -28,7 +28,7 @@ from raytune_hyperlearn.comparison.reporting.wording import finish_text, number
 
 
 class UnderWay:
-    """What is known of a run that goes on.
+    """What is known of a run.
 
     Args:
         experiment: Whose run it is.
@@ -38,20 +38,20 @@ class UnderWay:
 
     def __init__(self, experiment: Experiment, method: str, seed: int) -> None:
         self.experiment, self.method, self.seed = experiment, method, seed
+        self.begun = math.nan
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Forget the rows: they are read again."""
-        self.begun, self.clock, self.evaluations = time.monotonic(), 0.0, 0
+        self.evaluations = 0
         self.best = self.best_at_any_budget = math.nan
         self.crashes, self.error = 0, ""
 
-    def take(self, row: dict[str, Any]) -> None:
-        """Take in a row of the run."""
+    def take(self, row: dict[str, Any], is_fresh: bool) -> None:
+        """Take in a row of the run; one that was written just now tells when its clock began."""
         self.evaluations += 1
-        if self.clock == 0.0:
+        if is_fresh and math.isnan(self.begun):
             self.begun = time.monotonic() - row["time"]
-        self.clock = row["time"]
         self.crashes += row["status"] == "crashed"
         self.error = self.error or row.get("error", "")
         value = row[self.experiment.metric]
@@ -63,15 +63,16 @@ class UnderWay:
     @property
     def done(self) -> float:
         """Part of the time limit that has passed, in [0, 1]."""
-        passed = time.monotonic() - self.begun if self.evaluations else 0.0
+        passed = 0.0 if math.isnan(self.begun) else time.monotonic() - self.begun
         return min(passed / self.experiment.time_limit, 1.0)
 
     def text(self) -> str:
         """What it has done so far."""
         if not self.evaluations:
             return f"seed {self.seed}: starting its worker"
-        left = max(0.0, self.experiment.time_limit - (time.monotonic() - self.begun))
-        return f"seed {self.seed}: {left:.0f} s left, {self.evaluations} evaluations, {self._best_text()}"
+        left = (1 - self.done) * self.experiment.time_limit
+        when = "starting its worker again" if math.isnan(self.begun) else f"{left:.0f} s left"
+        return f"seed {self.seed}: {when}, {self.evaluations} evaluations, {self._best_text()}"
 
     def _best_text(self) -> str:
         """The best at the full budget, named where a smaller one had better; before there is one, the best at any."""
@@ -107,9 +108,9 @@ class Progress:
     ) -> None:
         self.experiment, self.console, self.verbose = experiment, console, verbose
         self._records = records
-        found = records.stat() if records.exists() else None
-        self._file, self._offset = (found.st_ino, found.st_size) if found else (0, 0)
+        self._file, self._offset = 0, 0
         self._total, self._done = len(experiment.methods) * len(experiment.seeds), done
+        self._seen: dict[tuple[str, int], UnderWay] = {}
         self._under_way: dict[tuple[str, int], UnderWay] = {}
         self._reading = Lock()
         self._ended = Event()
@@ -141,7 +142,7 @@ class Progress:
         """
         self._read()
         with self._reading:
-            self._under_way[method, seed] = UnderWay(self.experiment, method, seed)
+            self._under_way[method, seed] = self._known(method, seed)
 
     def ended(self, method: str, seed: int) -> None:
         """A run has ended; its summary is in the folder.
@@ -177,7 +178,7 @@ class Progress:
     def _beat(self) -> None:
         """On a pipe: a line every minute for each run, so that nobody takes a long one for one that hangs."""
         told = time.monotonic()
-        while not self._ended.wait(1.0 if self.verbose else HEARTBEAT):
+        while not self._ended.wait(min(1.0, HEARTBEAT)):
             self._read()
             if time.monotonic() - told < HEARTBEAT:
                 continue
@@ -202,9 +203,10 @@ class Progress:
             return
         with self._records.open("rb") as file:
             number = os.fstat(file.fileno()).st_ino
-            if number != self._file:
+            is_read_anew = number != self._file
+            if is_read_anew:
                 self._file, self._offset = number, 0
-                for known in self._under_way.values():
+                for known in self._seen.values():
                     known.begin_anew()
             file.seek(self._offset)
             fresh = file.read()
@@ -212,11 +214,14 @@ class Progress:
         self._offset += len(complete)
         for line in complete.splitlines():
             row = json.loads(line)
-            run = self._under_way.get((row["method"], row["seed"]))
-            if run is not None:
-                run.take(row)
-                if self.verbose:
-                    self.console.print(self._row_text(row), highlight=False, markup=False, soft_wrap=True)
+            is_under_way = (row["method"], row["seed"]) in self._under_way
+            self._known(row["method"], row["seed"]).take(row, is_under_way and not is_read_anew)
+            if is_under_way and self.verbose:
+                self.console.print(self._row_text(row), highlight=False, markup=False, soft_wrap=True)
+
+    def _known(self, method: str, seed: int) -> UnderWay:
+        """What the file says of a run so far, with what an earlier part of it left."""
+        return self._seen.setdefault((method, seed), UnderWay(self.experiment, method, seed))
 
     def _row_text(self, row: dict[str, Any]) -> str:
         """A result in a line."""

@@ -10,9 +10,18 @@ from raytune_hyperlearn.comparison.experiment import Experiment, check_space_siz
 from raytune_hyperlearn.comparison.reference_record import Reference, read_reference, reference_to_mapping
 from raytune_hyperlearn.hyperparameters import optimizer_space
 from raytune_hyperlearn.problems.names import PROBLEMS
-from raytune_hyperlearn.problems.references import OTHERS, digest_of, short_name, source_of, training_function_of
+from raytune_hyperlearn.problems.references import (
+    OTHERS,
+    ProblemSource,
+    digest_of,
+    load,
+    short_name,
+    source_of,
+    training_function_of,
+)
 
 if TYPE_CHECKING:
+    from raytune_hyperlearn.problems.problem import Problem
     from raytune_hyperlearn.problems.training_function import TrainingFunction
 
 METHODS = ("fds", "hd", "rs", "bo", "hb", "bohb")
@@ -60,8 +69,9 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
     """A complete experiment from the settings that somebody named.
 
     Args:
-        settings: Any of the experiment's fields; the rest are the problem's defaults. The stored reference is taken
-            where it was made for the same number of epochs.
+        settings: Any of the experiment's fields; the rest are the problem's defaults. An own problem is built for its
+            number of epochs unless they name one. The stored reference is taken where it was made for the same number
+            of epochs.
 
     Raises:
         ValueError: If a setting is unknown or not allowed, in one line.
@@ -76,7 +86,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
         "problem": problem,
         "problem_digest": digest_of(source),
         "methods": list(METHODS if function is None else METHODS_OF_FUNCTIONS),
-        **(BY_PROBLEM.get(problem, GENERAL) if function is None else _settings_of(function)),
+        **(_settings_of_problem(source, "epochs" in settings) if function is None else _settings_of(function)),
         **settings,
     }
     check_space_sizes(complete.get("space"))
@@ -101,9 +111,20 @@ def _space_of(complete: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings_of(function: TrainingFunction) -> dict[str, Any]:
-    """Defaults where a training function is the problem; the smallest budget is a ninth, as in general."""
-    own = {"optimizer": "own", "space": function.space.to_mapping()}
-    return {**GENERAL, "epochs": float(function.epochs), "min_epochs": function.epochs / 9, **own}
+    """Defaults where a training function is the problem."""
+    return {**GENERAL, **_budgets_of(function), "optimizer": "own", "space": function.space.to_mapping()}
+
+
+def _settings_of_problem(source: str | ProblemSource, has_epochs: bool) -> Mapping[str, Any]:
+    """Defaults of a built-in problem by its name, and of an own one by what it says of itself."""
+    if isinstance(source, str):
+        return BY_PROBLEM.get(source, GENERAL)
+    return GENERAL if has_epochs else {**GENERAL, **_budgets_of(load(source))}
+
+
+def _budgets_of(problem: Problem | TrainingFunction) -> dict[str, float]:
+    """The full budget that it names, and a ninth of it as the smallest."""
+    return {"epochs": float(problem.epochs), "min_epochs": problem.epochs / 9}
 
 
 def _require_own(complete: Mapping[str, Any], function: TrainingFunction) -> None:

@@ -115,15 +115,33 @@ def test_only_completed_rows_of_the_full_budget_are_the_best(records: Path, appe
     assert lines(console) == ["[1/1] hb seed 0: 4 evaluations, best validation accuracy 0.75"]
 
 
-def test_rows_and_runs_of_before_are_not_counted_again(records: Path, append: Append) -> None:
-    append(method="rs", validation_loss=0.1)
+def test_a_run_that_goes_on_counts_from_where_it_was(records: Path, append: Append) -> None:
+    append(method="rs", time=50.0, validation_loss=0.1)
     console = Console(file=io.StringIO(), width=200)
     with Progress(make_experiment(methods=("fds", "rs"), seeds=(0, 1)), records, 2, console) as progress:
         progress.announce("rs", 0)
-        append(method="rs", validation_loss=0.5)
+        (_, run) = progress._numbered()[0]
+        assert run.text() == "seed 0: starting its worker again, 1 evaluations, best validation loss 0.1"
+        append(method="rs", time=52.0, validation_loss=0.5)
+        progress._read()
+        assert run.text() == "seed 0: 8 s left, 2 evaluations, best validation loss 0.1"
         records.open("a").write('{"torn')  # the row that a driver was writing when it was killed
         progress.ended("rs", 0)
-    assert lines(console) == ["[3/4] rs seed 0: 1 evaluations, best validation loss 0.5"]
+    assert lines(console) == ["[3/4] rs seed 0: 2 evaluations, best validation loss 0.1"]
+
+
+def test_the_time_left_is_right_however_seldom_a_pipe_speaks(
+    records: Path, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(make_experiment(methods=("hb",), seeds=(0,)), records, 0, console) as progress:
+        progress.announce("hb", 0)
+        append(method="hb", time=0.5)
+        run = progress._under_way["hb", 0]
+        wait_for(lambda: run.evaluations == 1)  # long before the first line
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 30)
+        assert 27 < float(run.text().split(": ")[1].split(" s")[0]) < 30
+        progress.ended("hb", 0)
 
 
 def test_rows_that_are_removed_meanwhile_do_not_confuse_it(records: Path, append: Append) -> None:

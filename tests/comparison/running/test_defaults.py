@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ from raytune_hyperlearn.comparison.running.methods import METHODS, setup_method
 from raytune_hyperlearn.hyperparameters import SearchSpace
 from raytune_hyperlearn.problems import PROBLEMS
 from tests.comparison.synthetic import make_reference
+
+OWN = """
+import torch
+from torch import nn
+from raytune_hyperlearn import Examples, Problem
+
+part = Examples(torch.zeros(20, 2), torch.zeros(20, dtype=torch.long))
+problem = Problem("mine", lambda: nn.Linear(2, 2), part, part, batch_size=4, epochs=4)
+"""
 
 
 def test_nothing_named_is_the_head_to_head_on_digits_in_at_most_twelve_minutes() -> None:
@@ -83,6 +93,15 @@ def test_what_is_named_wins() -> None:
     assert experiment.reference == reference_to_mapping(make_reference())
     assert experiment.space["momentum"] == 0.9
     assert experiment.space["learning_rate"]["values"] == 7  # the rest of the space is filled in
+
+
+def test_an_own_problems_epochs_are_the_full_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    own = {"problem": "mine.py:problem"}
+    assert (experiment_from_settings(own).epochs, experiment_from_settings(own).min_epochs) == (4.0, 4 / 9)
+    assert experiment_from_settings({**own, "epochs": 2.0}).epochs == 2.0
+    assert experiment_from_settings({**own, "min_epochs": 3.0}).min_epochs == 3.0
 
 
 def test_the_smallest_budget_gives_way_to_a_small_full_budget() -> None:
