@@ -385,8 +385,47 @@ def test_check_says_what_a_comparison_would_cost(hyperlearn: Hyperlearn, tmp_pat
     assert re.fullmatch(r"[\d.]+ m?s, [\d.]+ kB for 9 values' tangents", found["outer step, forward mode"])
     assert re.fullmatch(r"[\d.]+ m?s, [\d.]+ kB for 19 states", found["outer step, reverse mode"])
     assert found["compare"].startswith(
-        "4 runs (2 methods × 2 seeds) of at most 10 min, one after the other: up to 40 min"
+        "4 runs (2 methods × 2 seeds) of at most 10 min, one after the other: up to 40 min, "
+        "beside the runs' start-up (5 to 10 s each); 1 trial at a time"
     )
+
+
+ONCE = """
+import torch
+from torch import nn
+from raytune_hyperlearn import Examples, Problem
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return Once.apply(super().forward(x))
+
+
+part = Examples(torch.randn(40, 2), torch.zeros(40, dtype=torch.long))
+problem = Problem("once", lambda: Doubled(2, 2), part, part, batch_size=8)
+"""
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_check_names_the_methods_that_cannot_train_a_problem(hyperlearn: Hyperlearn, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(ONCE)
+    output = hyperlearn("check", "--problem", "own.py:problem", "--methods", "fds,rs,hb").output
+    said = " ".join(output.split())
+    assert "no: Doubled is not; methods that differentiate cannot train it" in said
+    assert "fds would be refused, since Doubled is not twice differentiable; with --methods rs,hb: 6 runs" in said
+    alone = " ".join(hyperlearn("check", "--problem", "own.py:problem", "--methods", "fds").output.split())
+    assert alone.endswith("fds would be refused, since Doubled is not twice differentiable")
 
 
 @pytest.mark.usefixtures("no_ray")

@@ -38,7 +38,7 @@ def _margin_clause(study: Study, found: Verdict, styles: Styles) -> str:
     if not margin.is_known:
         few = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
         by = f", {regret_text(margin.value, study.metric)} below {rival}" if margin.value else f", level with {rival}"
-        return f"{by}; from {few} it is open whether that is more than luck ({FEWEST} are needed)"
+        return f"{by}; from {few} it is open whether that is more than luck (an interval takes {FEWEST})"
     span = interval_text(margin, lambda value: regret_text(value, study.metric))
     if found.is_certain:
         return f", {regret_text(margin.value, study.metric)} below {rival} ({span})"
@@ -61,7 +61,8 @@ def _sooner_clause(study: Study, found: Verdict, styles: Styles) -> str:
         return f"; that {subject} was at {level} sooner is not certain: {_times(sooner.value)} as soon{span}."
     if sooner.value >= 1:
         return f"; {subject} was at {level} {_times(sooner.value)} sooner{span}."
-    return f"; {subject} was at {level} later, after {_times(1 / sooner.value)} the time{_flipped(sooner)}."
+    slower = f"took {_times(1 / sooner.value)} as long as {box}{_flipped(sooner)} to reach"
+    return f"; {subject} {slower} {level.rstrip(',')}."
 
 
 def interval_text(estimate: Estimate, shown: Callable[[float], str]) -> str:

@@ -19,11 +19,12 @@ def plan_text(experiment: Experiment) -> str:
     if len(runs) == 1:
         return f"1 run of at most {limit}, {at_once}"
     whole = duration_text(_longest(experiment, runs))
-    more = " and the confirmations" if experiment.confirmations else ""
+    more = ", confirmations" if experiment.confirmations else ""
     methods, seeds = len(experiment.methods), len(experiment.seeds)
     counts = f"{methods} method{'s' if methods > 1 else ''} × {seeds} seed{'s' if seeds > 1 else ''}"
     return (
-        f"{len(runs)} runs ({counts}) of at most {limit}, {_order_text(experiment)}: up to {whole}{more}; "
+        f"{len(runs)} runs ({counts}) of at most {limit}, {_order_text(experiment)}: up to {whole}, "
+        f"beside the runs' start-up (5 to 10 s each){more}; "
         f"{at_once}{_crowd_text(experiment)}"
     )
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,6 +19,7 @@ from raytune_hyperlearn.algorithms.schedules import columns
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.duration import duration_text, plan_text
+from raytune_hyperlearn.comparison.running.methods import HYPERGRADIENT_METHODS
 from raytune_hyperlearn.derivatives.column_chunks import random_state
 from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
@@ -77,7 +78,7 @@ def forecast(problem: Problem, experiment: Experiment, device: torch.device | st
     }
     if failing is None:
         rows |= _costs_rows(problem, experiment, FunctionalModel(model, problem.loss), batch)
-    return rows | {"memory so far": _memory_text(device), "compare": plan_text(experiment)}
+    return rows | {"memory so far": _memory_text(device), "compare": _compare_text(experiment, failing)}
 
 
 def forecast_of_function(function: TrainingFunction, experiment: Experiment) -> Mapping[str, str]:
@@ -164,6 +165,19 @@ def _differentiable_text(failing: str | None, without_forward: str | None) -> st
     if failing is not None:
         return f"no: {failing} is not; methods that differentiate cannot train it, black-box methods can"
     return "every layer" if without_forward is None else f"every layer; {without_forward} in reverse mode only"
+
+
+def _compare_text(experiment: Experiment, failing: str | None) -> str:
+    """The plan, without the methods that cannot train the problem."""
+    stopped = [method for method in experiment.methods if failing is not None and method in HYPERGRADIENT_METHODS]
+    if not stopped:
+        return plan_text(experiment)
+    others = tuple(method for method in experiment.methods if method not in stopped)
+    refused = f"{' and '.join(stopped)} would be refused, since {failing} is not twice differentiable"
+    if not others:
+        return refused
+    asked = f"with --methods {','.join(others)}: {plan_text(replace(experiment, methods=others, focus=None))}"
+    return f"{refused}; {asked}"
 
 
 def _memory_text(device: torch.device | str) -> str:

@@ -112,6 +112,9 @@ FDS_OPTIONS: dict[str, Any] = {
     "differentiation": "auto",
 }
 
+HYPERGRADIENT_METHODS = ("fds", "fds-forward")
+"""Those that differentiate a problem's gradient."""
+
 OWN_METHODS: Mapping[str, Method] = {
     "fds": Method(
         "FDS: hypergradients through the whole training run, with sharing (NeurIPS 2021), forward or in reverse",

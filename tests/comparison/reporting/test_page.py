@@ -99,7 +99,7 @@ def test_report_says_what_was_measured(page: Path, result_folder: Path) -> None:
         assert f"<p>{sentence}</p>" in text
     for part in (
         "FDS has the lowest median validation regret at the end",
-        "from 3 seeds it is open whether that is more than luck (5 are needed)",
+        "from 3 seeds it is open whether that is more than luck (an interval takes 5)",
         "At the end FDS has the lowest median validation regret",
         "<p>To test FDS against each of 5 other methods takes at least 8 seeds; there are 3, so the differences",
         "Time to reach a validation regret",
