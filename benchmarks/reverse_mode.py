@@ -36,6 +36,7 @@ from raytune_hyperlearn.algorithms.reverse_mode import ReverseHypergradient
 from raytune_hyperlearn.algorithms.reverse_mode import hypergradient as backwards
 from raytune_hyperlearn.algorithms.sgd import sgd_optimizer, sgd_step
 from raytune_hyperlearn.derivatives.column_chunks import random_state
+from raytune_hyperlearn.derivatives.freed_memory import keep_freed_memory
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.problems.models import MLP, initialize
@@ -189,6 +190,7 @@ def main(arguments: list[str]) -> None:
     device = torch.device(options.device)
     results: dict[str, Any] = {"torch": torch.__version__}
     if "cost" in options.parts:
+        keep_freed_memory()  # as trainables do
         results["cost"] = [
             cost(name, options.steps, options.columns, options.forward_steps, options.repeats, device)
             for name in options.models

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from raytune_hyperlearn.algorithms.optimizer_defaults import OptimizerName
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.derivatives.freed_memory import keep_freed_memory
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import SearchSpace, Space
 from raytune_hyperlearn.problems import Problem, Purpose, batches, check_problem, derived_seed, evaluate, load
@@ -66,6 +67,7 @@ class HyperLearningTrainable(tune.Trainable):
         Raises:
             ValueError: If the config does not fit; the trial then ends in an error that says why.
         """
+        keep_freed_memory()
         self._loaded: tuple[object, Problem] | None = None
         self._untrained: tuple[int | None, float] = None, math.nan
         self._begin(config)

@@ -96,7 +96,8 @@ def _hpbandster(
 MODEL_OPTIONS = {"min_points_in_model": None}
 FDS_OPTIONS: dict[str, Any] = {
     # Far from good values a short training tells the direction, and there is nothing worth scoring; then come longer
-    # ones, scored at the full budget. In reverse a whole training costs little more than its plain self.
+    # ones, scored at the full budget. In reverse a whole training costs little more than its plain self. Moves have
+    # become small by then, so they grow again while a sign stays.
     "horizon_fractions": [1 / 9, 1 / 9, 1 / 3, 1.0],
     "outer_steps": None,
     "replay_from": 2,
@@ -105,7 +106,7 @@ FDS_OPTIONS: dict[str, Any] = {
     "outer_optimizer": "sign",
     "scaled_moves": True,
     "tolerance": 1.4,
-    "growth": 1.0,
+    "growth": 2.0,
     "replay": True,
     "product_clamp": None,
     "hessian": {},
@@ -132,6 +133,7 @@ OWN_METHODS: Mapping[str, Method] = {
             "replay_from": 3,
             "coarse_steps": 6,
             "scaled_moves": False,
+            "growth": 1.0,
             "differentiation": "forward",
         },
         reference="Micaelli and Storkey, Gradient-based Hyperparameter Optimization Over Long Horizons, NeurIPS 2021",
