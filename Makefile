@@ -27,7 +27,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 compare: $(VENV)/.installed
-	$(BIN)/hyperlearn compare --problem mnist-5k --output $(OUTPUT)
+	$(BIN)/hyperlearn compare --problem mnist-5k --concurrent 2 --output $(OUTPUT)
 
 # Two processes: one for all tests that use Ray, one for the others.
 test: $(VENV)/.installed

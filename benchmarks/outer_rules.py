@@ -7,8 +7,8 @@ values with the lowest loss, the mean of ``--retrainings`` new trainings.
 
 - ``sign``: the paper's rule, retried beyond 1.4 times the best loss, its moves T_0 / T as large over T steps;
 - ``sign-unscaled``: the same with moves of γ whatever T; ``sign-root``: √(T_0 / T);
-- ``sign-growing``, ``root-growing``: as ``sign`` and ``sign-root``, but from the first whole training on γ doubles while
-  a value's sign stays;
+- ``sign-growing``, ``root-growing``: as ``sign`` and ``sign-root``, but from the first whole training on γ doubles
+  while a value's sign stays;
 - ``sign-strict``: as ``sign-unscaled``, retried unless the loss is a new best;
 - ``adam``, ``surrogate``: the other rules;
 - ``windows``: ``sign`` over four times as many learning rates, which share their hypergradients in chosen windows;

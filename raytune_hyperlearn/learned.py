@@ -223,7 +223,8 @@ def check_entries(optimizer: torch.optim.Optimizer, learned: Learned) -> None:
         for name in map(ungrouped, learned.hyperparameters):
             entry = "betas" if name in BETAS else ENTRIES.get(name)
             if entry is None or entry not in group:
-                raise ValueError(f"optimizer is {kind}; it must have an entry for {name!r}, which was learned")
+                must = f"it must have an entry for {name!r}, which was learned"
+                raise ValueError(f"optimizer is {kind}; {must}: take the search's (SGD unless it named another)")
 
 
 def set_entries(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -> None:

@@ -1,7 +1,7 @@
 """Memory that a step of training frees is kept by the process, for the next step.
 
-glibc hands large blocks back to the system as soon as they are freed. Training asks for blocks of the same sizes in every
-step, and the system clears each page before it gives it out again: a seventh of the time of reverse mode on a WRN-16-1.
+glibc hands large blocks back to the system as soon as they are freed. Training asks for blocks of the same sizes in
+every step, and the system clears each page before it gives it out again (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_runs_that_are_given_more_time_go_on_from_where_they_were_stopped(
     long = extend(output, time_limit=9.0)
     assert history(output) == [
         "0 new runs; 0 of 3 finished ones are kept, 3 stopped at the limit of 5 s: "
-        "2 of them go on from their last states, 1 are run anew"
+        "2 of them go on from their last states, 1 is run anew"
     ]
     for method in ("fds", "hb"):
         before, after = short.runs[method, 0].records, long.runs[method, 0].records

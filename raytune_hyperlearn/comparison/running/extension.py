@@ -26,7 +26,7 @@ from raytune_hyperlearn.comparison.records import (
     read_runs,
     remove_rows,
 )
-from raytune_hyperlearn.comparison.running.folder import Folder, storage_of
+from raytune_hyperlearn.comparison.running.folder import Folder, run_name, storage_of
 
 EARLIER_FOLDER = "earlier"
 TEXT_FILE = "extension.txt"
@@ -158,7 +158,7 @@ def _with_state(experiment: Experiment, path: Path, runs: set[tuple[str, int]]) 
     from raytune_hyperlearn.tune.kept_state import can_restore, run_path  # they import Ray
 
     storage = storage_of(experiment, path)
-    return {(method, seed) for method, seed in runs if can_restore(run_path(storage, f"{method}-{seed}"))}
+    return {(method, seed) for method, seed in runs if can_restore(run_path(storage, run_name(method, seed)))}
 
 
 def _text(experiment: Experiment, grown: Experiment, stopped: int, go_on: int) -> str:
@@ -168,5 +168,6 @@ def _text(experiment: Experiment, grown: Experiment, stopped: int, go_on: int) -
     text = f"{added} new run{'' if added == 1 else 's'}; {before - stopped} of {before} finished ones are kept"
     if stopped:
         text += f", {stopped} stopped at the limit of {experiment.time_limit:g} s: "
-        text += f"{go_on} of them go on from their last states"
-    return text + (f", {stopped - go_on} are run anew" if stopped > go_on else "")
+        text += f"{go_on} of them {'goes on from its last state' if go_on == 1 else 'go on from their last states'}"
+    anew = stopped - go_on
+    return text + (f", {anew} {'is' if anew == 1 else 'are'} run anew" if anew else "")

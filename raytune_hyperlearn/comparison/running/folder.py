@@ -40,13 +40,18 @@ class Folder:
 
     def end_of(self, method: str, seed: int) -> Path:
         """The file that says a run has ended, with its times."""
-        return self.path / TUNE_FOLDER / f"{method}-{seed}.ended.json"
+        return self.path / TUNE_FOLDER / f"{run_name(method, seed)}.ended.json"
 
     def finished(self) -> set[tuple[str, int]]:
         """Methods and seeds whose run has ended by itself or at its limit."""
         if not self.runs.exists():
             return set()
         return {(run.method, run.seed) for run in read_runs(self.runs)}
+
+
+def run_name(method: str, seed: int) -> str:
+    """What Tune and the files of a run call it."""
+    return f"{method}-{seed}"
 
 
 def storage_of(experiment: Experiment, path: Path) -> str | Path:

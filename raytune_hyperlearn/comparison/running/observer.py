@@ -33,6 +33,7 @@ from raytune_hyperlearn.comparison.records import (
     read_records,
     remove_records,
 )
+from raytune_hyperlearn.comparison.running.folder import run_name
 from raytune_hyperlearn.results import CRASHED, ENDED, Result
 from raytune_hyperlearn.tune.fds_updates import OUTER_STATE
 from raytune_hyperlearn.tune.kept_state import KeepState
@@ -263,7 +264,7 @@ class Observer(Callback):
             "searcher_seconds": getattr(self.searcher, "optimizer_seconds", 0.0),
             "redone": self.redone,
         }
-        summary = _folder(trials[0]) / TUNE_FOLDER / f"{self.method}-{self.seed}.json"
+        summary = _folder(trials[0]) / TUNE_FOLDER / f"{run_name(self.method, self.seed)}.json"
         summary.parent.mkdir(exist_ok=True)
         summary.write_text(json.dumps(times), encoding="utf-8")
 

@@ -33,7 +33,7 @@ from raytune_hyperlearn.comparison.records import (
     remove_records,
 )
 from raytune_hyperlearn.comparison.running import cluster
-from raytune_hyperlearn.comparison.running.folder import Folder, storage_of
+from raytune_hyperlearn.comparison.running.folder import Folder, run_name, storage_of
 from raytune_hyperlearn.comparison.running.kept_tuner import kept_tuner
 from raytune_hyperlearn.comparison.running.method import MethodSetup, problem_source
 from raytune_hyperlearn.comparison.running.methods import METHODS, method_options, setup_method
@@ -121,7 +121,7 @@ def run_experiment(
         with RecordWriter(folder.runs) as writer:
             writer.append(run)
         clear = leave_kept if can_go_on(experiment, run) else remove_run
-        clear(run_path(storage_of(experiment, folder.path), f"{run.method}-{run.seed}"))
+        clear(run_path(storage_of(experiment, folder.path), run_name(run.method, run.seed)))
         ended(run.method, run.seed)
 
 
@@ -168,7 +168,7 @@ def run_method(
         folder: The comparison's folder, where the run's rows are added.
         callbacks: Of Ray Tune.
     """
-    name = f"{method}-{seed}"
+    name = run_name(method, seed)
     ended = folder.end_of(method, seed)
     times = _read_times(ended)
     if times is None:
@@ -221,7 +221,7 @@ def _tuner(
 ) -> tune.Tuner:
     """The run's tuner: restored if the run was stopped, else new."""
     setup = setup_method(experiment, method, seed)
-    storage, name = storage_of(experiment, folder.path), f"{method}-{seed}"
+    storage, name = storage_of(experiment, folder.path), run_name(method, seed)
     if not can_restore(run_path(storage, name)):
         remove_records(folder.records, lambda record: (record.method, record.seed) == (method, seed))
     clock = RunClock(experiment.workers)

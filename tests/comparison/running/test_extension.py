@@ -103,7 +103,7 @@ def test_a_run_whose_state_is_kept_goes_on_and_keeps_its_rows(folder: Path) -> N
     assert [(row.method, row.seed) for row in read_confirmations(folder / CONFIRMATIONS_FILE)] == [("rs", 1)]
     assert history(folder) == [
         "0 new runs; 1 of 4 finished ones are kept, 3 stopped at the limit of 60 s: "
-        "1 of them go on from their last states, 2 are run anew"
+        "1 of them goes on from its last state, 2 are run anew"
     ]
 
 
