@@ -426,6 +426,9 @@ def test_check_names_the_methods_that_cannot_train_a_problem(hyperlearn: Hyperle
     assert "fds would be refused, since Doubled is not twice differentiable; with --methods rs,hb: 6 runs" in said
     alone = " ".join(hyperlearn("check", "--problem", "own.py:problem", "--methods", "fds").output.split())
     assert alone.endswith("fds would be refused, since Doubled is not twice differentiable")
+    outcome = hyperlearn("compare", "--problem", "own.py:problem", "--methods", "rs,fds")
+    refused(outcome, "method fds: model has Doubled; no way can differentiate it twice")
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -837,7 +840,7 @@ def test_a_shell_completes_commands_and_options() -> None:
 
 def test_help_shows_the_defaults(hyperlearn: Hyperlearn) -> None:
     output = " ".join(hyperlearn("compare", "--help").output.split())
-    for default in ("digits", "fds,hd,rs,bo,hb,bohb", "3", "1", "0", "results/PROBLEM"):
+    for default in ("digits", "fds,hd,rs,bo,hb,bohb", "1", "0", "results/PROBLEM"):
         assert f"(default: {default})" in output
 
 

@@ -42,7 +42,11 @@ def compare(
         str | None, typer.Option(help=f"Methods, separated by commas (default: {DEFAULT_METHODS}).")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Number of seeds (3 means 0, 1, 2), or seeds separated by commas (default: 3).")
+        str | None,
+        typer.Option(
+            help="Number of seeds (3 means 0, 1, 2), or seeds separated by commas (default: the problem's, see `list`; "
+            "3 for an own one)."
+        ),
     ] = None,
     time_limit: Annotated[
         float | None,

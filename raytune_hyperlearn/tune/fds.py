@@ -32,11 +32,13 @@ from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.checked import record
+from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
 from raytune_hyperlearn.hyperparameters import OptimizerSpace, SearchSpace, Space
 from raytune_hyperlearn.problems import Purpose, batches, derived_seed
+from raytune_hyperlearn.problems.checking import FEW
 from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.results import DIVERGED, ENDED, VALIDATION_LOSS, Ending
 from raytune_hyperlearn.tune.fds_members import AVERAGING, Averaging, Member, check_shards, combine, digest
@@ -88,7 +90,8 @@ class FDSTrainable(HyperLearningTrainable):
         """Take the outer state from the config, if a scheduler left one there, else the space's start values.
 
         Raises:
-            ValueError: In one line, if an option is not allowed or the space holds what the optimizer has not.
+            ValueError: In one line, if an option is not allowed, the space holds what the optimizer has not, or a layer
+                cannot be differentiated twice.
         """
         self.options = FDSOptions.from_config(config)
         self.member = Member.from_config(config.get(MEMBER))
@@ -111,6 +114,14 @@ class FDSTrainable(HyperLearningTrainable):
         for name in space.parts:
             if name not in self.inner.defaults:
                 raise ValueError(f"space holds {name!r}; the optimizer has {', '.join(self.inner.defaults)}")
+        self._require_second_derivatives()
+
+    def _require_second_derivatives(self) -> None:
+        """Refuse a model that no way can differentiate twice."""
+        model, inputs = self.functional.model, self.problem.train[slice(0, FEW)].read().inputs
+        layer = undifferentiable_layer(model, inputs)
+        if layer is not None and layer_without_forward_mode(model, inputs) is not None:
+            raise ValueError(f"model has {layer}; no way can differentiate it twice")
 
     @property
     def products(self) -> HessianProducts | None:

@@ -111,6 +111,7 @@ FDS_OPTIONS: dict[str, Any] = {
     "product_clamp": None,
     "hessian": {},
     "differentiation": "auto",
+    "memory_limit": 2**30,
 }
 
 HYPERGRADIENT_METHODS = ("fds", "fds-forward")
