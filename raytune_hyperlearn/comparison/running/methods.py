@@ -29,6 +29,9 @@ def fds(arguments: MethodArguments) -> MethodSetup:
     options = dict(arguments.options)
     fractions = options.pop("horizon_fractions")
     horizons = [fraction * arguments.experiment.epochs for fraction in fractions]
+    if options["growth"] is None:
+        # Moves have become small where trainings are whole, so the sign rule's grow again while a sign stays.
+        options["growth"] = 2.0 if options["outer_optimizer"] == "sign" else 1.0
     config = {**options, "horizons": horizons, "stop_when_converged": False}
     tune.FDSOptions.from_config(config)
     return MethodSetup(tune.FDSTrainable, config, scheduler=tune.FDSScheduler(), checkpoint_frequency=1)
@@ -96,8 +99,7 @@ def _hpbandster(
 MODEL_OPTIONS = {"min_points_in_model": None}
 FDS_OPTIONS: dict[str, Any] = {
     # Far from good values a short training tells the direction, and there is nothing worth scoring; then come longer
-    # ones, scored at the full budget. In reverse a whole training costs little more than its plain self. Moves have
-    # become small by then, so they grow again while a sign stays.
+    # ones, scored at the full budget. In reverse a whole training costs little more than its plain self.
     "horizon_fractions": [1 / 9, 1 / 9, 1 / 3, 1.0],
     "outer_steps": None,
     "replay_from": 2,
@@ -106,7 +108,7 @@ FDS_OPTIONS: dict[str, Any] = {
     "outer_optimizer": "sign",
     "scaled_moves": True,
     "tolerance": 1.4,
-    "growth": 2.0,
+    "growth": None,
     "replay": True,
     "product_clamp": None,
     "hessian": {},

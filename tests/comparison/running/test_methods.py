@@ -124,6 +124,16 @@ def test_fds_is_one_trial_whose_scheduler_makes_the_updates() -> None:
     assert [trainable.options.inner_epochs(step, 2.0) for step in range(5)] == [0.5, 1.0, 2.0, 2.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "growth"),
+    [("fds", {}, 2.0), ("fds", {"outer_optimizer": "adam"}, 1.0), ("fds-forward", {}, 1.0)],
+)
+def test_moves_grow_where_the_sign_rule_makes_them(method: str, options: dict[str, Any], growth: float) -> None:
+    _, trainable, _ = first_trial(method, methods=[method], method_options={method: options})
+    assert isinstance(trainable, FDSTrainable)
+    assert trainable.options.growth == growth
+
+
 def test_seeds_give_other_draws_and_the_same_seed_the_same() -> None:
     def drawn(seed: int) -> Any:
         searcher = setup_method(experiment(), "rs", seed).searcher
