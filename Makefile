@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: compare test long quick soak oldest pythons lint docs format clean vendor help
 
 help:
-	@echo "make compare   set up and run the head-to-head comparison on 5,000 MNIST images (about 11 minutes after set-up)"
+	@echo "make compare   set up and run the head-to-head comparison on 5,000 MNIST images (about 12 minutes after set-up)"
 	@echo "make test      set up and run the tests, but for the long ones (under ten minutes)"
 	@echo "make long      set up and run the long tests: killed drivers, whole runs, every page and benchmark"
 	@echo "make quick     set up and run the tests that need neither Ray nor training (under a minute)"
