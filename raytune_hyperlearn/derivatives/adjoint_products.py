@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.func import grad_and_value, jvp
 
 from raytune_hyperlearn.derivatives.column_chunks import random_state, set_random_state
-from raytune_hyperlearn.derivatives.differentiability import undifferentiable_layer
+from raytune_hyperlearn.derivatives.differentiability import require_second_derivatives
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.gradient_bounds import GradientBound
 from raytune_hyperlearn.derivatives.hessian_products import PRECISIONS, kept_bytes
@@ -208,9 +208,7 @@ class AdjointProducts:
             ValueError: If a layer cannot be differentiated twice; it is named.
         """
         if not self._proven and self.options.way == "double_backward":
-            layer = undifferentiable_layer(self.model.model, inputs)
-            if layer is not None:
-                raise ValueError(f"model has {layer}; no way can differentiate it twice")
+            require_second_derivatives(self.model.model, inputs)
         self._proven = True
         wanted = self.options.recorded and horizon >= self.options.record_from
         self._recording = wanted and (w.is_cuda or kept_bytes(self.model, w, b, inputs, targets) < SMALL)

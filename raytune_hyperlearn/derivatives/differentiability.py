@@ -93,6 +93,17 @@ def undifferentiable_layer(model: nn.Module, inputs: Tensor) -> str | None:
     return _first_failing(model, inputs, _by_reverse_mode)
 
 
+def require_second_derivatives(model: nn.Module, inputs: Tensor) -> None:
+    """Refuse a model that cannot be differentiated twice; arguments as in :func:`undifferentiable_layer`.
+
+    Raises:
+        ValueError: With the layer's name.
+    """
+    layer = undifferentiable_layer(model, inputs)
+    if layer is not None:
+        raise ValueError(f"model has {layer}; no way can differentiate it twice")
+
+
 def layer_without_forward_mode(model: nn.Module, inputs: Tensor) -> str | None:
     """Name and type of the innermost layer whose gradient forward mode cannot differentiate, or None if it can all.
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.func import grad_and_value, jvp, vmap
 
 from raytune_hyperlearn.derivatives.column_chunks import ColumnChunks, random_state, set_random_state
-from raytune_hyperlearn.derivatives.differentiability import undifferentiable_layer
+from raytune_hyperlearn.derivatives.differentiability import require_second_derivatives
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.recording import recorded
 from raytune_hyperlearn.derivatives.saved_memory import saved_storages
@@ -296,11 +296,8 @@ class HessianProducts:
 
     def _refuse_reverse_mode(self, arguments: tuple[Tensor, ...]) -> None:
         """Refuse reverse over reverse if a layer cannot be differentiated twice: PyTorch may take it for a constant."""
-        if self.way != "reverse_over_reverse":
-            return
-        layer = undifferentiable_layer(self.model.model, arguments[4])
-        if layer is not None:
-            raise ValueError(f"model has {layer}; no way can differentiate it twice")
+        if self.way == "reverse_over_reverse":
+            require_second_derivatives(self.model.model, arguments[4])
 
     def _chunked(self, w: Tensor, b: Tensor, Z: Tensor, B: Tensor, inputs: Tensor, targets: Tensor) -> Linearized:
         """All columns, as many at a time as fit into memory."""

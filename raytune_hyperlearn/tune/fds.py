@@ -32,7 +32,7 @@ from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.update_maps import Batch
 from raytune_hyperlearn.algorithms.values import Values
 from raytune_hyperlearn.checked import record
-from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, undifferentiable_layer
+from raytune_hyperlearn.derivatives.differentiability import layer_without_forward_mode, require_second_derivatives
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.derivatives.hessian_products import HessianProducts
 from raytune_hyperlearn.derivatives.random_numbers import private_random_numbers
@@ -114,14 +114,9 @@ class FDSTrainable(HyperLearningTrainable):
         for name in space.parts:
             if name not in self.inner.defaults:
                 raise ValueError(f"space holds {name!r}; the optimizer has {', '.join(self.inner.defaults)}")
-        self._require_second_derivatives()
-
-    def _require_second_derivatives(self) -> None:
-        """Refuse a model that no way can differentiate twice."""
-        model, inputs = self.functional.model, self.problem.train[slice(0, FEW)].read().inputs
-        layer = undifferentiable_layer(model, inputs)
-        if layer is not None and layer_without_forward_mode(model, inputs) is not None:
-            raise ValueError(f"model has {layer}; no way can differentiate it twice")
+        few = self.problem.train[slice(0, FEW)].read()
+        if layer_without_forward_mode(self.functional.model, few.inputs) is not None:
+            require_second_derivatives(self.functional.model, few.inputs)
 
     @property
     def products(self) -> HessianProducts | None:

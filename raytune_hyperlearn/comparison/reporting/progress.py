@@ -117,6 +117,7 @@ class Progress:
         self._heartbeat = Thread(target=self._beat, daemon=True)
         self._bests: dict[str, list[float]] = {method: [] for method in experiment.methods}
         self._live = Live(console=console, get_renderable=self.draw, refresh_per_second=4, transient=True)
+        self._read()  # what earlier parts of runs that go on have left
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -203,25 +204,30 @@ class Progress:
             return
         with self._records.open("rb") as file:
             number = os.fstat(file.fileno()).st_ino
-            is_read_anew = number != self._file
+            is_read_anew = self._file not in (0, number)
             if is_read_anew:
-                self._file, self._offset = number, 0
+                self._offset = 0
                 for known in self._seen.values():
                     known.begin_anew()
+            self._file = number
             file.seek(self._offset)
-            fresh = file.read()
-        complete = fresh[: fresh.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        for line in complete.splitlines():
-            row = json.loads(line)
-            is_under_way = (row["method"], row["seed"]) in self._under_way
-            self._known(row["method"], row["seed"]).take(row, is_under_way and not is_read_anew)
-            if is_under_way and self.verbose:
-                self.console.print(self._row_text(row), highlight=False, markup=False, soft_wrap=True)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # it is being written
+                self._offset += len(line)
+                self._take_row(json.loads(line), is_read_anew)
+
+    def _take_row(self, row: dict[str, Any], is_read_anew: bool) -> None:
+        is_under_way = (row["method"], row["seed"]) in self._under_way
+        self._known(row["method"], row["seed"]).take(row, is_under_way and not is_read_anew)
+        if is_under_way and self.verbose:
+            self.console.print(self._row_text(row), highlight=False, markup=False, soft_wrap=True)
 
     def _known(self, method: str, seed: int) -> UnderWay:
         """What the file says of a run so far, with what an earlier part of it left."""
-        return self._seen.setdefault((method, seed), UnderWay(self.experiment, method, seed))
+        if (method, seed) not in self._seen:
+            self._seen[method, seed] = UnderWay(self.experiment, method, seed)
+        return self._seen[method, seed]
 
     def _row_text(self, row: dict[str, Any]) -> str:
         """A result in a line."""

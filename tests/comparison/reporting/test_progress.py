@@ -130,6 +130,17 @@ def test_a_run_that_goes_on_counts_from_where_it_was(records: Path, append: Appe
     assert lines(console) == ["[3/4] rs seed 0: 2 evaluations, best validation loss 0.1"]
 
 
+def test_the_first_row_of_a_new_file_tells_when_the_clock_began(records: Path, append: Append) -> None:
+    records.unlink()
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(make_experiment(methods=("hb",), seeds=(0,)), records, 0, console) as progress:
+        progress.announce("hb", 0)
+        append(method="hb", time=20.0)
+        progress._read()
+        assert progress._under_way["hb", 0].text().startswith("seed 0: 40 s left, 1 evaluations")
+        progress.ended("hb", 0)
+
+
 def test_the_time_left_is_right_however_seldom_a_pipe_speaks(
     records: Path, append: Append, monkeypatch: pytest.MonkeyPatch
 ) -> None:
