@@ -145,6 +145,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "differentiation and with significantly better test accuracy; its largest learning rate comes "
         "half way.",
         run=_runs("fds.figure4"),
+        scales=SCALES,
     ),
     "fds-speedup": Reproduction(
         description="FDS by reverse mode against random search, Hyperband and BOHB on one clock: K = 9, 58 and 5,000.",

@@ -49,7 +49,7 @@ MUCH = 2.0
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings((Setting("fashion-mnist", 1_500, 200, 0),), 6, 5, step=0.05, retrainings=2),
     "small": Settings((Setting("fashion-mnist", 8_000, 400, 0), Setting("cifar10", 8_000, 400, 0)), 12, 6),
-    "medium": Settings((Setting("fashion-mnist", 0, 3_000, 0), Setting("cifar10", 0, 3_000, 0)), 50, 10),
+    "medium": Settings((Setting("fashion-mnist", 0, 1_000, 0), Setting("cifar10", 0, 1_000, 0)), 25, 10),
     "paper": Settings((Setting("mnist", 0, 3_000, 0), Setting("svhn", 0, 3_663, 0)), 50, 10, retrainings=20),
 }
 

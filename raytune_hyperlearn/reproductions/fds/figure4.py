@@ -22,7 +22,9 @@ from raytune_hyperlearn.comparison.reporting.wording import number
 from raytune_hyperlearn.comparison.running.cluster import local_ray
 from raytune_hyperlearn.hyperparameters import LearningRate, Momentum, SearchSpace, WeightDecay
 from raytune_hyperlearn.problems import load
+from raytune_hyperlearn.problems.references import reference_to
 from raytune_hyperlearn.reproductions.fds.learned_values_figure import accuracy_panel, draw_learned, value_panels
+from raytune_hyperlearn.reproductions.parts import cifar_images
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale, Verdict
 from raytune_hyperlearn.reproductions.trials import Row, run_trials
 from raytune_hyperlearn.tune import FDSTrainable, HypergradientDescentTrainable
@@ -59,7 +61,7 @@ class Settings:
     """One scale.
 
     Attributes:
-        problem: Its name.
+        problem: Its name or reference.
         epochs: Of every training.
         outer_steps: Of FDS.
         seeds: Of FDS and of each of HD's rates.
@@ -82,6 +84,7 @@ class Settings:
 SETTINGS: Mapping[Scale, Settings] = {
     "smoke": Settings("digits", 4, 6, 1, 2, hyper_rates=(1e-2, 1e-1)),
     "small": Settings("digits", 12, 10, 2, 5),
+    "medium": Settings(reference_to(cifar_images), 6, 10, 3, 5),
     "paper": Settings(CIFAR, 50, 10, 1, 20),
 }
 

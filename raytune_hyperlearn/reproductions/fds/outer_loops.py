@@ -141,7 +141,7 @@ def learn(training: LeNetTraining, method: str, settings: Settings, file: Path, 
 
 
 def _differentiated(training: LeNetTraining, method: str, rates: Sequence[float], seed: int) -> Hypergradient:
-    differentiate = {"greedy": training.greedy, "unshared": training.unshared, "fds": training.shared}[method]
+    differentiate = training.greedy if method == "greedy" else training.non_greedy
     return differentiate(rates, training.split(seed), seed)
 
 

@@ -83,7 +83,7 @@ class Ensemble:
 
     Attributes:
         unshared: [R, T].
-        greedy: [R, T].
+        greedy: Those of the first G seeds [G, T].
     """
 
     unshared: FloatArray
@@ -91,7 +91,12 @@ class Ensemble:
 
     def without(self, seed: int) -> Ensemble:
         """All seeds but one."""
-        return Ensemble(np.delete(self.unshared, seed, 0), np.delete(self.greedy, seed, 0))
+        return Ensemble(np.delete(self.unshared, seed, 0), self.greedy[np.arange(len(self.greedy)) != seed])
+
+    @property
+    def with_greedy(self) -> Ensemble:
+        """The seeds that have both."""
+        return Ensemble(self.unshared[: len(self.greedy)], self.greedy)
 
     @property
     def moments(self) -> tuple[float, float, float]:
@@ -139,7 +144,7 @@ def _shared_total(window: int, ensemble: Ensemble) -> float:
 
 
 def greedy_error(ensemble: Ensemble) -> Error:
-    """Of greedy hypergradients."""
+    """Of greedy hypergradients, where every seed has them."""
     return error(ensemble.greedy, ensemble.unshared)
 
 
@@ -158,7 +163,7 @@ class Errors:
         windows: W [S].
         shared: [S].
         deviations: Standard errors of the totals [S].
-        greedy: Greedy hypergradients'.
+        greedy: Greedy hypergradients', over the seeds that have them.
         greedy_deviation: Its standard error.
         bounds: The theorem's, from measured σ̄², c and ε [S].
         independent: The same at c = 0 [S].
@@ -191,8 +196,8 @@ def judge(ensemble: Ensemble) -> Errors:
         windows,
         tuple(shared_error(ensemble, window) for window in windows),
         np.array([standard_error(ensemble, partial(_shared_total, window)) for window in windows]),
-        greedy_error(ensemble),
-        standard_error(ensemble, lambda e: greedy_error(e).total),
+        greedy_error(ensemble.with_greedy),
+        standard_error(ensemble.with_greedy, lambda e: greedy_error(e).total),
         np.array([bound(variance, correlation, drift, window) for window in windows]),
         np.array([bound(variance, 0.0, drift, window) for window in windows]),
     )

@@ -25,9 +25,8 @@ from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
-from raytune_hyperlearn.problems import Examples, Problem, Purpose, derived_seed, load
-from raytune_hyperlearn.problems.data import cifar
-from raytune_hyperlearn.problems.models import MLP, BatchNormCNN
+from raytune_hyperlearn.problems import Purpose, derived_seed, load
+from raytune_hyperlearn.problems.models import MLP
 from raytune_hyperlearn.reproductions.fds.cleaning_peers import BettyCleaning, BettySearch, BOATCleaning, installed
 from raytune_hyperlearn.reproductions.fds.hyper_cleaning import HyperCleaning
 from raytune_hyperlearn.reproductions.fds.races import (
@@ -54,7 +53,7 @@ from raytune_hyperlearn.reproductions.fds.speedup_results import (
     race_panels,
     verdicts,
 )
-from raytune_hyperlearn.reproductions.parts import evenly_spaced
+from raytune_hyperlearn.reproductions.parts import cifar_images
 from raytune_hyperlearn.reproductions.reproduction import Drawn, Findings, Scale
 
 METHODS = (FDS, *BLACK_BOX)
@@ -114,26 +113,8 @@ def _mnist_images() -> Task:
     return SGDTask(load("mnist-5k"), 3, windows=7)
 
 
-def cifar_images(train: int, test: int) -> Problem:
-    """So many CIFAR-10 images and a small network with BatchNorm.
-
-    Raises:
-        MissingDataError: If they are nowhere.
-    """
-    parts: list[Examples] = [evenly_spaced(whole, count) for whole, count in zip(cifar(10), (train, test), strict=True)]
-    return Problem(
-        name="cifar10-images",
-        model=BatchNormCNN,
-        train=parts[0],
-        test=parts[1],
-        batch_size=128,
-        epochs=3,
-        validation_fraction=0.2,
-    )
-
-
 def _cifar_in_layers(epochs: float) -> Task:
-    return SGDTask(cifar_images(10_000, 2_000), epochs, windows=8, groups="layers")
+    return SGDTask(cifar_images(), epochs, windows=8, groups="layers")
 
 
 def _cleaning(hidden: tuple[int, ...], steps: int, kind: type[HyperCleaning] = HyperCleaning) -> Task:

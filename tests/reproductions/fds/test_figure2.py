@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from raytune_hyperlearn.algorithms.fds import hypergradient
 from raytune_hyperlearn.problems import Examples, MissingDataError
 from raytune_hyperlearn.reproductions.fds import lenet_training as fds_trainings
 from raytune_hyperlearn.reproductions.fds.figure2 import SETTINGS, Settings, collect, findings, schedule
@@ -45,8 +46,9 @@ def small_training(monkeypatch: pytest.MonkeyPatch) -> LeNetTraining:
 
 def test_fds_gives_the_windows_means_of_unshared_hypergradients(training: LeNetTraining) -> None:
     split = training.split(3)
-    shared = training.shared([0.1, 0.05, 0.02], split, 7)
-    unshared = training.unshared([0.1, 0.1, 0.05, 0.05, 0.02, 0.02], split, 7)
+    given = training._given([0.1, 0.05, 0.02], split, 7)
+    shared = hypergradient(training.model, training.products, *given)  # by forward mode, as in the paper
+    unshared = training.non_greedy([0.1, 0.1, 0.05, 0.05, 0.02, 0.02], split, 7)
     means = window_means(np.array(unshared.values["learning_rate"]), 2)
     assert shared.values["learning_rate"] == pytest.approx(means.tolist(), rel=1e-3, abs=1e-6)
     assert shared.validation_loss == pytest.approx(unshared.validation_loss, rel=1e-4)
@@ -55,7 +57,7 @@ def test_fds_gives_the_windows_means_of_unshared_hypergradients(training: LeNetT
 def test_the_last_step_has_no_future_to_be_greedy_about(training: LeNetTraining) -> None:
     split, rates = training.split(3), [0.1, 0.1, 0.05, 0.05, 0.02, 0.02]
     greedy, unshared = (
-        own.values["learning_rate"] for own in (training.greedy(rates, split, 7), training.unshared(rates, split, 7))
+        own.values["learning_rate"] for own in (training.greedy(rates, split, 7), training.non_greedy(rates, split, 7))
     )
     assert greedy[-1] == pytest.approx(unshared[-1], rel=1e-3)
     assert max(abs(a - b) for a, b in zip(greedy[:-1], unshared[:-1], strict=True)) > 1e-3 * max(map(abs, unshared))
@@ -94,7 +96,7 @@ def test_a_part_of_data_sorted_by_class_holds_every_class(monkeypatch: pytest.Mo
 
 
 def test_seeds_that_are_there_are_not_differentiated_again(training: LeNetTraining, tmp_path: Path) -> None:
-    settings = Settings(SETTING, 2)
+    settings = Settings(SETTING, 2, 2)
     whole = collect(training, settings, tmp_path / "whole.jsonl", Console(quiet=True))
     first = json.dumps({"unshared": [0.0] * 6, "greedy": [1.0] * 6}) + "\n"
     (tmp_path / "part.jsonl").write_text(first)

@@ -98,7 +98,7 @@ def test_means_and_rates() -> None:
 
 
 def test_scales() -> None:
-    assert list(SETTINGS) == ["smoke", "small", "paper"]
+    assert list(SETTINGS) == ["smoke", "small", "medium", "paper"]
     paper = SETTINGS["paper"]
     assert (paper.problem, paper.epochs, paper.outer_steps, paper.product_clamp) == (CIFAR, 50, 10, 100.0)
     assert SPACE.step_sizes() == {"learning_rate": [0.1] * 5, "momentum": [0.3], "weight_decay": [4e-4]}
