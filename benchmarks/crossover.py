@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from benchmarks.smoke import parse as parse_sizes
-from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.progress_bar import Bar
-from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.hyperparameters import LearningRate
 from raytune_hyperlearn.problems import load
-from raytune_hyperlearn.reproductions.fds.races import FDS, Run, Task, Trained, best_loss, race
+from raytune_hyperlearn.reproductions.fds.races import FDS, Run, Task, best_loss, race
 from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import begun
 
@@ -41,31 +41,12 @@ OTHERS = 2
 """Learned values that are no learning rates: momentum and weight decay."""
 
 
-class CosineTask:
-    """The same training with the peak of a cosine, a momentum and a weight decay.
+def to_nothing(share: float, theta: Tensor) -> Tensor:
+    """Half a cosine from θ = (peak) to 0."""
+    return theta[0] * cosine(1.0, share)
 
-    Args:
-        task: Searches one learning rate.
-    """
 
-    def __init__(self, task: SGDTask) -> None:
-        self.task = task
-
-    @property
-    def space(self) -> Space:
-        """Of the three."""
-        return self.task.space
-
-    def train(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
-        """Along the cosine, which ends with the training, however short that is."""
-        steps = self.task.length(share)
-        peak = values["learning_rate"][0]
-        rates = [cosine(peak, step / steps) for step in range(steps)]
-        return self.task.train({**values, "learning_rate": rates}, share, split, seed)
-
-    def differentiate(self, values: Numbers, share: float, split: int, seed: int) -> Trained:
-        """Never asked for: only black-box methods search it."""
-        raise NotImplementedError
+COSINE = LearningRate(values=1, shape=to_nothing)
 
 
 def runs_of(task: Task, methods: Sequence[str], seeds: int, folder: Path) -> Runs:
@@ -136,11 +117,12 @@ def main() -> None:
     cells: dict[tuple[float, int], Runs] = {}
     cosines: dict[float, Runs] = {}
     for epochs, horizon in horizons.items():
-        one = CosineTask(SGDTask(problem, epochs, windows=1))
+        one = SGDTask(problem, epochs, COSINE)
         cosines[epochs] = runs_of(one, ("hb",), arguments.seeds, arguments.output / f"{horizon}-cosine")
         for values in arguments.values:
             if values - OTHERS <= horizon:
-                task, folder = SGDTask(problem, epochs, values - OTHERS), arguments.output / f"{horizon}-{values}"
+                task = SGDTask(problem, epochs, LearningRate(values - OTHERS))
+                folder = arguments.output / f"{horizon}-{values}"
                 cells[epochs, values] = runs_of(task, (FDS, *BLACK_BOX), arguments.seeds, folder)
     every = {
         str(run.file): run for found in [*cells.values(), *cosines.values()] for runs in found.values() for run in runs

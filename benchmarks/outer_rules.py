@@ -41,7 +41,7 @@ from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.surrogate_descent import surrogate_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
-from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.hyperparameters import LearningRate, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed, load
 from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, TOLERANCE
@@ -183,7 +183,7 @@ def table(found: dict[str, list[Search]], at: Sequence[float], title: str) -> Ta
     shown = Table("rule", *(f"by {seconds:g} s" for seconds in at), "dead", "trained again", title=title)
     for rule, searches in found.items():
         cells = [", ".join(f"{search.best(seconds):.3f}" for search in searches) for seconds in at]
-        dead = ", ".join(f"{search.dead} of {len(search.losses) - WHOLE}" for search in searches)
+        dead = ", ".join(f"{search.dead} of {max(0, len(search.losses) - WHOLE)}" for search in searches)
         shown.add_row(rule, *cells, dead, ", ".join(f"{search.retrained:.3f}" for search in searches))
     return shown
 
@@ -207,7 +207,8 @@ def main() -> None:
     for seed in asked.seeds:
         for rule in asked.rules:
             values = asked.values * FINER if rule in ("windows", "fine") else asked.values
-            search = searched(SGDTask(problem, asked.epochs, values), rule, seed, asked.at[-1], asked.retrainings)
+            task = SGDTask(problem, asked.epochs, LearningRate(values))
+            search = searched(task, rule, seed, asked.at[-1], asked.retrainings)
             found[rule].append(search)
             text = " ".join(
                 f"{seconds:.0f}:{loss:.3f}" for seconds, loss in zip(search.seconds, search.losses, strict=True)

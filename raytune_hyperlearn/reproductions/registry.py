@@ -36,6 +36,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         "decreases it, as the dynamics call for; its schedules lower the validation loss in all "
         "experiments compared with constant batch sizes.",
         run=_runs("arbiter.figure3"),
+        scales=SCALES,
     ),
     "arbiter-figure4": Reproduction(
         description="Arbiter inside a fixed heuristic: a local search between milestones.",

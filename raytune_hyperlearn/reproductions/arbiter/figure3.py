@@ -40,6 +40,7 @@ from raytune_hyperlearn.reproductions.arbiter.trainings import (
     ARBITER,
     CIFAR,
     DIGITS,
+    FASHION,
     HELPING,
     METHODS,
     SHOWN,
@@ -106,6 +107,7 @@ SETTINGS: Mapping[Scale, Settings] = {
         replace(DIGITS, epochs=4, seeds=1), ("digits",), (0.1, 0.01), (32, 100), (40, 300), ("Φ at zero",), 1
     ),
     "small": Settings(DIGITS, ("digits",), (0.1, 0.01), (32, 100), (40, 300)),
+    "medium": Settings(FASHION, ("fashion-mnist",), (0.1, 0.01), (128, 400), (160, 1000), variants=()),
     "paper": Settings(
         replace(CIFAR, problem=""),
         ("cifar10-vgg11", "cifar10-wrn16-4", "cifar100-vgg11", "cifar100-wrn16-4"),

@@ -104,12 +104,25 @@ class Setting:
         return {**{name: getattr(self, name) for name in names}, **changes}
 
 
-# Batch sizes are a quarter of the paper's, and Adam's rates make up for the fewer updates: rate times updates is that
-# of 200 epochs on CIFAR-10 for φ and that of one epoch for α.
+# Adam's rates make up for fewer updates: rate times updates is that of 200 epochs on CIFAR-10 for φ and that of one
+# epoch for α. On digits batch sizes are a quarter of the paper's.
 DIGITS = Setting(
     "digits", 0, 0, epochs=16, seeds=8, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3
 )
 """At small scale."""
+FASHION = Setting(
+    "fashion-mnist",
+    16_000,
+    2_000,
+    epochs=8,
+    seeds=8,
+    min_batch_size=8,
+    max_batch_size=600,
+    agent_lr=1e-3,
+    mixing_lr=3e-4,
+    checkpoint_every=1,
+)
+"""At medium scale: the paper's range of batch sizes."""
 CIFAR = Setting(
     "cifar10-wrn16-4",
     0,

@@ -1,10 +1,9 @@
-"""Tasks on which SGD's schedules are raced for: the same for the whole network, or for each of its layers."""
+"""Tasks on which SGD's schedules are raced for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 
@@ -26,15 +25,15 @@ class SGDTask:
     Args:
         problem: What is trained.
         epochs: The full training.
-        windows: Learning rates of a schedule.
-        groups: "layers" gives every layer a schedule of learning rates for itself.
+        learning_rate: Its schedule; the ranges are the paper's.
     """
 
-    def __init__(self, problem: Problem, epochs: float, windows: int, groups: Literal["layers"] | None = None) -> None:
+    def __init__(self, problem: Problem, epochs: float, learning_rate: LearningRate) -> None:
         self.problem, self.steps = problem, problem.horizon(epochs)
         self.model = FunctionalModel(initialize(problem.model, 0), problem.loss)
-        space = SearchSpace(learning_rate=LearningRate(values=windows, groups=groups))
+        space = SearchSpace(learning_rate=learning_rate)
         self._space = space.for_model(list(self.model.unflatten(self.model.parameters)))
+        self.shapes = self._space.shapes()
         self.inner = SGDAdjoint(self.model, groups=self._space.groups)
         self._splits: dict[int, Split] = {}
 
@@ -48,7 +47,7 @@ class SGDTask:
         parts, steps = self._split(split), self.length(share)
         model = initialize(self.problem.model, seed)
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
-        train(model, self.problem.loss, order, values, steps, groups=self._space.groups)
+        train(model, self.problem.loss, order, values, steps, shapes=self.shapes, groups=self._space.groups)
         model.eval()
         loss, _ = evaluate(model, self.problem, parts.validation)
         return Trained(loss, partial(self._scores, model))
@@ -59,7 +58,8 @@ class SGDTask:
         self.model.load_initial(initialize(self.problem.model, seed))
         order = batches(parts.train, self.problem.batch_size, steps, seed, self.problem.augmentation)
         held_out = validation_batches(parts.validation)
-        found = reverse_mode.hypergradient(self.inner, order, held_out, values, steps, self._space.learned)
+        learned = self._space.learned
+        found = reverse_mode.hypergradient(self.inner, order, held_out, values, steps, learned, self.shapes)
         outputs = partial(self.model.evaluation_outputs, found.parameters, found.statistics)
         return Trained(found.validation_loss, partial(self._scores, outputs), found.values)
 

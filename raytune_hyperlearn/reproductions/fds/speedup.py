@@ -24,7 +24,7 @@ from raytune_hyperlearn.algorithms.adam_descent import adam_step
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.algorithms.values import Numbers, Ranges
 from raytune_hyperlearn.comparison.progress_bar import Bar
-from raytune_hyperlearn.hyperparameters import Space
+from raytune_hyperlearn.hyperparameters import LearningRate, Space
 from raytune_hyperlearn.problems import Purpose, derived_seed, load
 from raytune_hyperlearn.problems.models import MLP
 from raytune_hyperlearn.reproductions.fds.cleaning_peers import BettyCleaning, BettySearch, BOATCleaning, installed
@@ -96,8 +96,8 @@ class Contest:
         return (*METHODS, *(peer for peer in self.peers if peer in installed()))
 
 
-def _digits_task(windows: int, groups: Literal["layers"] | None = None) -> Task:
-    return SGDTask(load("digits"), 3, windows, groups)
+def _digits_task(values: int, groups: Literal["layers"] | None = None) -> Task:
+    return SGDTask(load("digits"), 3, LearningRate(values, groups=groups))
 
 
 def _digits_cleaning(kind: type[HyperCleaning] = HyperCleaning) -> Task:
@@ -106,15 +106,15 @@ def _digits_cleaning(kind: type[HyperCleaning] = HyperCleaning) -> Task:
 
 
 def _fashion_mnist() -> Task:
-    return SGDTask(load("fashion-mnist"), 1, windows=7)
+    return SGDTask(load("fashion-mnist"), 1, LearningRate(7))
 
 
 def _mnist_images() -> Task:
-    return SGDTask(load("mnist-5k"), 3, windows=7)
+    return SGDTask(load("mnist-5k"), 3, LearningRate(7))
 
 
 def _cifar_in_layers(epochs: float) -> Task:
-    return SGDTask(cifar_images(), epochs, windows=8, groups="layers")
+    return SGDTask(cifar_images(), epochs, LearningRate(8, groups="layers"))
 
 
 def _cleaning(hidden: tuple[int, ...], steps: int, kind: type[HyperCleaning] = HyperCleaning) -> Task:

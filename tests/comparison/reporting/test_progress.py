@@ -61,7 +61,7 @@ def test_a_pipe_gets_a_line_for_every_run(records: Path, append: Append) -> None
         progress.ended("rs", 0)
     assert lines(console) == [
         "[1/2] fds seed 0: 3 evaluations, best validation loss 0.25; ended: converged",
-        "[2/2] rs seed 0: 1 evaluations, best validation loss 0.75",
+        "[2/2] rs seed 0: 1 evaluation, best validation loss 0.75",
     ]
 
 
@@ -74,10 +74,10 @@ def test_a_pipe_gets_a_heartbeat_while_a_run_goes_on(
         progress.announce("hb", 0)
         wait_for(lambda: "run 1 of 1: hb, seed 0: starting its worker" in lines(console))
         append(method="hb", budget=3.0, time=20.0, validation_loss=0.5)
-        said = "run 1 of 1: hb, seed 0: 40 s left, 1 evaluations, best validation loss 0.5 (at a smaller budget)"
+        said = "run 1 of 1: hb, seed 0: 40 s left, 1 evaluation, best validation loss 0.5 (at a smaller budget)"
         wait_for(lambda: said in lines(console))
         progress.ended("hb", 0)
-    assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluations")
+    assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluation")
 
 
 def test_every_result_is_a_line_if_asked_for(records: Path, append: Append) -> None:
@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_counts_from_where_it_was(records: Path, append: Appe
     with Progress(make_experiment(methods=("fds", "rs"), seeds=(0, 1)), records, 2, console) as progress:
         progress.announce("rs", 0)
         (_, run) = progress._numbered()[0]
-        assert run.text() == "seed 0: starting its worker again, 1 evaluations, best validation loss 0.1"
+        assert run.text() == "seed 0: starting its worker again, 1 evaluation, best validation loss 0.1"
         append(method="rs", time=52.0, validation_loss=0.5)
         progress._read()
         assert run.text() == "seed 0: 8 s left, 2 evaluations, best validation loss 0.1"
@@ -137,7 +137,7 @@ def test_the_first_row_of_a_new_file_tells_when_the_clock_began(records: Path, a
         progress.announce("hb", 0)
         append(method="hb", time=20.0)
         progress._read()
-        assert progress._under_way["hb", 0].text().startswith("seed 0: 40 s left, 1 evaluations")
+        assert progress._under_way["hb", 0].text().startswith("seed 0: 40 s left, 1 evaluation")
         progress.ended("hb", 0)
 
 
@@ -185,7 +185,7 @@ def test_a_terminal_sees_the_run_the_time_left_and_the_best(records: Path, appen
     assert "run 1 of 2: FDS, seed 0: starting its worker" in starting
     append(method="fds", time=20.0, validation_loss=0.25)
     going = drawn(progress, console)
-    assert "40 s left, 1 evaluations, best validation loss 0.25" in going
+    assert "40 s left, 1 evaluation, best validation loss 0.25" in going
     note(records, method="fds", finished="outer_steps")
     with console.capture() as said:
         progress.ended("fds", 0)
@@ -203,8 +203,8 @@ def test_runs_at_the_same_time_are_told_apart(records: Path, append: Append) -> 
     append(method="rs", time=20.0, validation_loss=0.5)
     append(method="fds", time=30.0, validation_loss=0.25)
     going = drawn(progress, console)
-    assert "run 1 of 4: FDS, seed 0: 30 s left, 1 evaluations, best validation loss 0.25" in going
-    assert "run 2 of 4: random search, seed 0: 40 s left, 1 evaluations, best validation loss 0.5" in going
+    assert "run 1 of 4: FDS, seed 0: 30 s left, 1 evaluation, best validation loss 0.25" in going
+    assert "run 2 of 4: random search, seed 0: 40 s left, 1 evaluation, best validation loss 0.5" in going
     note(records, method="fds")
     progress.ended("fds", 0)
     later = drawn(progress, console)

@@ -6,13 +6,15 @@ import json
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.comparison.progress_bar import Bar
-from raytune_hyperlearn.hyperparameters import OptimizerSpace, Schedule
+from raytune_hyperlearn.hyperparameters import LearningRate, OptimizerSpace, Schedule
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds import races
 from raytune_hyperlearn.reproductions.fds.races import (
@@ -177,7 +179,7 @@ def test_choices_are_trained_again_once(tmp_path: Path) -> None:
 
 
 def test_layers_train_with_rates_of_their_own() -> None:
-    task = SGDTask(small_problem(), 1, windows=1, groups="layers")
+    task = SGDTask(small_problem(), 1, LearningRate(groups="layers"))
     names = task.space.learned[:2]
     values = {names[0]: [0.0], names[1]: [0.5], "momentum": [0.9], "weight_decay": [0.0]}
     still = task.train({**values, names[1]: [0.0]}, 1.0, 0, 3).validation_loss
@@ -185,8 +187,13 @@ def test_layers_train_with_rates_of_their_own() -> None:
     assert moved < still - 0.05
 
 
-def test_plain_training_is_what_is_differentiated() -> None:
-    task = SGDTask(load("digits"), 1, windows=2, groups="layers")
+def falling(share: float, theta: torch.Tensor) -> torch.Tensor:
+    return theta[0] * (1 - share) + theta[1]
+
+
+@pytest.mark.parametrize("shape", ["windows", "linear", falling])
+def test_plain_training_is_what_is_differentiated(shape: Any) -> None:
+    task = SGDTask(load("digits"), 1, LearningRate(2, shape=shape, groups="layers"))
     rates = {name: [0.02 * (i + 1), 0.1] for i, name in enumerate(task.space.learned[:-2])}
     values = {**rates, "momentum": [0.5], "weight_decay": [1e-3]}
     plain, found = task.train(values, 0.5, 0, 3), task.differentiate(values, 0.5, 0, 3)
