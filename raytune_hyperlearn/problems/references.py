@@ -12,7 +12,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +59,10 @@ class ProblemSource:
         except Exception as error:
             raise ValueError(f"problem is {self.reference!r}; {module_name} cannot be run: {_line(error)}") from error
         return _built(self, _attribute(self, module, name))
+
+
+_BUILT: ContextVar[dict[str | ProblemSource, Problem] | None] = ContextVar("built", default=None)
+"""What :func:`load` has built, while somebody wants that kept."""
 
 
 def source_of(reference: str, arguments: Mapping[str, Any] | None = None) -> str | ProblemSource:
@@ -161,12 +167,27 @@ def load(problem: str | Problem | Callable[[], Problem | TrainingFunction]) -> P
     if isinstance(problem, Problem):
         return problem
     source = source_of(problem) if isinstance(problem, str) else problem
+    built = _BUILT.get()
+    if built is not None and isinstance(source, (str, ProblemSource)) and source in built:
+        return built[source]
     made = getattr(built_in, PROBLEMS[source].function)() if isinstance(source, str) else source()
     if isinstance(made, TrainingFunction):
         raise ValueError(f"problem is the training function {made.name}; what trains a network itself needs a Problem")
     if not isinstance(made, Problem):
         raise ValueError(f"problem is {problem!r}; it must return a Problem, not {type(made).__name__}")
+    if built is not None and isinstance(source, (str, ProblemSource)):
+        built[source] = made
     return made
+
+
+@contextmanager
+def built_once() -> Iterator[None]:
+    """Within it, in this thread, :func:`load` builds each problem that has a name or reference once."""
+    token = _BUILT.set({})
+    try:
+        yield
+    finally:
+        _BUILT.reset(token)
 
 
 def _is_file(module: str) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 from raytune_hyperlearn import Examples, Problem, compare
 from raytune_hyperlearn.comparison.running.defaults import experiment_from_settings
 from raytune_hyperlearn.comparison.running.method import problem_source
+from raytune_hyperlearn.comparison.running.run import check_experiment
 from raytune_hyperlearn.problems import ProblemSource, load, source_of
 from raytune_hyperlearn.problems.references import reference_to, short_name
 
@@ -117,6 +118,18 @@ def test_an_experiment_holds_the_reference_and_refuses_a_changed_file(folder: Pa
     (folder / "mine.py").write_text(MINE + "\n")
     with pytest.raises(ValueError, match="its file has changed since the comparison began"):
         problem_source(experiment)
+
+
+def test_the_checks_of_a_comparison_build_a_problem_once(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        MINE.replace("    inputs =", '    open(f"built-{count}", "a").write(".")\n    inputs =')
+    )
+    settings = {"problem": "mine.py:problem", "methods": ["fds", "rs", "ba-sgd"], "problem_args": {"count": 60}}
+    experiment = experiment_from_settings({**settings, "epochs": 1.0})
+    check_experiment(experiment)
+    assert (folder / "built-60").read_text() == "."
+    load(problem_source(experiment))
+    assert (folder / "built-60").read_text() == "..", "nothing is kept when the checks are over"
 
 
 def own(count: int = 30) -> Problem:

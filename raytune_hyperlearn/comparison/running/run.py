@@ -40,10 +40,12 @@ from raytune_hyperlearn.comparison.running.methods import METHODS, method_option
 from raytune_hyperlearn.comparison.running.observer import Here, KeepUntil, Observer, RunClock, TimeLimit, run_from
 from raytune_hyperlearn.comparison.running.side_by_side import Announce, side_by_side
 from raytune_hyperlearn.problems import check_problem, load
+from raytune_hyperlearn.problems.references import built_once
 from raytune_hyperlearn.results import COMPLETED, ENDED
 from raytune_hyperlearn.tune.kept_state import can_restore, leave_kept, names_in, remove_run, run_path
 
 
+@built_once()  # its data may take minutes to read, and every method asks for them
 def check_experiment(experiment: Experiment) -> None:
     """Refuse what cannot run, before anything is started or written.
 
