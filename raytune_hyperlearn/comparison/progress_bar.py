@@ -20,8 +20,22 @@ class Bar(Progress):
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console=console, disable=not console.is_terminal)
+        shown = console.is_terminal
+        # With auto_refresh, track leaves advance to a thread of the display, which a pipe has not.
+        super().__init__(console=console, disable=not shown, auto_refresh=shown)
         self._told: dict[TaskID, float] = {}
+
+    def add_task(self, description: str, *settings: Any, **fields: Any) -> TaskID:
+        """Begin a task, as rich does; its first line on a pipe comes a minute later.
+
+        Args:
+            description: Its name.
+            settings: Rich's other arguments.
+            fields: Likewise.
+        """
+        task_id = super().add_task(description, *settings, **fields)
+        self._told[task_id] = monotonic()
+        return task_id
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """Move a task on, as rich does.
@@ -46,7 +60,7 @@ class Bar(Progress):
     def _tell(self, task_id: TaskID) -> None:
         task, now = self._tasks[task_id], monotonic()
         done = task.total is not None and task.completed >= task.total
-        last = self._told.setdefault(task_id, now)
+        last = self._told[task_id]
         if not self.console.is_terminal and (now - last > HEARTBEAT or (done and last != float("inf"))):
             self._told[task_id] = float("inf") if done else now
             of = "" if task.total is None else f" of {task.total:.0f}"

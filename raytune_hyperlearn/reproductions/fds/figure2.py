@@ -93,13 +93,15 @@ def collect(training: LeNetTraining, settings: Settings, file: Path, console: Co
     rates = schedule(settings, training.steps)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     with Bar(console) as bar:
-        for seed in bar.track(range(len(lines), settings.seeds), description="seeds"):
+        task = bar.add_task("seeds", total=settings.seeds, completed=len(lines))
+        for seed in range(len(lines), settings.seeds):
             drawn = derived_seed(seed, Purpose.ENSEMBLE)
             row = {"unshared": training.non_greedy(rates, split, drawn).values["learning_rate"]}
             if seed < settings.greedy:
                 row["greedy"] = training.greedy(rates, split, drawn).values["learning_rate"]
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
+            bar.advance(task)
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ LEARNED = ("greedy", "unshared", "fds")
 CLEARLY = 2.0
 """Standard errors by which means over retrainings must differ to be told apart."""
 Row = dict[str, Any]
+Advance = Callable[[], None]
+"""Tells the progress bar of one more training."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,14 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def learn_all(training: LeNetTraining, settings: Settings, file: Path, bar: Bar) -> ByMethod:
     """All methods on one set of data."""
-    found = {}
-    for method in LEARNED:
-        rows = learn(training, method, settings, file.with_name(f"{file.stem}-{method}.jsonl"), bar)
-        found[method] = _learned(training, settings, rows)
-    found["cosine"] = _best_cosine(training, settings)
+    every = {
+        method: learn(training, method, settings, file.with_name(f"{file.stem}-{method}.jsonl"), bar)
+        for method in LEARNED
+    }
+    total = settings.retrainings * (len(LEARNED) + len(settings.cosines))
+    advance = partial(bar.advance, bar.add_task(f"{file.stem}, trained again", total=total))
+    found = {method: _learned(training, settings, rows, advance) for method, rows in every.items()}
+    found["cosine"] = _best_cosine(training, settings, advance)
     return found
 
 
@@ -149,23 +155,29 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _learned(training: LeNetTraining, settings: Settings, rows: Sequence[Row]) -> Learned:
+def _learned(training: LeNetTraining, settings: Settings, rows: Sequence[Row], advance: Advance) -> Learned:
     losses = np.array([math.inf if row["validation_loss"] is None else row["validation_loss"] for row in rows])
     rates = [row["rates"] for row in rows]
     accuracies = np.array([row["validation_accuracy"] for row in rows])
-    return Learned(rates, losses, accuracies, _retrained(training, settings, rates[int(losses.argmin())]))
+    return Learned(rates, losses, accuracies, _retrained(training, settings, rates[int(losses.argmin())], advance))
 
 
-def _retrained(training: LeNetTraining, settings: Settings, rates: Sequence[float]) -> tuple[Scores, ...]:
+def _retrained(
+    training: LeNetTraining, settings: Settings, rates: Sequence[float], advance: Advance
+) -> tuple[Scores, ...]:
     """Scores with seeds that no outer step used; the same seeds for every schedule."""
-    seeds = [derived_seed(3, Purpose.RETRAINING, index) for index in range(settings.retrainings)]
-    return tuple(training.train_and_score(rates, training.split(seed), seed) for seed in seeds)
+    scores = []
+    for index in range(settings.retrainings):
+        seed = derived_seed(3, Purpose.RETRAINING, index)
+        scores.append(training.train_and_score(rates, training.split(seed), seed))
+        advance()
+    return tuple(scores)
 
 
-def _best_cosine(training: LeNetTraining, settings: Settings) -> Learned:
+def _best_cosine(training: LeNetTraining, settings: Settings, advance: Advance) -> Learned:
     """The cosine with the lowest validation loss over the retrainings."""
     schedules = [[cosine(rate, step / training.steps) for step in range(training.steps)] for rate in settings.cosines]
-    scored = [_retrained(training, settings, schedule) for schedule in schedules]
+    scored = [_retrained(training, settings, schedule, advance) for schedule in schedules]
     losses = np.array([mean_and_error([s.validation_loss for s in scores])[0] for scores in scored])
     accuracies = np.array([np.mean([s.validation_accuracy for s in scores]) for scores in scored])
     return Learned(schedules, losses, accuracies, scored[int(losses.argmin())])
