@@ -161,13 +161,14 @@ def run(scale: Scale, output: Path, console: Console) -> Findings:
     try:
         contests = SETTINGS[scale]
         tasks = {contest.name: contest.task() for contest in contests}
-        race_all(contests, tasks, output, console)
-        return findings([raced(contest, tasks[contest.name], output / contest.name) for contest in contests])
+        with Bar(console) as bar:
+            race_all(contests, tasks, output, bar)
+            return findings([raced(contest, tasks[contest.name], output / contest.name, bar) for contest in contests])
     finally:
         torch.set_num_threads(threads)
 
 
-def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: Path, console: Console) -> None:
+def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: Path, bar: Bar) -> None:
     """Everybody's turns, on all problems."""
     runs, limits = {}, {}
     for contest in contests:
@@ -181,8 +182,7 @@ def race_all(contests: tuple[Contest, ...], tasks: Mapping[str, Task], output: P
                 runs[f"{contest.name}/{name}"] = Run(task, begin, seed, folder / f"{name}.jsonl")
                 seconds = contest.black_box_seconds if method in BLACK_BOX else contest.fds_seconds
                 limits[f"{contest.name}/{name}"] = seconds
-    with Bar(console) as bar:
-        race(runs, limits, bar, "processor seconds")
+    race(runs, limits, bar, "processor seconds")
 
 
 def begun(rule: Literal["sign", "adam"], method: str, space: Space, seed: int) -> Method:
@@ -226,13 +226,13 @@ def adam_rule(
     return adam_step(state, hypergradient, loss, ranges, tolerance, comparable)
 
 
-def raced(contest: Contest, task: Task, folder: Path) -> Raced:
+def raced(contest: Contest, task: Task, folder: Path, bar: Bar) -> Raced:
     """A contest's evaluations, and its choices trained again with seeds that no run used, the same for all methods."""
     rows = read_contest(contest, folder)
-    confirmed = {
-        method: {seed: trained_again(contest, task, method, seed, folder) for seed in runs}
-        for method, runs in rows.items()
-    }
+    confirmed: dict[str, dict[int, list[dict[str, Any]]]] = {method: {} for method in rows}
+    choices = [(method, seed) for method, runs in rows.items() for seed in runs]
+    for method, seed in bar.track(choices, description=f"{contest.name}, choices trained again"):
+        confirmed[method][seed] = trained_again(contest, task, method, seed, folder)
     return Raced(contest.name, contest.title, task.space.dimensions, rows, confirmed)
 
 
