@@ -64,8 +64,8 @@ SETTINGS: Mapping[Scale, Settings] = {
         (
             Regime(CONNECT4, 0, 14),
             Regime(CONNECT4, 1_000, 300, learning_rate=1.0, momentum=0.0),
-            Regime(FASHION, 0, 5),
-            Regime(FASHION, 0, 5, learning_rate=0.3, momentum=0.0),
+            Regime(FASHION, 0, 1),
+            Regime(FASHION, 0, 1, learning_rate=0.3, momentum=0.0),
         ),
         probes=300,
     ),
