@@ -8,7 +8,6 @@ FDS, which are the means over windows of W steps (sharing a value sums its steps
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.comparison.reporting.drawing import INK, draw_grid, light_grid, plain_log_axis, time_axis
 from raytune_hyperlearn.comparison.reporting.tables import Table
@@ -91,18 +91,18 @@ def collect(training: LeNetTraining, settings: Settings, file: Path, console: Co
     """A row of hypergradients per seed, in order."""
     split = training.split(0)  # the validation images are the same for all seeds
     rates = schedule(settings, training.steps)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    with Bar(console) as bar:
-        task = bar.add_task("seeds", total=settings.seeds, completed=len(lines))
-        for seed in range(len(lines), settings.seeds):
+    with LineWriter(file) as lines, Bar(console) as bar:
+        rows: list[Numbers] = [row for _, row in read_lines(file)]
+        task = bar.add_task("seeds", total=settings.seeds, completed=len(rows))
+        for seed in range(len(rows), settings.seeds):
             drawn = derived_seed(seed, Purpose.ENSEMBLE)
             row = {"unshared": training.non_greedy(rates, split, drawn).values["learning_rate"]}
             if seed < settings.greedy:
                 row["greedy"] = training.greedy(rates, split, drawn).values["learning_rate"]
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+            lines.append_row(row)
+            rows.append(row)
             bar.advance(task)
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return rows
 
 
 def findings(ensemble: Ensemble, settings: Settings) -> Findings:

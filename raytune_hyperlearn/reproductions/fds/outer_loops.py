@@ -8,7 +8,6 @@ stopped goes on after the last.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
+from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.problems import Purpose, derived_seed
 from raytune_hyperlearn.reproductions.fds.lenet_training import LeNetTraining, Scores, Setting
@@ -120,30 +120,32 @@ def learn_all(training: LeNetTraining, settings: Settings, file: Path, bar: Bar)
 def learn(training: LeNetTraining, method: str, settings: Settings, file: Path, bar: Bar) -> list[Row]:
     """One row per outer step; those that are in the file already are taken from it."""
     count = settings.windows if method == "fds" else training.steps
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     state = OuterState.start({"learning_rate": [0.0] * count}, {"learning_rate": [settings.step] * count})
-    if lines:
-        state = OuterState.from_mapping(json.loads(lines[-1])["next"])
-    task = bar.add_task(f"{file.stem}, outer steps", total=settings.outer_steps, completed=len(lines))
-    for index in range(len(lines), settings.outer_steps):
-        seed = derived_seed(3, Purpose.OUTER_STEP, index)
-        split = training.split(seed)
-        found = _differentiated(training, method, state.values["learning_rate"], seed)
-        scores = training.scores(found, split)
-        ranges = {"learning_rate": (0.0, settings.highest)}
-        moved = outer_step(state, found.values, found.validation_loss, ranges)
-        row = {
-            "rates": state.values["learning_rate"],
-            "hypergradient": [_finite(entry) for entry in found.values["learning_rate"]],
-            "validation_loss": _finite(scores.validation_loss),
-            "validation_accuracy": scores.validation_accuracy,
-            "next": moved.to_mapping(),
-        }
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-        state = moved
-        bar.advance(task)
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    with LineWriter(file) as lines:
+        rows: list[Row] = [row for _, row in read_lines(file)]
+        task = bar.add_task(f"{file.stem}, outer steps", total=settings.outer_steps, completed=len(rows))
+        for index in range(len(rows), settings.outer_steps):
+            if rows:
+                state = OuterState.from_mapping(rows[-1]["next"])
+            rows.append(_outer_step(training, method, settings, state, index))
+            lines.append_row(rows[-1])
+            bar.advance(task)
+    return rows
+
+
+def _outer_step(training: LeNetTraining, method: str, settings: Settings, state: OuterState, index: int) -> Row:
+    """What was learned so far, how it trains, and the state after the move."""
+    seed = derived_seed(3, Purpose.OUTER_STEP, index)
+    found = _differentiated(training, method, state.values["learning_rate"], seed)
+    scores = training.scores(found, training.split(seed))
+    moved = outer_step(state, found.values, found.validation_loss, {"learning_rate": (0.0, settings.highest)})
+    return {
+        "rates": state.values["learning_rate"],
+        "hypergradient": [_finite(entry) for entry in found.values["learning_rate"]],
+        "validation_loss": _finite(scores.validation_loss),
+        "validation_accuracy": scores.validation_accuracy,
+        "next": moved.to_mapping(),
+    }
 
 
 def _differentiated(training: LeNetTraining, method: str, rates: Sequence[float], seed: int) -> Hypergradient:

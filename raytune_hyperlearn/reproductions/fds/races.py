@@ -11,7 +11,6 @@ examples, which only happens when a network is the best so far, and writing file
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import time
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 from raytune_hyperlearn.algorithms.sign_descent import OuterState
 from raytune_hyperlearn.algorithms.values import Numbers
 from raytune_hyperlearn.baselines.ask_tell import AskTellOptimizer
+from raytune_hyperlearn.comparison.json_lines import LineWriter, read_lines, replace_lines
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import Space
 from raytune_hyperlearn.problems import Purpose, derived_seed
@@ -218,7 +218,7 @@ class Run:
     def __init__(self, task: Task, begin: Callable[[], Method], seed: int, file: Path) -> None:
         self.task, self.seed, self.file = task, seed, file
         self.method, self.rows = self._held() or (begin(), [])
-        self._rewrite()
+        replace_lines(self.file, map(asdict, self.rows))  # without an evaluation whose state was not written any more
 
     @property
     def seconds(self) -> float:
@@ -257,8 +257,8 @@ class Run:
             trained.scores() if is_best else {},
         )
         self.rows.append(row)
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(row)) + "\n")
+        with LineWriter(self.file) as lines:
+            lines.append_row(asdict(row))
         self._keep_state()
 
     def _keep_state(self) -> None:
@@ -273,10 +273,6 @@ class Run:
         count, method = pickle.loads(self._state_file.read_bytes())
         return method, read_rows(self.file)[:count]
 
-    def _rewrite(self) -> None:
-        """Leaves out an evaluation that was written but whose state was not."""
-        self.file.write_text("".join(json.dumps(asdict(row)) + "\n" for row in self.rows), encoding="utf-8")
-
     @property
     def _state_file(self) -> Path:
         return self.file.with_suffix(".pickle")
@@ -284,7 +280,7 @@ class Run:
 
 def read_rows(file: Path) -> list[Row]:
     """A run's evaluations in order."""
-    return [Row(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Row(**row) for _, row in read_lines(file)]
 
 
 def best_loss(rows: Sequence[Row]) -> float:
@@ -322,13 +318,12 @@ def race(runs: Mapping[str, Run], limits: Mapping[str, float], bar: Bar, name: s
 
 def confirm(task: Task, chosen: Row, split: int, seeds: Sequence[int], file: Path) -> list[dict[str, Any]]:
     """Validation loss and scores of the chosen values, trained again with every seed; kept in the file."""
-    held = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    kept = [entry for entry in held if entry["index"] == chosen.index]
-    for seed in seeds[len(kept) :]:
-        trained = task.train(chosen.values, chosen.share, split, seed)
-        loss = trained.validation_loss if math.isfinite(trained.validation_loss) else None
-        entry = {"index": chosen.index, "seed": seed, "validation_loss": loss, "scores": trained.scores()}
-        kept.append(entry)
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+    with LineWriter(file) as lines:
+        kept: list[dict[str, Any]] = [entry for _, entry in read_lines(file) if entry["index"] == chosen.index]
+        for seed in seeds[len(kept) :]:
+            trained = task.train(chosen.values, chosen.share, split, seed)
+            loss = trained.validation_loss if math.isfinite(trained.validation_loss) else None
+            entry = {"index": chosen.index, "seed": seed, "validation_loss": loss, "scores": trained.scores()}
+            lines.append_row(entry)
+            kept.append(entry)
     return kept

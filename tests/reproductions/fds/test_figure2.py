@@ -99,7 +99,7 @@ def test_seeds_that_are_there_are_not_differentiated_again(training: LeNetTraini
     settings = Settings(SETTING, 2, 2)
     whole = collect(training, settings, tmp_path / "whole.jsonl", Console(quiet=True))
     first = json.dumps({"unshared": [0.0] * 6, "greedy": [1.0] * 6}) + "\n"
-    (tmp_path / "part.jsonl").write_text(first)
+    (tmp_path / "part.jsonl").write_text(first + '{"unshared": [0.')  # a kill tore the last line
     part = collect(training, settings, tmp_path / "part.jsonl", Console(quiet=True))
     assert part[0]["greedy"] == [1.0] * 6
     assert part[1] == whole[1]

@@ -57,6 +57,8 @@ def test_a_stopped_outer_loop_goes_on(training: LeNetTraining, tmp_path: Path, m
     with Bar(Console(quiet=True)) as bar:
         whole = learn(training, method, SMALL, tmp_path / "whole.jsonl", bar)
         learn(training, method, replace(SMALL, outer_steps=2), tmp_path / "part.jsonl", bar)
+        with (tmp_path / "part.jsonl").open("a") as torn:
+            torn.write('{"rates": [0.')
         part = learn(training, method, SMALL, tmp_path / "part.jsonl", bar)
     assert part == whole
     assert len(whole) == 3

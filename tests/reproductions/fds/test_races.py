@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, begin: partial[Method]) -> None:
     whole = advanced(Run(Bowl(), begin, 1, tmp_path / "whole.jsonl"), 20)
     advanced(Run(Bowl(), begin, 1, tmp_path / "part.jsonl"), 13)
     with (tmp_path / "part.jsonl").open("a") as file:  # stopped between a row and its state
-        file.write(json.dumps({**whole.rows[13].__dict__, "validation_loss": 0.0}) + "\n")
+        file.write(json.dumps({**whole.rows[13].__dict__, "validation_loss": 0.0}) + "\n" + '{"index": 1')
     part = advanced(Run(Bowl(), begin, 1, tmp_path / "part.jsonl"), 7)
     assert told(part.rows) == told(whole.rows) == told(read_rows(tmp_path / "part.jsonl"))
     times = [row.seconds for row in part.rows]
