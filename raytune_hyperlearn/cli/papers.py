@@ -34,9 +34,10 @@ def reproduce_experiment(
         from raytune_hyperlearn.reproductions.writing import REPORT_FILE, reproduce
 
         if show_list:
-            table = Table("reproduction", "what", box=None, padding=(0, 2, 0, 0))
+            table = Table("reproduction", "what", "scales", box=None, padding=(0, 2, 0, 0))
             for known, reproduction in REPRODUCTIONS.items():
-                table.add_row(known, f"{reproduction.description} ({reproduction.source.rstrip('.')})")
+                what = f"{reproduction.description} ({reproduction.source.rstrip('.')})"
+                table.add_row(known, what, ", ".join(reproduction.scales))
             console.print(table)
             return
         if name is None:
