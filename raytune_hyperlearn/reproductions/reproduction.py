@@ -19,7 +19,7 @@ SCALE_NOTES: Mapping[Scale, str] = {
     "smoke": "Smoke scale: about a minute on two cores, to see that everything runs. Far too little training to judge "
     "the paper by.",
     "small": "Small scale: minutes to hours on two cores. Less data and fewer epochs than the paper's.",
-    "medium": "Medium scale: hours to a night on two cores. Whole data sets, or many more seeds or seconds.",
+    "medium": "Medium scale: half an hour to a night on two cores. Whole data sets, or many more seeds or seconds.",
     "paper": "Paper scale: the paper's own data, epochs and settings wherever it tells them.",
 }
 

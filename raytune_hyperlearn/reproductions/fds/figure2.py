@@ -159,8 +159,8 @@ def _greedy(ensemble: Ensemble, found: Errors) -> Verdict:
     return Verdict(
         "Greediness is a poor approximation to the optimal hypergradients.",
         f"Greedy mean square error {number(found.greedy.total)}, {number(share)} % of it bias; unshared "
-        f"{number(found.shared[0].total)}; FDS {number(found.shared[found.best].total)} at W = {best}. Greedy less "
-        f"FDS{over}: {number(value)} ± {number(deviation)}.",
+        f"{number(found.shared[0].total)}; FDS {number(found.shared[found.best].total)} at W = {best}. The first "
+        f"less the last{over}: {number(value)} ± {number(deviation)}.",
         decided(value, deviation),
     )
 
