@@ -142,7 +142,7 @@ SETTINGS: Mapping[Scale, tuple[Contest, ...]] = {
     ),
     "medium": (
         Contest("mnist", "MNIST, 4,000 images, LeNet", _mnist_images, 15, 210),
-        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 400),
+        Contest("cifar10", "CIFAR-10, rates by layer", partial(_cifar_in_layers, 1), 20, 460),
         cleaning_contest("cleaning", "hyper-cleaning, linear", partial(_cleaning, (), 500), 60, 80),
     ),
     "paper": (
