@@ -210,11 +210,17 @@ def regret_axis(axes: Axes, low: float, high: float, linear_below: float) -> Non
     _set_ticks(axes.yaxis, ticks)
 
 
+FEWEST_TICKS = 3
+"""With fewer, a logarithmic axis takes finer round numbers."""
+
+
 def plain_log_axis(axes: Axes, low: float, high: float) -> None:
     """A vertical logarithmic axis from ``low`` to ``high`` (> 0) with plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     ticks = _few_round_numbers(low, high, most=7)
+    if len(ticks) < FEWEST_TICKS:
+        ticks = _round_numbers(low, high, (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
     _set_ticks(axes.yaxis, ticks)
 
 
@@ -274,7 +280,7 @@ def draw_grid(
     return figure
 
 
-def _round_numbers(low: float, high: float, leading: Sequence[int]) -> list[float]:
+def _round_numbers(low: float, high: float, leading: Sequence[float]) -> list[float]:
     if not 0 < low <= high < math.inf:
         return []
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -27,6 +27,8 @@ from raytune_hyperlearn.reproductions.reproduction import Verdict
 
 SHOWN = 10.0
 """Losses above so many times the lowest are off the figure: there training has diverged, or hardly begun."""
+ABOVE_ENDS = 1.5
+"""Likewise of losses above so many times the highest that a run ends with."""
 GOAL = 20.0
 """So many times sooner FDS is to be at the level of black-box search."""
 Rows = Mapping[str, Mapping[int, Sequence[Row]]]
@@ -344,8 +346,8 @@ def _draw_race(axes: Axes, panel: RacePanel) -> None:
     axes.set_ylabel("lowest validation loss so far")
     losses = np.concatenate([line.losses for line in panel.lines])
     times = np.concatenate([line.seconds for line in panel.lines])
-    lowest = float(losses.min())
-    plain_log_axis(axes, lowest / 1.1, min(float(losses.max()), lowest * SHOWN) * 1.1)
+    lowest, worst_end = float(losses.min()), max(float(line.losses[-1]) for line in panel.lines)
+    plain_log_axis(axes, lowest / 1.1, min(float(losses.max()), lowest * SHOWN, worst_end * ABOVE_ENDS) * 1.1)
     axes.set_xscale("log")
     axes.set_xlim(float(times.min()) / 1.2, float(times.max()) * 1.2)
     ends: dict[str, list[tuple[float, MethodStyle]]] = {}
