@@ -156,6 +156,18 @@ def test_verdicts_as_published() -> None:
     assert [row[0] for row in found.tables[0].rows][:3] == ["greedy, H = 1", "unshared", "FDS, W = 2"]
 
 
+def test_greedy_ones_may_be_those_of_some_seeds() -> None:
+    whole = drawn(40, 3.0, 0)
+    part = Ensemble(whole.unshared, whole.greedy[:10])
+    found, among_ten = judge(part), judge(Ensemble(whole.unshared[:10], whole.greedy[:10]))
+    assert (found.greedy, found.greedy_deviation) == (among_ten.greedy, among_ten.greedy_deviation)
+    assert found.shared == judge(whole).shared
+    first = findings(part, SETTINGS["small"]).verdicts[0]
+    assert first.holds
+    assert "over 10 seeds" in first.found
+    assert "over" not in findings(whole, SETTINGS["small"]).verdicts[0].found
+
+
 def test_verdicts_can_fail() -> None:
     assert holds(drawn(40, 0.0, 0))[0] is False, "greedy ones that are nearly right are no poor approximation"
     assert holds(drawn(40, 3.0, 0, noise=0.0, shared=1.0))[1] is False, "wholly correlated noise is not averaged out"
