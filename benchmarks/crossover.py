@@ -23,15 +23,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from benchmarks.smoke import parse as parse_sizes
-from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.progress_bar import Bar
 from raytune_hyperlearn.hyperparameters import LearningRate
 from raytune_hyperlearn.problems import load
 from raytune_hyperlearn.reproductions.fds.races import FDS, Run, Task, best_loss, race
-from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import HALF_COSINE, SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import begun
 
 BLACK_BOX = ("rs", "hb")
@@ -39,14 +37,6 @@ Runs = Mapping[str, Sequence[Run]]
 """Method → one run per seed."""
 OTHERS = 2
 """Learned values that are no learning rates: momentum and weight decay."""
-
-
-def to_nothing(share: float, theta: Tensor) -> Tensor:
-    """Half a cosine from θ = (peak) to 0."""
-    return theta[0] * cosine(1.0, share)
-
-
-COSINE = LearningRate(values=1, shape=to_nothing)
 
 
 def runs_of(task: Task, methods: Sequence[str], seeds: int, folder: Path) -> Runs:
@@ -117,7 +107,7 @@ def main() -> None:
     cells: dict[tuple[float, int], Runs] = {}
     cosines: dict[float, Runs] = {}
     for epochs, horizon in horizons.items():
-        one = SGDTask(problem, epochs, COSINE)
+        one = SGDTask(problem, epochs, HALF_COSINE)
         cosines[epochs] = runs_of(one, ("hb",), arguments.seeds, arguments.output / f"{horizon}-cosine")
         for values in arguments.values:
             if values - OTHERS <= horizon:

@@ -11,12 +11,22 @@ from raytune_hyperlearn.algorithms import reverse_mode
 from raytune_hyperlearn.algorithms.adjoint_steps import SGDAdjoint
 from raytune_hyperlearn.algorithms.sgd import train
 from raytune_hyperlearn.algorithms.values import Numbers
+from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.derivatives.functional import FunctionalModel
 from raytune_hyperlearn.hyperparameters import LearningRate, SearchSpace, Space
 from raytune_hyperlearn.problems import Problem, Split, batches, evaluate
 from raytune_hyperlearn.problems.examples import validation_batches
 from raytune_hyperlearn.problems.models import initialize
 from raytune_hyperlearn.reproductions.fds.races import Scores, Trained
+
+
+def half_cosine(share: float, theta: torch.Tensor) -> torch.Tensor:
+    """From θ = (peak) to 0."""
+    return theta[0] * cosine(1.0, share)
+
+
+HALF_COSINE = LearningRate(values=1, shape=half_cosine)
+"""One number; a run's state is pickled with it, so the function is not a benchmark's own."""
 
 
 class SGDTask:

@@ -249,7 +249,8 @@ def test_a_comparison_in_which_everything_crashes_says_why_and_exits_with_one(
     shown = capsys.readouterr()
     assert "takes at least" not in shown.out  # one method alone is not tested
     assert f"hyperlearn: every evaluation crashed, the first with: {error}\n" in shown.err
-    assert f"rs seed 0: {len(records)} of {len(records)} evaluations crashed: {error}" in shown.out
+    counted = f"{len(records)} of {len(records)} evaluation{'s' if len(records) > 1 else ''}"
+    assert f"rs seed 0: {counted} crashed: {error}" in shown.out
     page = (folder / "report.html").read_text()
     cells = re.findall(rf"<td[^>]*>{re.escape(error)}</td>", page)
     assert len(cells) == 2  # among the crashes by run and among the failures with their settings

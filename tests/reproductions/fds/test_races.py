@@ -30,7 +30,7 @@ from raytune_hyperlearn.reproductions.fds.races import (
     race,
     read_rows,
 )
-from raytune_hyperlearn.reproductions.fds.sgd_tasks import SGDTask
+from raytune_hyperlearn.reproductions.fds.sgd_tasks import HALF_COSINE, SGDTask
 from raytune_hyperlearn.reproductions.fds.speedup import LADDER, sign_rule
 from tests.reproductions.small_problem import small_problem
 
@@ -189,6 +189,14 @@ def test_layers_train_with_rates_of_their_own() -> None:
 
 def falling(share: float, theta: torch.Tensor) -> torch.Tensor:
     return theta[0] * (1 - share) + theta[1]
+
+
+def test_a_cosine_is_raced_and_kept(tmp_path: Path) -> None:
+    task = SGDTask(load("digits"), 0.5, HALF_COSINE)
+    begin = partial(black_box, "rs", task.space, 1 / 9, 0)
+    advanced(Run(task, begin, 0, tmp_path / "rs.jsonl"), 1)
+    (row,) = Run(task, begin, 0, tmp_path / "rs.jsonl").rows
+    assert len(row.values["learning_rate"]) == 1
 
 
 @pytest.mark.parametrize("shape", ["windows", "linear", falling])
