@@ -183,7 +183,7 @@ def table(found: dict[str, list[Search]], at: Sequence[float], title: str) -> Ta
     shown = Table("rule", *(f"by {seconds:g} s" for seconds in at), "dead", "trained again", title=title)
     for rule, searches in found.items():
         cells = [", ".join(f"{search.best(seconds):.3f}" for search in searches) for seconds in at]
-        dead = ", ".join(f"{search.dead} of {max(0, len(search.losses) - WHOLE)}" for search in searches)
+        dead = ", ".join(f"{search.dead} of {len(search.losses[WHOLE:])}" for search in searches)
         shown.add_row(rule, *cells, dead, ", ".join(f"{search.retrained:.3f}" for search in searches))
     return shown
 

@@ -26,6 +26,7 @@ from raytune_hyperlearn.cli.terminal import accuracy_text, console, errors, one_
 
 def list_names() -> None:
     """Show the problems and methods that `hyperlearn compare` knows, and which extra a method needs."""
+    from raytune_hyperlearn.comparison.counted import counted
     from raytune_hyperlearn.comparison.running.defaults import BY_PROBLEM, GENERAL
     from raytune_hyperlearn.comparison.running.duration import duration_text
     from raytune_hyperlearn.comparison.running.methods import METHODS
@@ -36,10 +37,8 @@ def list_names() -> None:
     )
     for name, problem in PROBLEMS.items():
         settings = BY_PROBLEM.get(name, GENERAL)
-        seeds, limit = len(settings["seeds"]), duration_text(settings["time_limit"])
-        problems.add_row(
-            name, problem.description, problem.data, f"{seeds} seed{'s' if seeds > 1 else ''} × {limit} a method"
-        )
+        seeds, limit = counted(len(settings["seeds"]), "seed"), duration_text(settings["time_limit"])
+        problems.add_row(name, problem.description, problem.data, f"{seeds} × {limit} a method")
     methods = Table("method", "what", "extra", title="Methods", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name, method in METHODS.items():
         state = f"(not installed: {', '.join(method.missing)})" if method.missing else ""

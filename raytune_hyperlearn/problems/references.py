@@ -160,23 +160,30 @@ def load(problem: str | Problem | Callable[[], Problem | TrainingFunction]) -> P
         ValueError: In one line, if there is no such problem or it cannot be built.
         MissingDataError: If its data are missing.
     """
-    from raytune_hyperlearn.problems import built_in
     from raytune_hyperlearn.problems.problem import Problem
-    from raytune_hyperlearn.problems.training_function import TrainingFunction
 
     if isinstance(problem, Problem):
         return problem
     source = source_of(problem) if isinstance(problem, str) else problem
     built = _BUILT.get()
-    if built is not None and isinstance(source, (str, ProblemSource)) and source in built:
-        return built[source]
+    if built is None or not isinstance(source, (str, ProblemSource)):
+        return _build(problem, source)
+    if source not in built:
+        built[source] = _build(problem, source)
+    return built[source]
+
+
+def _build(problem: object, source: str | Callable[[], Problem | TrainingFunction]) -> Problem:
+    """What a source builds, if it is a problem; messages name what was asked for."""
+    from raytune_hyperlearn.problems import built_in
+    from raytune_hyperlearn.problems.problem import Problem
+    from raytune_hyperlearn.problems.training_function import TrainingFunction
+
     made = getattr(built_in, PROBLEMS[source].function)() if isinstance(source, str) else source()
     if isinstance(made, TrainingFunction):
         raise ValueError(f"problem is the training function {made.name}; what trains a network itself needs a Problem")
     if not isinstance(made, Problem):
         raise ValueError(f"problem is {problem!r}; it must return a Problem, not {type(made).__name__}")
-    if built is not None and isinstance(source, (str, ProblemSource)):
-        built[source] = made
     return made
 
 

@@ -20,11 +20,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raytune_hyperlearn.comparison.counted import counted
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.progress_bar import HEARTBEAT
 from raytune_hyperlearn.comparison.records import RUNS_FILE, Finish, read_runs
 from raytune_hyperlearn.comparison.reporting.styles import method_styles
-from raytune_hyperlearn.comparison.reporting.wording import evaluations_text, finish_text, number
+from raytune_hyperlearn.comparison.reporting.wording import finish_text, number
 
 
 class UnderWay:
@@ -72,7 +73,7 @@ class UnderWay:
             return f"seed {self.seed}: starting its worker"
         left = (1 - self.done) * self.experiment.time_limit
         when = "starting its worker again" if math.isnan(self.begun) else f"{left:.0f} s left"
-        return f"seed {self.seed}: {when}, {evaluations_text(self.evaluations)}, {self._best_text()}"
+        return f"seed {self.seed}: {when}, {counted(self.evaluations, 'evaluation')}, {self._best_text()}"
 
     def _best_text(self) -> str:
         """The best at the full budget, named where a smaller one had better; before there is one, the best at any."""
@@ -160,14 +161,16 @@ class Progress:
         reason = self._reason(method, seed)
         if not self.console.is_terminal:
             self.console.print(
-                f"[{self._done}/{self._total}] {method} seed {seed}: {evaluations_text(run.evaluations)}, "
+                f"[{self._done}/{self._total}] {method} seed {seed}: {counted(run.evaluations, 'evaluation')}, "
                 f"best {metric_name(self.experiment)} {number(run.best)}"
                 f"{f'; ended: {finish_text(reason)}' if reason else ''}"
             )
         elif reason not in (None, "time_limit"):
             self.console.print(f"{method} seed {seed} ended before its time limit: {finish_text(reason)}")
         if run.crashes:
-            crashed = f"{method} seed {seed}: {run.crashes} of {evaluations_text(run.evaluations)} crashed: {run.error}"
+            crashed = (
+                f"{method} seed {seed}: {run.crashes} of {counted(run.evaluations, 'evaluation')} crashed: {run.error}"
+            )
             self.console.print(crashed, style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _reason(self, method: str, seed: int) -> Finish | None:

@@ -10,6 +10,7 @@ from raytune_hyperlearn.comparison.analysis.results import Study
 from raytune_hyperlearn.comparison.analysis.statistics import FEWEST
 from raytune_hyperlearn.comparison.analysis.summary import final_regret
 from raytune_hyperlearn.comparison.analysis.verdict import Estimate, Verdict
+from raytune_hyperlearn.comparison.counted import counted
 from raytune_hyperlearn.comparison.reporting.styles import BLACK_BOX, Styles
 from raytune_hyperlearn.comparison.reporting.wording import number, quantity_name, regret_text
 
@@ -36,7 +37,7 @@ def _margin_clause(study: Study, found: Verdict, styles: Styles) -> str:
     margin, rival = found.margin, styles[found.rival or ""].label
     assert margin is not None
     if not margin.is_known:
-        few = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+        few = counted(found.seeds, "seed")
         by = f", {regret_text(margin.value, study.metric)} below {rival}" if margin.value else f", level with {rival}"
         return f"{by}; from {few} it is open whether that is more than luck (an interval takes {FEWEST})"
     span = interval_text(margin, lambda value: regret_text(value, study.metric))

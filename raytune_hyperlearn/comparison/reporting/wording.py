@@ -50,11 +50,6 @@ def quartiles_text(value: Quartiles | None, metric: Metric, digits: int = 3) -> 
     return median if low == high else f"{median} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
-def evaluations_text(count: int) -> str:
-    """``1 evaluation``, ``2 evaluations``."""
-    return f"{count:,} evaluation{'' if count == 1 else 's'}"
-
-
 def schedule_text(values: Iterable[float]) -> str:
     """A schedule's values; one number where it does not move."""
     values = list(values)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from itertools import product
 
+from raytune_hyperlearn.comparison.counted import counted
 from raytune_hyperlearn.comparison.experiment import Experiment
 from raytune_hyperlearn.comparison.running.methods import METHODS
 
@@ -14,14 +15,13 @@ from raytune_hyperlearn.comparison.running.methods import METHODS
 def plan_text(experiment: Experiment) -> str:
     """How many runs, how long in all, how many trials at once."""
     runs = _runs(experiment)
-    at_once = f"{experiment.workers} trial{'s' if experiment.workers > 1 else ''} at a time"
+    at_once = f"{counted(experiment.workers, 'trial')} at a time"
     limit = duration_text(experiment.time_limit)
     if len(runs) == 1:
         return f"1 run of at most {limit}, {at_once}"
     whole = duration_text(_longest(experiment, runs))
     more = ", confirmations" if experiment.confirmations else ""
-    methods, seeds = len(experiment.methods), len(experiment.seeds)
-    counts = f"{methods} method{'s' if methods > 1 else ''} × {seeds} seed{'s' if seeds > 1 else ''}"
+    counts = f"{counted(len(experiment.methods), 'method')} × {counted(len(experiment.seeds), 'seed')}"
     return (
         f"{len(runs)} runs ({counts}) of at most {limit}, {_order_text(experiment)}: up to {whole}, "
         f"beside the runs' start-up (5 to 10 s each){more}; "

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from raytune_hyperlearn.comparison.counted import counted
 from raytune_hyperlearn.comparison.experiment import Experiment, read_experiment, write_experiment
 from raytune_hyperlearn.comparison.records import (
     CONFIRMATIONS_FILE,
@@ -165,7 +166,7 @@ def _text(experiment: Experiment, grown: Experiment, stopped: int, go_on: int) -
     """What is added, what is kept, what goes on and what is run anew, in a sentence."""
     before = len(experiment.methods) * len(experiment.seeds)
     added = len(grown.methods) * len(grown.seeds) - before
-    text = f"{added} new run{'' if added == 1 else 's'}; {before - stopped} of {before} finished ones are kept"
+    text = f"{counted(added, 'new run')}; {before - stopped} of {before} finished ones are kept"
     if stopped:
         text += f", {stopped} stopped at the limit of {experiment.time_limit:g} s: "
         text += f"{go_on} of them {'goes on from its last state' if go_on == 1 else 'go on from their last states'}"

@@ -110,19 +110,6 @@ DIGITS = Setting(
     "digits", 0, 0, epochs=16, seeds=8, min_batch_size=8, max_batch_size=150, agent_lr=1e-3, mixing_lr=2e-3
 )
 """At small scale."""
-FASHION = Setting(
-    "fashion-mnist",
-    16_000,
-    2_000,
-    epochs=8,
-    seeds=8,
-    min_batch_size=8,
-    max_batch_size=600,
-    agent_lr=1e-3,
-    mixing_lr=3e-4,
-    checkpoint_every=1,
-)
-"""At medium scale: the paper's range of batch sizes."""
 CIFAR = Setting(
     "cifar10-wrn16-4",
     0,
@@ -137,6 +124,10 @@ CIFAR = Setting(
     checkpoint_every=1,
 )
 """As in the paper."""
+FASHION = replace(
+    CIFAR, problem="fashion-mnist", train=16_000, test=2_000, epochs=8, agent_lr=1e-3, mixing_lr=3e-4, warm_up_lr=1e-3
+)
+"""At medium scale: the paper's batch sizes."""
 
 
 @dataclass(frozen=True)

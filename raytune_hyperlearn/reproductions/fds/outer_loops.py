@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from raytune_hyperlearn.algorithms.forward_mode import Hypergradient
 from raytune_hyperlearn.algorithms.sign_descent import OuterState, outer_step
 from raytune_hyperlearn.baselines.grid import cosine
 from raytune_hyperlearn.comparison.analysis.curves import FloatArray
@@ -136,8 +135,10 @@ def learn(training: LeNetTraining, method: str, settings: Settings, file: Path, 
 def _outer_step(training: LeNetTraining, method: str, settings: Settings, state: OuterState, index: int) -> Row:
     """What was learned so far, how it trains, and the state after the move."""
     seed = derived_seed(3, Purpose.OUTER_STEP, index)
-    found = _differentiated(training, method, state.values["learning_rate"], seed)
-    scores = training.scores(found, training.split(seed))
+    split = training.split(seed)
+    differentiate = training.greedy if method == "greedy" else training.non_greedy
+    found = differentiate(state.values["learning_rate"], split, seed)
+    scores = training.scores(found, split)
     moved = outer_step(state, found.values, found.validation_loss, {"learning_rate": (0.0, settings.highest)})
     return {
         "rates": state.values["learning_rate"],
@@ -146,11 +147,6 @@ def _outer_step(training: LeNetTraining, method: str, settings: Settings, state:
         "validation_accuracy": scores.validation_accuracy,
         "next": moved.to_mapping(),
     }
-
-
-def _differentiated(training: LeNetTraining, method: str, rates: Sequence[float], seed: int) -> Hypergradient:
-    differentiate = training.greedy if method == "greedy" else training.non_greedy
-    return differentiate(rates, training.split(seed), seed)
 
 
 def _finite(value: float) -> float | None:

@@ -77,7 +77,7 @@ def test_a_pipe_gets_a_heartbeat_while_a_run_goes_on(
         said = "run 1 of 1: hb, seed 0: 40 s left, 1 evaluation, best validation loss 0.5 (at a smaller budget)"
         wait_for(lambda: said in lines(console))
         progress.ended("hb", 0)
-    assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluation")
+    assert lines(console)[-1].startswith("[1/1] hb seed 0: 1 evaluation,")
 
 
 def test_every_result_is_a_line_if_asked_for(records: Path, append: Append) -> None:
@@ -137,7 +137,7 @@ def test_the_first_row_of_a_new_file_tells_when_the_clock_began(records: Path, a
         progress.announce("hb", 0)
         append(method="hb", time=20.0)
         progress._read()
-        assert progress._under_way["hb", 0].text().startswith("seed 0: 40 s left, 1 evaluation")
+        assert progress._under_way["hb", 0].text().startswith("seed 0: 40 s left, 1 evaluation,")
         progress.ended("hb", 0)
 
 
